@@ -1,0 +1,55 @@
+# `make` sets everything up and runs the default preset; `make help` lists the rest.
+PRESET ?= tiny
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SNAKEMAKE := $(BIN)/snakemake --cores all
+
+.DEFAULT_GOAL := run
+.PHONY: run smoke test lint format schema sweep reference clean help
+
+run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
+	$(SNAKEMAKE) --configfile config/$(PRESET).yaml
+
+smoke: $(READY)  ## run the whole graph cut down, and say where the time went
+	$(SNAKEMAKE) --configfile config/smoke.yaml
+	$(BIN)/python -m adaptbench time results/smoke
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY)  ## check style, types, workflow and schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+	$(BIN)/python -m adaptbench schema --check config/schema.json
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile
+
+schema: $(READY)  ## write the presets' JSON schema
+	$(BIN)/python -m adaptbench schema config/schema.json
+
+sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
+	$(BIN)/python -m adaptbench sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml
+	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml
+	$(BIN)/python -m adaptbench sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv
+
+reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference and in the README
+	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md
+
+clean:  ## remove results (not the committed reference)
+	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+# Pinned versions from constraints.txt; the ranges are in pyproject.toml.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)

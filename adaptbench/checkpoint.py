@@ -1,0 +1,92 @@
+"""Checkpoints of a training stage: safetensors and JSON, never pickle, written whole, bit-exact to resume from.
+
+Parameters and optimizer state are keyed by parameter name (torch's distributed state-dict API), and frozen parameters are
+not stored: they are the parent model's. The random state is torch's; a method that draws from other generators while it
+trains keeps their state in its callback.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.files import whole_directory
+
+if TYPE_CHECKING:
+    import torch
+
+STATE = "state.json"
+TENSORS = "tensors.safetensors"
+
+
+def save(
+    folder: Path, model: "torch.nn.Module", optimizers: "Sequence[torch.optim.Optimizer]", state: dict[str, Any]
+) -> None:
+    """Write a checkpoint to `folder`, replacing the one there. `state` is plain JSON (step, schedule, ...)."""
+    import torch
+    from safetensors.torch import save_file
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
+
+    options = StateDictOptions(
+        full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, flatten_optimizer_state_dict=True
+    )
+    tensors: dict[str, torch.Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for prefix, values in (
+        ("model", get_model_state_dict(model, options=options)),
+        ("optimizer", get_optimizer_state_dict(model, list(optimizers), options=options)),
+        ("rng", _random_state()),
+    ):
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{prefix}/{name}"] = value.detach().clone().contiguous()
+            else:
+                scalars[f"{prefix}/{name}"] = value
+    with whole_directory(folder) as temporary:
+        save_file(tensors, temporary / TENSORS)
+        (temporary / STATE).write_text(json.dumps({"state": state, "scalars": scalars}))
+
+
+def load(
+    folder: Path, model: "torch.nn.Module", optimizers: "Sequence[torch.optim.Optimizer]"
+) -> dict[str, Any] | None:
+    """Put a checkpoint's values into model, optimizer and random generators.
+
+    Returns:
+        The `state` that was saved, or None where there is no checkpoint.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
+
+    if not (folder / STATE).is_file():
+        return None
+    tensors = load_file(folder / TENSORS)
+    saved = json.loads((folder / STATE).read_text())
+
+    def part(prefix: str) -> dict[str, Any]:
+        everything = {**tensors, **saved["scalars"]}
+        return {
+            name.removeprefix(f"{prefix}/"): value
+            for name, value in everything.items()
+            if name.startswith(f"{prefix}/")
+        }
+
+    # Not full_state_dict: with flattened optimizer state torch 2.13 raises KeyError 'param_groups.0.params.0' on loading.
+    options = StateDictOptions(ignore_frozen_params=True, flatten_optimizer_state_dict=True, strict=False)
+    set_model_state_dict(model, part("model"), options=options)
+    set_optimizer_state_dict(model, list(optimizers), part("optimizer"), options=options)
+    random_state = part("rng")
+    torch.set_rng_state(random_state["cpu"])
+    if "cuda" in random_state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random_state["cuda"])
+    return saved["state"]
+
+
+def _random_state() -> "dict[str, torch.Tensor]":
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state

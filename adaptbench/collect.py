@@ -1,0 +1,91 @@
+"""Joins the runs of a preset into one set of scores: the seam between running and concluding.
+
+    runs.json         every run.json, as it is
+    samples.parquet   every document of every run
+    scores.csv        one row per run and task: mean over seeds and documents, interval, and change against the base
+
+A run that is missing or damaged is named and left out; the others are still collected.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench import registry, results, statistics
+from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(paths: list[Path], out: Path) -> None:
+    """Collect the run.json files at `paths` into the directory `out`."""
+    import pandas as pd
+
+    runs, samples = [], []
+    for path in paths:
+        try:
+            one = results.read_run(path)
+            rows = results.read_samples(path.with_name("samples.parquet"))
+        except AdaptbenchError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        runs.append(one)
+        samples.append(rows)
+    if not runs:
+        raise AdaptbenchError("no run to collect")
+    together = pd.concat([rows for rows in samples if len(rows)], ignore_index=True)
+    out.mkdir(parents=True, exist_ok=True)
+    together.to_parquet(out / "samples.parquet", index=False)
+    write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
+    write_text(out / "scores.csv", scores(runs, together).to_csv(index=False))
+
+
+def known_tasks() -> dict[str, Task]:
+    """Every benchmark's tasks by name."""
+    return {
+        task.name: task
+        for track in registry.tracks()
+        for module in registry.discover(f"benchmarks.{track}").values()
+        for task in module.TASKS
+    }
+
+
+def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of each task's main metric."""
+    tasks = known_tasks()
+    return scores[[tasks[task].metric == metric for task, metric in zip(scores["task"], scores["metric"], strict=True)]]
+
+
+def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame":
+    """One row per track, run, task and metric.
+
+    Columns: track, run, task, metric, mean, low, high (95 %), seeds, documents, and change, change_low, change_high:
+    the mean paired difference after - base. The base's own change is empty.
+    """
+    import pandas as pd
+
+    order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
+    rows = []
+    for track, name in order:
+        of_run = samples[(samples["track"] == track) & (samples["run"] == name)]
+        base = samples[(samples["track"] == track) & (samples["run"] == "base")]
+        for task, metric in dict.fromkeys(zip(of_run["task"], of_run["metric"], strict=True)):
+            mine, before = (rows[(rows["task"] == task) & (rows["metric"] == metric)] for rows in (of_run, base))
+            interval = statistics.two_level_bootstrap(*statistics.matrix(mine))
+            row = {"track": track, "run": name, "task": task, "metric": metric, **vars(interval)}
+            if name != "base" and len(before):
+                change = statistics.two_level_bootstrap(*_change(mine, before))
+                row |= {"change": change.mean, "change_low": change.low, "change_high": change.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _change(after: "pd.DataFrame", before: "pd.DataFrame") -> Any:
+    """Values after minus values before on the same documents, as `statistics.matrix` gives them."""
+    joined = after.merge(before[["document", "document_hash", "value"]], on="document", suffixes=("", "_before"))
+    if len(joined) != len(after) or (joined["document_hash"] != joined["document_hash_before"]).any():
+        raise AdaptbenchError(f"{after['run'].iloc[0]} and the base did not answer the same documents; run both again")
+    return statistics.matrix(joined.assign(value=joined["value"] - joined["value_before"]))

@@ -1,0 +1,308 @@
+"""A preset: one strict, frozen model for everything that a user can set.
+
+The unions over methods and benchmarks are made from the files that exist, so a new file's options are checked, and
+appear in the JSON schema, without a change here. Every mistake is one line that names the file and the key.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast
+
+import yaml
+from pydantic import Field, ValidationError, create_model, model_validator
+
+from adaptbench.contracts import (
+    AdaptbenchError,
+    CurriculumConfig,
+    PosthocConfig,
+    Real,
+    StrictModel,
+    TunerConfig,
+)
+from adaptbench.mistakes import mistakes, reason
+from adaptbench.registry import METHOD_AXES, discover, tracks
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Training(StrictModel):
+    """How a stage is trained. Exactly one of `steps` and `epochs` is set."""
+
+    learning_rate: Real = Field(1e-3, gt=0)
+    steps: int | None = Field(None, gt=0, description="optimizer steps")
+    epochs: Real | None = Field(None, gt=0, description="passes over the stage's examples, instead of steps")
+    batch_size: int = Field(32, gt=0, description="sequences in an optimizer step, over all devices")
+    micro_batch_size: int | None = Field(
+        None, gt=0, description="sequences in one forward pass on one device; default: all"
+    )
+    sequence_length: int = Field(128, ge=8, description="tokens in a packed sequence")
+    schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "cosine"
+    warmup_ratio: Real = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises")
+    decay_ratio: Real = Field(0.3, gt=0, le=1, description="warmup_stable_decay: share of the steps in which it falls")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: torch.optim.Muon on matrices, AdamW elsewhere"
+    )
+    muon_learning_rate: Real = Field(0.02, gt=0, description="muon: rate of the matrices")
+    betas: tuple[Real, Real] = Field((0.9, 0.95), strict=False)
+    weight_decay: Real = Field(0.0, ge=0)
+    max_grad_norm: Real = Field(1.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="of the autocast forward pass; weights stay as loaded"
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
+        "auto", description="implementation of attention in training; auto: what transformers chooses for the model"
+    )
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Training":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of steps and epochs")
+        if self.schedule == "warmup_stable_decay" and self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError("warmup_ratio and decay_ratio must add up to 1 at most")
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError("micro_batch_size must divide batch_size")
+        return self
+
+
+class TrainingOverrides(StrictModel):
+    """Some of the training options; the rest come from the preset."""
+
+
+def merge_training(base: Training, *overrides: Mapping[str, Any]) -> Training:
+    """`base` with the overrides applied in turn; setting steps clears epochs and the other way round."""
+    values = base.model_dump()
+    for override in overrides:
+        if override.get("steps") is not None:
+            values["epochs"] = None
+        if override.get("epochs") is not None:
+            values["steps"] = None
+        values.update(override)
+    return Training.model_validate(values)
+
+
+class Architecture(StrictModel):
+    """The Qwen3 model that a preset pre-trains."""
+
+    hidden_size: int = Field(64, gt=0)
+    intermediate_size: int = Field(192, gt=0)
+    num_hidden_layers: int = Field(6, gt=0)
+    num_attention_heads: int = Field(2, gt=0)
+    num_key_value_heads: int = Field(2, gt=0)
+    max_position_embeddings: int = Field(1024, gt=0)
+    tie_word_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads(self) -> "Architecture":
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("num_attention_heads must divide hidden_size")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_key_value_heads must divide num_attention_heads")
+        return self
+
+
+class Base(StrictModel):
+    """The model that every run starts from: pre-trained here, or named by `model`."""
+
+    model: str | None = Field(None, min_length=1, description="hub id or folder; then nothing is pre-trained")
+    revision: str = Field("main", description="of a hub model")
+    seed: int = Field(0, ge=0)
+    architecture: Architecture = Architecture()
+    training: Training = Training(steps=600, learning_rate=5e-3, schedule="warmup_stable_decay")
+
+
+class Tokenizer(StrictModel):
+    """The byte-level BPE tokenizer that a preset trains (unless `base.model` brings its own)."""
+
+    vocabulary: int = Field(768, ge=257, description="tokens, the 256 bytes and the end of text included")
+    corpora: tuple[str, ...] = Field(
+        ("general",), strict=False, min_length=1, description="benchmarks whose training text it is trained on"
+    )
+
+
+class HubData(StrictModel):
+    """A public data set: from the hub, or from a folder that holds its files."""
+
+    hub_id: str
+    revision: str = "main"
+    path: str | None = Field(None, min_length=1, description="local folder to read instead of the hub")
+
+
+class Data(StrictModel):
+    """Benchmarks by track, and the public data that they read; the fields come from the files in benchmarks/."""
+
+    seed: int = Field(0, ge=0)
+
+
+class Evaluation(StrictModel):
+    split: Literal["test", "validation"] = Field("test", description="validation only for choosing hyper-parameters")
+    batch_size: int = Field(128, gt=0, description="requests at a time; fixed, because it changes scores")
+    limit: int | None = Field(None, gt=0, description="documents of each task; only for trying things out")
+
+
+class Run(StrictModel):
+    """A curriculum with a tuner on a track."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    track: str
+    curriculum: CurriculumConfig
+    tuner: TunerConfig
+    posthoc: PosthocConfig | None = None
+    training: TrainingOverrides = TrainingOverrides()
+    decode: dict[str, str | int | float | bool] = Field(
+        {}, description="how the trained model decodes when it is evaluated; changes no training"
+    )
+
+
+class Preset(StrictModel):
+    """Everything that `snakemake` needs to know."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="results go to results/<name>")
+    data: Data = Data()
+    tokenizer: Tokenizer = Tokenizer()
+    base: Base = Base()
+    training: Training = Training(steps=200)
+    evaluation: Evaluation = Evaluation()
+    checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1, strict=False)
+    runs: tuple[Run, ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Preset":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each seed once")
+        seen: set[tuple[str, str]] = set()
+        for i, run in enumerate(self.runs):
+            if (run.track, run.name) in seen:
+                raise ValueError(f"runs.{i}.name: {run.name!r} names another {run.track} run already")
+            if run.name == "base":
+                raise ValueError(f"runs.{i}.name: 'base' is the model before tuning")
+            seen.add((run.track, run.name))
+            if getattr(self.data, run.track, None) is None:
+                raise ValueError(f"data.{run.track}: missing, but runs.{i} is on that track")
+            try:
+                merge_training(self.training, run.training.model_dump(exclude_unset=True))
+            except ValidationError as error:
+                raise ValueError(f"runs.{i}.training: {reason(error)}") from None
+        for name in self.tokenizer.corpora:
+            if getattr(self.data, name, None) is None:
+                raise ValueError(f"tokenizer.corpora: no data.{name}")
+        return self
+
+
+def _union(package: str) -> Any:
+    """The discriminated union over the Configs of a package's files."""
+    configs = tuple(module.Config for module in discover(package).values())
+    return Annotated[Union[configs], Field(discriminator="kind")] if len(configs) > 1 else configs[0]  # noqa: UP007
+
+
+@cache
+def preset_model() -> type[Preset]:
+    """`Preset` with a field for every track and a union over every method that exists."""
+    overrides: Any = {
+        # A union with None would keep a field's constraints on the whole union, where they do not apply.
+        name: (Annotated[(info.annotation, name, *info.metadata)] | None, None)
+        for name, info in Training.model_fields.items()
+    }
+    training = create_model("TrainingOverrides", __base__=TrainingOverrides, **overrides)
+    tuner, curriculum, posthoc = (_union(f"methods.{axis}") for axis in METHOD_AXES)
+    names = tracks()
+    run: Any = create_model(
+        "Run",
+        __base__=Run,
+        track=(cast(Any, Literal[names]), ...),
+        tuner=(tuner, ...),
+        curriculum=(curriculum, ...),
+        posthoc=(posthoc | None, None),
+        training=(training, training()),
+    )
+    benchmarks: Any = {
+        track: (_union(f"benchmarks.{track}"), ...)
+        if track == "general"
+        else (_union(f"benchmarks.{track}") | None, None)
+        for track in names
+    }
+    public: Any = {name: _hub_data(name, hub_id) for name, hub_id in _public_data(names).items()}
+    data: Any = create_model("Data", __base__=Data, **benchmarks, **public)
+    return create_model(
+        "Preset",
+        __base__=Preset,
+        data=(data, ...),
+        runs=(tuple[run, ...], Field(min_length=1, strict=False)),
+    )
+
+
+def _public_data(tracks: tuple[str, ...]) -> dict[str, str]:
+    """The public data sets that benchmarks name in `PUBLIC_DATA`, with their hub ids."""
+    modules = [module for track in tracks for module in discover(f"benchmarks.{track}").values()]
+    return {name: hub_id for module in modules for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items()}
+
+
+def _hub_data(name: str, hub_id: str) -> tuple[type[HubData], HubData]:
+    model = create_model(name, __base__=HubData, hub_id=(str, hub_id))
+    return model, model.model_validate({})
+
+
+def json_schema() -> str:
+    """The schema that editors check presets against."""
+    return json.dumps(preset_model().model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def validate(values: Mapping[str, Any], source: str) -> Preset:
+    """The preset that `values` describe.
+
+    Raises:
+        AdaptbenchError: one line with the file, the key and what it must be; further mistakes are counted.
+    """
+    try:
+        preset = preset_model().model_validate(values)
+    except ValidationError as error:
+        others = len(mistakes(error)) - 1
+        more = f" (and {others} more)" if others else ""
+        raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
+    layers = _base_layers(preset.base)
+    for i, run in enumerate(preset.runs):
+        for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
+            problem = method.problem(run, layers) if method is not None else ""
+            if problem:
+                raise AdaptbenchError(f"{source}: runs.{i}.{axis}.{problem}")
+    return preset
+
+
+def _base_layers(base: Base) -> int | None:
+    """The base's number of layers, where it can be known without a download."""
+    if base.model is None:
+        return base.architecture.num_hidden_layers
+    try:
+        layers = json.loads((Path(base.model) / "config.json").read_text())["num_hidden_layers"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return layers if isinstance(layers, int) else None
+
+
+def load(path: Path) -> Preset:
+    """Read and check a preset file.
+
+    Raises:
+        AdaptbenchError: no such file, not YAML, or not a valid preset.
+    """
+    return validate(read(path), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The values in a preset file, unchecked.
+
+    Raises:
+        AdaptbenchError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise AdaptbenchError(f"{path}: no such preset") from None
+    except yaml.YAMLError as error:
+        raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise AdaptbenchError(f"{path}: must be a mapping of options")
+    return values

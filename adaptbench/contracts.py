@@ -1,0 +1,142 @@
+"""What a benchmark and a method are: the few types that their files share with the machinery.
+
+A benchmark is a file benchmarks/<track>/<kind>.py, a method a file methods/<axis>/<kind>.py. Each holds a `Config` and a
+few functions with agreed names; docs/architecture.md lists them. Nothing here imports torch, so that the Snakefile may.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Record = dict[str, Any]
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 (no dot) as text; take such text for the number that was meant."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number)]
+
+
+class StrictModel(BaseModel):
+    """Every configuration: no unknown key, no coercion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class BenchmarkConfig(StrictModel):
+    """The sizes and options of one benchmark."""
+
+    kind: str
+
+
+class MethodConfig(StrictModel):
+    """The options of one method."""
+
+    kind: str
+
+    def problem(self, run: Any, base_layers: int | None) -> str:
+        """Why these options cannot work in `run` (a config.Run), as "<key>: <reason>"; empty if they can.
+
+        `base_layers` is the base's number of layers, None where only the hub knows it.
+        """
+        return ""
+
+
+class TunerConfig(MethodConfig):
+    """Which weights move, and how fast."""
+
+    moves_base_weights: ClassVar[bool] = False
+    """Whether training changes the base's own weights in place (a penalty on their distance needs that)."""
+
+
+class CurriculumConfig(MethodConfig):
+    """Which stages, what targets, what the forward pass looks like."""
+
+
+class PosthocConfig(MethodConfig):
+    """What happens to the tuned model afterwards, without training."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lm-eval task and how its main number is shown.
+
+    `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them. `weight`
+    names the sample's field that weights a document, for metrics that are ratios. `split` says what the task may be used
+    for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
+    """
+
+    name: str
+    metric: str
+    label: str
+    unit: str
+    higher_is_better: bool = True
+    more: tuple[str, ...] = ()
+    weight: str | None = None
+    split: Literal["test", "validation"] = "test"
+    primary: bool = False
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A tuner's stage before any training: a function of the tuner's file, run once as a graph node of its own.
+
+    The function is called as `function(config, inputs, out, context)`: `inputs` maps "base" and the names of the tuner's
+    earlier preparations to their directories; it writes its result into the empty directory `out`. The last preparation
+    that `makes_model` is where the curriculum starts.
+    """
+
+    name: str
+    makes_model: bool = True
+    data: tuple[str, ...] = ()
+    seeded: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training stage of a curriculum.
+
+    `parent` names the phase that it continues (None: the prepared base), `data` the benchmarks that it reads, `training`
+    what it overrides in the run's training options, `tuner` a tuner other than the run's. `curriculum` says that the
+    phase is another curriculum's phase of that name under those options, so that both share the stage. With `merge` off
+    the stage keeps what the tuner made (adapters, say) instead of one plain model; `assemble` then builds from it.
+    """
+
+    name: str = "tune"
+    parent: str | None = None
+    data: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    tuner: TunerConfig | None = None
+    curriculum: CurriculumConfig | None = None
+    merge: bool = True
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage knows about its surroundings.
+
+    `data` maps a benchmark's name ("general", "domain", ...) to the directory of its splits, `prepared` the tuner's
+    preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
+    """
+
+    seed: int
+    data: Mapping[str, Path]
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    sequence_length: int = 0
+    prepared: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+class AdaptbenchError(Exception):
+    """Something the user can mend, said in one line."""

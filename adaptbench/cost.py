@@ -1,0 +1,32 @@
+"""What training costs: floating-point operations and memory."""
+
+import resource
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def estimated_flops(model: "torch.nn.Module", tokens: int) -> int:
+    """Matrix-multiplication FLOPs of training on `tokens` positions, attention scores left out.
+
+    2 per weight and token forward; 2 more backward through every layer from the lowest trained one up; 2 more for each
+    trained weight's gradient. The embedding is a look-up and costs nothing unless it is the output head as well.
+    """
+    head = model.get_output_embeddings().weight
+    parameters = [(name, p) for name, p in model.named_parameters() if p is not head]
+    everything = [*parameters, ("head", head)]
+    weights = [p.numel() if p.ndim == 2 and "embed" not in name else 0 for name, p in everything]
+    trains = [p.requires_grad for _, p in everything]
+    lowest = 0 if model.get_input_embeddings().weight.requires_grad else trains.index(True)
+    trained = sum(weight for weight, moves in zip(weights, trains, strict=True) if moves)
+    return 2 * tokens * (sum(weights) + sum(weights[lowest:]) + trained)
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held: the accelerator's where there is one, else resident memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,85 @@
+"""Documents as JSON lines, and the check that what is trained on is not what is tested on."""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from adaptbench.contracts import AdaptbenchError, Record
+from adaptbench.files import write_text
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
+    """The records of a file.
+
+    Raises:
+        AdaptbenchError: no such file, or a line that is not a JSON object with the required fields as text.
+    """
+    records = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    records.append(_record(path, number, line, require))
+    except (FileNotFoundError, NotADirectoryError):
+        raise AdaptbenchError(f"{path}: no such file") from None
+    return records
+
+
+def _record(path: Path, number: int, line: bytes, require: Sequence[str]) -> Record:
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise AdaptbenchError(f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line)") from None
+    except json.JSONDecodeError as error:
+        raise AdaptbenchError(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})") from None
+    if not isinstance(record, dict):
+        raise AdaptbenchError(f"{path}:{number}: must be a JSON object")
+    for key in require:
+        if not isinstance(record.get(key), str):
+            raise AdaptbenchError(f"{path}:{number}: field {key!r} must be text")
+    return record
+
+
+def normalise(text: str) -> str:
+    """Words, numbers and the signs before numbers, without case, punctuation or spacing: what two copies of a sentence share."""
+    return " ".join(re.findall(r"\w+|[-+*/=<>%](?=\s*\d)", text.casefold()))
+
+
+def full_text(record: Record) -> str:
+    """What a record says: its text, or its prompt with the right answer."""
+    if "text" in record:
+        return str(record["text"])
+    answer = record["choices"][record["gold"]] if "choices" in record else record["target"]
+    return f"{record['prompt']} {answer}"
+
+
+def document_hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def check_disjoint(trained: Mapping[str, Iterable[Record]], tested: Mapping[str, Iterable[Record]]) -> None:
+    """No test document is a training document or the beginning of one, by normalised text.
+
+    Raises:
+        AdaptbenchError: names the two splits and the document.
+    """
+    asked: dict[str, tuple[str, str]] = {}
+    for split, records in tested.items():
+        for record in records:
+            asked.setdefault(normalise(full_text(record)), (split, full_text(record)))
+    in_order = sorted(asked)
+    for split, records in trained.items():
+        for record in records:
+            text = normalise(full_text(record))
+            # Whatever begins `text` sorts before it, next to it unless a longer tested text that begins alike lies between.
+            place = bisect_right(in_order, text) - 1
+            if place >= 0 and f"{text} ".startswith(f"{in_order[place]} "):
+                owner, shared = asked[in_order[place]]
+                raise AdaptbenchError(f"{owner} and {split} share a document: {shared[:100]!r}")

@@ -1,0 +1,228 @@
+"""Scores one model on all tasks of its track and on the general ones, in one process, through lm-eval.
+
+lm-eval does the prompting, batching, scoring and filtering; what is ours is which tasks, one row per document, and the
+cost that the model's lineage has run up.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench import models, provenance, registry, results
+from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.cost import peak_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(plan: Path, out: Path) -> None:
+    """Evaluate the run that `plan` describes and write its run.json and samples.parquet into `out`."""
+    spec = json.loads(plan.read_text())
+    key = {name: spec[name] for name in ("preset", "track", "run", "seed")}
+    described = {"key": key, "config": spec["config"], "evaluation": spec["options"], "hash": plan_hash(spec)}
+    if spec["skipped"]:
+        import pandas as pd
+
+        results.write_run(
+            out,
+            described | {"status": "skipped", "reason": spec["skipped"]},
+            pd.DataFrame(columns=results.SAMPLE_COLUMNS),
+        )
+        return
+    directory = Path(spec["model_directory"])
+    manifest = models.read_manifest(directory)
+    tasks = tasks_of(spec)
+    evaluated, seconds = evaluate(
+        directory,
+        manifest["decode"] | spec["options"]["decode"],
+        [task.name for task in tasks],
+        {track: Path(path) for track, path in spec["task_directories"].items()},
+        **{name: spec["options"][name] for name in ("batch_size", "limit")},
+    )
+    samples = sample_rows(evaluated["samples"], tasks).assign(**{name: key[name] for name in ("track", "run", "seed")})
+    measured = {
+        "status": "done",
+        "metrics": {task.name: _metric(samples, task) for task in tasks},
+        "model": {"directory": str(directory), "bytes": _size(directory), **_final(manifest)},
+        "cost": training_cost(spec["lineage"]),
+        "seconds": seconds | {"all": round(provenance.seconds_since_process_start(), 3)},
+        "evaluation_peak_bytes": peak_bytes(),
+        "provenance": provenance.collect() | _origins(spec) | {"kernels": {}},
+    }
+    results.write_run(out, described | measured, samples)
+
+
+def plan_hash(spec: Mapping[str, Any]) -> str:
+    """Identifies everything that determined a run: its model's id, its tasks' ids, its evaluation options."""
+    import hashlib
+
+    content = {name: spec[name] for name in ("track", "run", "seed", "model", "tasks", "options")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def tasks_of(spec: Mapping[str, Any]) -> list[Task]:
+    """The general tasks and the track's, those that belong to the split under evaluation."""
+    tasks: list[Task] = []
+    for track, directory in spec["task_directories"].items():
+        kind = json.loads((Path(directory) / "manifest.json").read_text())["options"]["config"]["kind"]
+        tasks += [task for task in registry.benchmark(track, kind).TASKS if task.split == spec["options"]["split"]]
+    return tasks
+
+
+def evaluate(
+    directory: Path,
+    decode: Mapping[str, Any],
+    names: list[str],
+    task_folders: Mapping[str, Path],
+    *,
+    batch_size: int,
+    limit: int | None,
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
+
+    Raises:
+        AdaptbenchError: a decoding kind without a file in adaptbench/decoding.
+    """
+    import importlib
+
+    import torch
+
+    _quiet()
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    try:
+        decoding = importlib.import_module(f"adaptbench.decoding.{decode['kind']}")
+    except ModuleNotFoundError:
+        raise AdaptbenchError(
+            f"{directory}: decodes by {decode['kind']!r}, which adaptbench/decoding does not have"
+        ) from None
+    options = {name: value for name, value in decode.items() if name != "kind"}
+    language_model = decoding.language_model(directory, batch_size=batch_size, tasks=task_folders, **options)
+    manager = TaskManager(
+        include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False
+    )
+    start_up = provenance.seconds_since_process_start()
+    with torch.inference_mode():
+        evaluated = simple_evaluate(
+            model=language_model,
+            tasks=names,
+            task_manager=manager,
+            batch_size=batch_size,
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+    assert evaluated is not None
+    whole = provenance.seconds_since_process_start()
+    return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
+
+
+def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) -> "pd.DataFrame":
+    """One row per task, document and metric; a further metric that a document lacks (None) has no row."""
+    import pandas as pd
+
+    rows = []
+    for task in tasks:
+        for sample in samples[task.name]:
+            prediction, target = _answer(sample)
+            for metric in (task.metric, *task.more):
+                value = sample[metric] if metric == task.metric else sample.get(metric)
+                if value is None:
+                    continue
+                rows.append(
+                    {
+                        "task": task.name,
+                        "document": int(sample["doc_id"]),
+                        "document_hash": sample["doc_hash"],
+                        "prompt_hash": sample["prompt_hash"],
+                        "metric": metric,
+                        "value": results.finite(value, f"{task.name}, document {sample['doc_id']}"),
+                        "weight": float(sample[task.weight]) if task.weight else 1.0,
+                        "prompt": str(sample["arguments"][0][0]),
+                        "prediction": prediction,
+                        "target": target,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _answer(sample: Mapping[str, Any]) -> tuple[str, str]:
+    """What the model answered and what is right, as text."""
+    choices = sample["doc"].get("choices")
+    if choices is not None:
+        scores = [float(response[0]) for response in sample["filtered_resps"]]
+        return choices[scores.index(max(scores))], choices[sample["doc"]["gold"]]
+    response = sample["filtered_resps"][0]
+    return (response if isinstance(response, str) else ""), str(sample["target"])
+
+
+def _metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:
+    """The task's main metric, and under `more` its further ones."""
+
+    def mean(metric: str) -> float:
+        rows = samples[(samples["task"] == task.name) & (samples["metric"] == metric)]
+        return float((rows["value"] * rows["weight"]).sum() / rows["weight"].sum())
+
+    documents = samples[samples["task"] == task.name]["document"].nunique()
+    found = {"metric": task.metric, "value": mean(task.metric), "documents": int(documents)}
+    return found | ({"more": {metric: mean(metric) for metric in task.more}} if task.more else {})
+
+
+def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
+    """What the method's own stages cost in all; the base, which every method shares, is not counted."""
+    total = {
+        "steps": 0,
+        "tokens": 0,
+        "trained_tokens": 0,
+        "flops": 0,
+        "train_seconds": 0.0,
+        "wall_seconds": 0.0,
+        "peak_bytes": 0,
+    }
+    stages = {}
+    for node, directory in lineage.items():
+        path = Path(directory)
+        if not (path / models.MANIFEST).exists():
+            continue
+        manifest = models.read_manifest(path)
+        stages[node] = {name: manifest.get(name) for name in ("kind", "cost", "seconds", "parameters", "git")}
+        if manifest["kind"] in ("base", "imported_base"):
+            continue
+        total["wall_seconds"] = round(total["wall_seconds"] + manifest["seconds"]["all"], 3)
+        cost = manifest.get("cost") or {}
+        for name in ("steps", "tokens", "trained_tokens", "flops", "train_seconds"):
+            total[name] += cost.get(name, 0)
+        total["peak_bytes"] = max(total["peak_bytes"], cost.get("peak_bytes", 0))
+    return total | {"stages": stages}
+
+
+def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Which base model and which data, with their revisions."""
+    data = {
+        name: json.loads((Path(directory) / "manifest.json").read_text())
+        for name, directory in spec["task_directories"].items()
+    }
+    bases = [Path(directory) for node, directory in spec["lineage"].items() if node.startswith("base-")]
+    manifest = models.read_manifest(bases[0])
+    return {"base": manifest["options"] | {"commit": manifest.get("commit")}, "data": data}
+
+
+def _final(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {"decode": manifest["decode"], "parameters": manifest.get("parameters")}
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*.safetensors"))
+
+
+def _quiet() -> None:
+    """lm-eval and transformers log at length; what matters here is in run.json."""
+    import os
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("lm_eval", "lm-eval", "transformers", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,226 @@
+"""The figures of a track: learning against forgetting, scores with intervals, loss curves.
+
+SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour and marker in every figure.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from adaptbench.collect import known_tasks, main_scores
+from adaptbench.workflow import IMAGES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, safe for colour-blind readers; black is the base's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F", "#5B3A8C", "#B22222")
+MARKERS = "osD^vPX<>h"
+STYLE = {
+    "svg.hashsalt": "adaptbench",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+}
+
+
+def draw(collected: Path, out: Path) -> None:
+    """Draw every track's figures into `out`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    runs = json.loads((collected / "runs.json").read_text())
+    scores = main_scores(pd.read_csv(collected / "scores.csv"))
+    out.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
+        for track in dict.fromkeys(run["key"]["track"] for run in runs):
+            ours = [run for run in runs if run["key"]["track"] == track and run["status"] == "done"]
+            of_track = scores[scores["track"] == track]
+            look = styles(ours)
+            _save(learning_against_forgetting(of_track, ours, look), out / f"{track}_forgetting")
+            _save(score_bars(of_track, look), out / f"{track}_scores")
+            _save(loss_curves(ours, look), out / f"{track}_loss")
+
+
+def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The curve that each run is a point of: the runs that differ in a post-hoc option alone, else the run itself."""
+    found = {}
+    for run in runs:
+        name, config = run["key"]["run"], run["config"]
+        if config and config["posthoc"]:
+            same = [config[key] for key in ("curriculum", "tuner", "training")] + [config["posthoc"]["kind"]]
+            found[name] = json.dumps(same, sort_keys=True)
+        else:
+            found[name] = name
+    return found
+
+
+def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Colour and marker by run name; the points of one curve share theirs, and no two curves have both in common."""
+    family = families(runs)
+    order = list(dict.fromkeys(found for name, found in family.items() if name != "base"))
+    look = {
+        found: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+        for i, found in enumerate(order)
+    }
+    return {
+        name: {"color": "black", "marker": "*"} if name == "base" else look[found] for name, found in family.items()
+    }
+
+
+def learning_against_forgetting(
+    scores: "pd.DataFrame", runs: Sequence[dict[str, Any]], look: Mapping[str, Any]
+) -> "Figure":
+    """Each of the track's scores against the general score that is left; up and right is better in every panel."""
+    import matplotlib.pyplot as plt
+
+    tasks = known_tasks()
+    names = list(dict.fromkeys(scores["task"]))
+    kept = next((name for name in names if name.startswith("general")), names[0])
+    learned = [name for name in names if not name.startswith("general")] or [kept]
+    family = families(runs)
+    curves = [[name for name in family if family[name] == one] for one in dict.fromkeys(family.values())]
+    figure, panels = plt.subplots(1, len(learned), figsize=(4.0 * len(learned) + 1.6, 4.2), sharex=True, squeeze=False)
+    for axes, name in zip(panels[0], learned, strict=True):
+        x, y = (scores[scores["task"] == task].set_index("run") for task in (kept, name))
+        for members in curves:
+            _draw_family(axes, members, x, y, _tuned_end(members, runs), look)
+        axes.set_xlabel(f"{tasks[kept].label} kept ({tasks[kept].unit})")
+        axes.set_ylabel(f"{tasks[name].label} learned ({tasks[name].unit})")
+        if not tasks[name].higher_is_better:
+            axes.invert_yaxis()
+    panels[0][0].set_title(
+        "Learning against forgetting, 95 % intervals; up and right is better", fontsize=9, loc="left"
+    )
+    panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _draw_family(
+    axes: Any,
+    members: Sequence[str],
+    x: "pd.DataFrame",
+    y: "pd.DataFrame",
+    tuned: str | None,
+    look: Mapping[str, Any],
+) -> None:
+    """The points of one run, or of a curve of runs that interpolate between the base and the tuned model."""
+
+    def place(frame: "pd.DataFrame", run: str) -> tuple[float, list[list[float]]]:
+        mean, low, high = (float(cast(Any, frame.loc[run, column])) for column in ("mean", "low", "high"))
+        return mean, [[mean - low], [high - mean]]
+
+    if len(members) > 1:
+        ends = [run for run in ("base", tuned) if run is not None and run in x.index]
+        curve = sorted([*members, *ends], key=lambda run: place(x, run)[0])
+        points = [(place(x, run)[0], place(y, run)[0]) for run in curve]
+        axes.plot(*zip(*points, strict=True), color=look[members[0]]["color"], linewidth=1, alpha=0.6)
+    for run in members:
+        (across, x_error), (up, y_error) = place(x, run), place(y, run)
+        size = 11 if run == "base" else 6
+        axes.errorbar(
+            across, up, xerr=x_error, yerr=y_error, label=run, markersize=size, linewidth=0.9, capsize=2, **look[run]
+        )
+        if len(members) > 1:
+            axes.annotate(run.rpartition("-")[2], (across, up), (5, -10), textcoords="offset points", fontsize=7)
+
+
+def _tuned_end(members: Sequence[str], runs: Sequence[dict[str, Any]]) -> str | None:
+    """The run without a post-hoc step that a curve of interpolations leads to."""
+    configs = {run["key"]["run"]: run["config"] for run in runs if run["config"]}
+    one = configs.get(members[0])
+    if not one or not one["posthoc"]:
+        return None
+    same = ("curriculum", "tuner", "training")
+    ends = (n for n, c in configs.items() if not c["posthoc"] and all(c[key] == one[key] for key in same))
+    return next(ends, None)
+
+
+def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
+    """One panel a task, one bar a run."""
+    import matplotlib.pyplot as plt
+
+    tasks = known_tasks()
+    names = sorted(dict.fromkeys(scores["task"]), key=lambda name: name.startswith("general"))
+    runs = list(dict.fromkeys(scores["run"]))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(2.3 * len(names) + 1, 0.28 * len(runs) + 1.2), sharey=True, squeeze=False
+    )
+    for axes, name in zip(panels[0], names, strict=True):
+        cells = scores[scores["task"] == name].set_index("run").reindex(runs)
+        errors = [cells["mean"] - cells["low"], cells["high"] - cells["mean"]]
+        axes.barh(
+            runs,
+            cells["mean"],
+            xerr=errors,
+            color=[look[run]["color"] for run in runs],
+            height=0.7,
+            error_kw={"linewidth": 0.8},
+        )
+        axes.set_title(tasks[name].label, fontsize=9)
+        direction = "" if tasks[name].higher_is_better else ", lower is better"
+        axes.set_xlabel(tasks[name].unit + direction, fontsize=8)
+        axes.grid(axis="y", visible=False)
+        if tasks[name].unit in ("accuracy", "exact match"):
+            axes.set_xlim(0, 1)
+    panels[0][0].invert_yaxis()
+    return figure
+
+
+def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Figure":
+    """Training loss by step, the mean over seeds with their range behind it."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    drawn: set[tuple[str, ...]] = set()
+    for name in dict.fromkeys(run["key"]["run"] for run in runs):
+        logs = [log for run in runs if run["key"]["run"] == name and (log := _training_log(run)) is not None]
+        stages = tuple(sorted(str(path) for path in logs))
+        if not logs or stages in drawn or name == "base":
+            continue
+        drawn.add(stages)
+        curves = pd.concat([pd.read_json(path, lines=True).set_index("step")["loss"] for path in logs], axis=1)
+        smooth = curves.ewm(span=max(2, len(curves) // 40)).mean()
+        axes.plot(smooth.index, smooth.mean(axis=1), label=name, color=look[name]["color"], linewidth=1.3)
+        axes.fill_between(
+            smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look[name]["color"], alpha=0.15, linewidth=0
+        )
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("training loss (nats a token), smoothed")
+    axes.set_title("Loss on each method's own training mixture", fontsize=9, loc="left")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _training_log(run: dict[str, Any]) -> Path | None:
+    """The log of a run's last training stage."""
+    trained = [node for node, stage in run["cost"]["stages"].items() if stage["kind"] == "train"]
+    if not trained:
+        return None
+    path = Path(run["model"]["directory"]).parent / trained[-1] / "training.jsonl"
+    return path if path.exists() else None
+
+
+def _save(figure: "Figure", stem: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    for suffix in IMAGES:
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(
+            suffix, {"Software": None}
+        )
+        figure.savefig(stem.with_suffix(f".{suffix}"), metadata=metadata, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,51 @@
+"""pydantic's findings as one line a user can act on: which key, and what it must be."""
+
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+_MESSAGES = {
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "literal_error": "must be one of {expected}",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "finite_number": "must be a finite number",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length} entries",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a mapping of options",
+    "union_tag_invalid": "kind must be one of {expected_tags}",
+    "union_tag_not_found": "kind is missing",
+    "model_attributes_type": "must be a mapping of options",
+    "dict_type": "must be a mapping of options",
+}
+
+
+def mistakes(error: ValidationError) -> list[dict[str, Any]]:
+    """The mistakes, without "too short" for a list whose entries are wrong themselves."""
+    found = cast(list[dict[str, Any]], error.errors())
+    inner = {one["loc"][:depth] for one in found for depth in range(1, len(one["loc"]))}
+    return [one for one in found if not (one["type"] == "too_short" and one["loc"] in inner)]
+
+
+def reason(error: ValidationError) -> str:
+    """The first mistake as `key.path: what it must be`."""
+    first = mistakes(error)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+    else:
+        template = _MESSAGES.get(first["type"])
+        context = {
+            key: f"{value:g}" if isinstance(value, float) else value for key, value in first.get("ctx", {}).items()
+        }
+        message = template.format(**context) if template else first["msg"]
+    return f"{key}: {message}" if key else message

@@ -1,0 +1,124 @@
+"""Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import write_text
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MANIFEST = "adaptbench.json"
+SCHEMA_VERSION = 1
+
+
+def check_folder(path: Path) -> None:
+    """A local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
+
+    Raises:
+        AdaptbenchError: what is missing.
+    """
+    if not path.is_dir():
+        raise AdaptbenchError(f"{path}: no such model folder")
+    if not (path / "config.json").is_file():
+        raise AdaptbenchError(f"{path}: no config.json; not a Hugging Face model folder")
+    if not any(path.glob("*.safetensors")):
+        pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
+        hint = (
+            "only pickled weights, which are not read; save them as safetensors"
+            if pickled
+            else "no *.safetensors weights"
+        )
+        raise AdaptbenchError(f"{path}: {hint}")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        raise AdaptbenchError(f"{path}: no tokenizer")
+
+
+def load_model(
+    path: Path | str, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto", revision: str = "main"
+) -> "PreTrainedModel":
+    """Open a model directory or hub id; never runs code from it, never reads pickles.
+
+    Raises:
+        AdaptbenchError: it cannot be opened, in one line.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=None if attention == "auto" else attention,
+            revision=revision,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        # transformers would go on with random values.
+        raise AdaptbenchError(f"{path}: no weights for {missing[0]}, one of {len(missing)} that are missing")
+    return model
+
+
+def load_tokenizer(path: Path | str, *, revision: str = "main") -> "PreTrainedTokenizerBase":
+    """Open a model directory's or hub id's tokenizer.
+
+    Raises:
+        AdaptbenchError: it cannot be opened, in one line.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+
+
+def save_model(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    out: Path,
+    manifest: dict[str, Any] | None = None,
+) -> None:
+    """Write a model directory that plain `from_pretrained` opens."""
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    write_manifest(out, manifest or {})
+
+
+def write_manifest(out: Path, content: dict[str, Any]) -> None:
+    whole = {"schema_version": SCHEMA_VERSION, "decode": {"kind": "plain"}} | content
+    write_text(out / MANIFEST, json.dumps(whole, indent=1) + "\n")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The directory's adaptbench.json.
+
+    Raises:
+        AdaptbenchError: missing or from a newer version.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise AdaptbenchError(f"{path}: no {MANIFEST}; not made by adaptbench") from None
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        raise AdaptbenchError(
+            f"{path / MANIFEST}: schema version {manifest['schema_version']} is newer than {SCHEMA_VERSION}"
+        )
+    return manifest
+
+
+def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
+    """Parameters in all and those that train; tied weights count once."""
+    parameters = list(model.parameters())
+    return {
+        "total": sum(p.numel() for p in parameters),
+        "trained": sum(p.numel() for p in parameters if p.requires_grad),
+    }

@@ -1,0 +1,77 @@
+"""Where a number comes from: commit, versions, hardware, seconds."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from adaptbench.registry import project_root
+
+PACKAGES = (
+    "torch", "transformers", "lm-eval", "datasets", "accelerate", "peft", "safetensors", "tokenizers", "numpy", "snakemake",
+)  # fmt: skip
+
+
+def seconds_since_process_start() -> float:
+    """Seconds since this process was created: interpreter start and imports so far."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """The project's commit and whether tracked files differ from it; nulls outside a git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(project_root()), *arguments], capture_output=True, text=True, timeout=30, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, threads it does use, accelerator."""
+    import torch
+
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    except OSError:
+        return platform.processor() or "unknown"
+
+
+def collect() -> dict[str, Any]:
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"git": git_state(), "versions": versions(), "hardware": hardware(), "finished": finished}

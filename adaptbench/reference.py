@@ -1,0 +1,57 @@
+"""Keeps a preset's tables and figures in the repository, with where they come from, and shows them in the README.
+
+What is kept is generated and small: tables, the figures as SVG and PNG, and provenance.json. The README holds a table
+between two markers; it is replaced, never typed.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import write_text
+
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def keep(results: Path, out: Path) -> None:
+    """Copy the tables and figures of results/<preset> to `out`.
+
+    Raises:
+        AdaptbenchError: the preset has not run, or its stages and runs do not all come from one clean commit.
+    """
+    path = results / "collected" / "runs.json"
+    if not path.exists():
+        raise AdaptbenchError(f"{path}: missing; run the preset first")
+    runs = [run for run in json.loads(path.read_text()) if run["status"] == "done"]
+    states = [run["provenance"]["git"] for run in runs]
+    states += [stage["git"] for run in runs for stage in run["cost"]["stages"].values()]
+    commits = {state["commit"] for state in states}
+    if len(commits) != 1 or any(state["dirty"] for state in states):
+        raise AdaptbenchError(
+            f"{results}: not made by one clean commit as a whole; commit, delete the folder, run again"
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    for source in [*sorted((results / "tables").iterdir()), *sorted((results / "figures").iterdir())]:
+        if source.suffix != ".pdf":
+            target = out / source.parent.name / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    known = runs[0]["provenance"]
+    provenance = {"preset": runs[0]["key"]["preset"], **known}
+    provenance["finished"] = max(run["provenance"]["finished"] for run in runs)
+    provenance["runs"] = {
+        f"{run['key']['track']}/{run['key']['run']}/seed{run['key']['seed']}": run["hash"] for run in runs
+    }
+    write_text(out / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+
+
+def show(document: Path) -> None:
+    """Put the tables that a document's markers name (paths relative to it) between those markers."""
+    text = document.read_text()
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}{(document.parent / match[2]).read_text()}{match[3]}"
+
+    write_text(document, MARKED.sub(table, text))

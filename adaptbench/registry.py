@@ -1,0 +1,73 @@
+"""Finds benchmarks and methods by file name: a new file in the folder is a new choice in the presets."""
+
+import importlib
+import importlib.util
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from adaptbench.contracts import AdaptbenchError
+
+METHOD_AXES = ("tuners", "curricula", "posthoc")
+
+
+@cache
+def discover(package: str) -> dict[str, ModuleType]:
+    """The modules of a package that hold a `Config`, by kind, in alphabetical order.
+
+    Raises:
+        AdaptbenchError: a file cannot be imported, or its Config's `kind` is not the file's name.
+    """
+    parent = importlib.import_module(package)
+    found = {}
+    for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda info: info.name):
+        try:
+            module = importlib.import_module(f"{package}.{info.name}")
+        except Exception as error:
+            raise AdaptbenchError(f"{source_of(package, info.name)}: {type(error).__name__}: {error}") from error
+        config = getattr(module, "Config", None)
+        if config is None:
+            continue
+        kind = config.model_fields["kind"].default
+        if kind != info.name:
+            raise AdaptbenchError(
+                f"{source_of(package, info.name)}: Config.kind must be {info.name!r}, the file's name"
+            )
+        found[kind] = module
+    return found
+
+
+def source_of(package: str, name: str) -> str:
+    """The path of a module's file, relative to the project's root."""
+    return f"{package.replace('.', '/')}/{name}.py"
+
+
+def benchmark_sources(track: str, kind: str) -> tuple[str, ...]:
+    """The code that a benchmark's splits come from: its file, what it shares with its track, what all tracks share."""
+    folder = project_root() / "benchmarks"
+    kinds = {f"{name}.py" for name in discover(f"benchmarks.{track}")}
+    shared = [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "splits.py")]
+    shared += [path for path in sorted((folder / track).glob("*.py")) if path.name not in kinds | {"__init__.py"}]
+    names = (path.relative_to(project_root()).as_posix() for path in shared)
+    return (source_of(f"benchmarks.{track}", kind), *names)
+
+
+def tracks() -> tuple[str, ...]:
+    """The folders of benchmarks/ that hold at least one benchmark."""
+    import benchmarks
+
+    folders = (info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.ispkg)
+    return tuple(name for name in sorted(folders) if discover(f"benchmarks.{name}"))
+
+
+def method(axis: str, kind: str) -> ModuleType:
+    return discover(f"methods.{axis}")[kind]
+
+
+def benchmark(track: str, kind: str) -> ModuleType:
+    return discover(f"benchmarks.{track}")[kind]
+
+
+def project_root() -> Path:
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,85 @@
+"""The results contract: run.json with metrics, cost and provenance, samples.parquet with one row per document.
+
+Both carry a schema version and are written whole. Readers refuse what they do not understand, in one line.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+SAMPLE_COLUMNS = (
+    "track", "run", "seed", "task", "document", "document_hash", "prompt_hash", "metric", "value", "weight", "prompt",
+    "prediction", "target",
+)  # fmt: skip
+
+
+def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> None:
+    """Write samples.parquet, then run.json: where run.json is, the run is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".samples.parquet.tmp"
+    try:
+        samples[list(SAMPLE_COLUMNS)].to_parquet(temporary, index=False)
+        temporary.replace(folder / "samples.parquet")
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_text(
+        folder / "run.json", json.dumps({"schema_version": SCHEMA_VERSION} | run, indent=1, allow_nan=False) + "\n"
+    )
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """A run.json.
+
+    Raises:
+        AdaptbenchError: missing, damaged, or from a newer version.
+    """
+    try:
+        run = json.loads(path.read_text())
+        version = run["schema_version"]
+    except FileNotFoundError:
+        raise AdaptbenchError(f"{path}: missing") from None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise AdaptbenchError(f"{path}: damaged; delete it and run again") from None
+    if version > SCHEMA_VERSION:
+        raise AdaptbenchError(f"{path}: schema version {version} is newer than {SCHEMA_VERSION}; update adaptbench")
+    return run
+
+
+def read_samples(path: Path) -> "pd.DataFrame":
+    """A samples.parquet.
+
+    Raises:
+        AdaptbenchError: missing, damaged, or with other columns.
+    """
+    import pandas as pd
+    from pyarrow import ArrowException
+
+    try:
+        samples = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise AdaptbenchError(f"{path}: missing") from None
+    except (ArrowException, OSError):
+        raise AdaptbenchError(f"{path}: damaged; delete its folder and run again") from None
+    missing = [column for column in SAMPLE_COLUMNS if column not in samples]
+    if missing:
+        raise AdaptbenchError(f"{path}: no column {missing[0]!r}")
+    return samples
+
+
+def finite(value: float, where: str) -> float:
+    """`value`, if it is a number.
+
+    Raises:
+        AdaptbenchError: not a number or infinite.
+    """
+    if not math.isfinite(value):
+        raise AdaptbenchError(f"{where}: the metric is {value}")
+    return float(value)

@@ -1,0 +1,277 @@
+"""Runs one stage of the graph: reads its plan, makes its directory whole, and records what it cost.
+
+One function a kind of node; which methods they call is in the plan. The work folder, where a killed stage left its
+checkpoint, is named after the stage's id, its methods' source text and its inputs' files: a stage whose method or inputs
+have changed never goes on from old steps.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptbench import data, models, registry, tokenizer
+from adaptbench.config import Architecture, Training
+from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.documents import read_jsonl
+from adaptbench.files import whole_directory, write_text
+from adaptbench.provenance import git_state, seconds_since_process_start
+
+Spec = Mapping[str, Any]
+
+
+def run(plan: Path, out: Path) -> None:
+    """Make the stage that `plan` describes in `out`.
+
+    Raises:
+        AdaptbenchError: something the user can mend; nothing is left in `out`.
+    """
+    spec = json.loads(plan.read_text())
+    work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
+    with whole_directory(out) as temporary:
+        manifest = KINDS[spec["kind"]](spec, temporary, work)
+        seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
+        if spec["kind"] not in ("data", "tasks", "tokenizer"):
+            described = {
+                "stage": spec["id"],
+                "kind": spec["kind"],
+                "options": spec["options"],
+                "parents": spec["parents"],
+                "git": git_state(),
+            }
+            models.write_manifest(temporary, manifest | described | {"seconds": seconds})
+        else:
+            write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _digest(spec: Spec) -> str:
+    """Tells apart what the id does not: other method code, and inputs that were made again since."""
+    digest = hashlib.sha256()
+    for source in spec["sources"]:
+        digest.update((registry.project_root() / source).read_bytes())
+    for directory in spec["inputs"].values():
+        for path in sorted(Path(directory).rglob("*")):
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:10]
+
+
+def _inputs(spec: Spec) -> dict[str, Path]:
+    return {role: Path(path) for role, path in spec["inputs"].items()}
+
+
+def _data(spec: Spec) -> dict[str, Path]:
+    return {role.removeprefix("data."): path for role, path in _inputs(spec).items() if role.startswith("data.")}
+
+
+def _method(axis: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A method's module and its config."""
+    module = registry.method(axis, options["kind"])
+    return module, module.Config.model_validate(dict(options))
+
+
+def _build_data(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    data.build(spec["options"], StageContext(spec["options"]["seed"], _inputs(spec)), out)
+    return {}
+
+
+def _lay_tasks(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    data.lay_tasks(spec["options"], _inputs(spec)["data"], out)
+    return {}
+
+
+def _train_tokenizer(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    texts = []
+    for folder in _inputs(spec).values():
+        for split in ("pretrain", "train"):
+            path = folder / "splits" / f"{split}.jsonl"
+            texts += [record["text"] for record in read_jsonl(path)] if path.exists() else []
+    tokenizer.train(texts, spec["options"]["vocabulary"], out)
+    return {}
+
+
+def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    """Train the preset's Qwen3 from scratch on the general world's pre-training text."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from adaptbench.packing import document
+
+    options, inputs = spec["options"], _inputs(spec)
+    architecture = Architecture.model_validate(options["architecture"])
+    training = Training.model_validate(options["training"])
+    text_tokenizer = models.load_tokenizer(inputs["tokenizer"])
+    torch.manual_seed(options["seed"])
+    config = Qwen3Config(
+        vocab_size=len(text_tokenizer),
+        head_dim=architecture.hidden_size // architecture.num_attention_heads,
+        bos_token_id=text_tokenizer.bos_token_id,
+        eos_token_id=text_tokenizer.eos_token_id,
+        pad_token_id=text_tokenizer.pad_token_id,
+        attn_implementation=None if training.attention == "auto" else training.attention,
+        **architecture.model_dump(),
+    )
+    model = Qwen3ForCausalLM(config)
+    records = read_jsonl(inputs["general"] / "splits" / "pretrain.jsonl", require=("text",))
+    texts = [record["text"] for record in records]
+    examples = [document(ids) for ids in tokenizer.encode_documents(text_tokenizer, texts)]
+    return _fit(spec, model, lambda: model, text_tokenizer, examples, training, out, work)
+
+
+def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    """Take a base model from a folder or the hub, as it is, into a directory of ours."""
+    name, revision = spec["options"]["model"], spec["options"]["revision"]
+    if Path(name).exists():
+        models.check_folder(Path(name))
+    try:
+        model = models.load_model(name, revision=revision)
+        text_tokenizer = models.load_tokenizer(name, revision=revision)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"base.model: {error}") from None
+    if text_tokenizer.pad_token_id is None:
+        text_tokenizer.pad_token = text_tokenizer.eos_token
+    models.save_model(model, text_tokenizer, out)
+    return {"parameters": models.parameter_counts(model), "commit": getattr(model.config, "_commit_hash", None)}
+
+
+def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    """A tuner's own stage before training, such as an expansion."""
+    options, inputs = spec["options"], _inputs(spec)
+    module, config = _method("tuners", options["tuner"])
+    context = StageContext(options["seed"] or 0, _data(spec), models.load_tokenizer(inputs["base"]))
+    models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
+    getattr(module, options["function"])(config, models_and_results, out, context)
+    return {}
+
+
+def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    """One phase of a curriculum under a tuner."""
+    import torch
+
+    options, inputs = spec["options"], _inputs(spec)
+    tuner, tuner_config = _method("tuners", options["tuner"])
+    curriculum, curriculum_config = _method("curricula", options["curriculum"])
+    training = Training.model_validate(options["training"])
+    text_tokenizer = models.load_tokenizer(inputs["model"])
+    stored = models.load_model(inputs["model"], attention=training.attention)
+    stored_dtype = stored.dtype
+    model = stored.to(torch.float32)
+    context = StageContext(
+        seed=options["seed"],
+        data=_data(spec),
+        tokenizer=text_tokenizer,
+        sequence_length=training.sequence_length,
+        prepared={
+            role.removeprefix("prepared."): path for role, path in inputs.items() if role.startswith("prepared.")
+        },
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    torch.manual_seed(options["seed"])
+    also_trained: tuple[str, ...] = ()
+    if hasattr(curriculum, "extend"):
+        also_trained = curriculum.extend(curriculum_config, options["phase"], model, text_tokenizer)
+    examples = curriculum.examples(curriculum_config, options["phase"], model, context)
+    adapted = tuner.adapt(tuner_config, model, context)
+    for name, parameter in adapted.named_parameters():
+        if any(name.endswith(suffix) for suffix in also_trained):
+            parameter.requires_grad_(True)
+    hooks: dict[str, Any] = {}
+    if hasattr(curriculum, "objective"):
+        hooks["objective"] = curriculum.objective(curriculum_config, options["phase"], adapted)
+    if hasattr(curriculum, "collate"):
+        hooks["collate_rows"] = curriculum.collate(curriculum_config, options["phase"], context)
+    if hasattr(tuner, "optimizer"):
+        hooks["optimizer"] = tuner.optimizer(tuner_config, adapted, training)
+    if hasattr(tuner, "callback"):
+        hooks["make_callback"] = lambda optimizers: tuner.callback(tuner_config, adapted, optimizers, context)
+    manifest = (
+        {"decode": curriculum.decode(curriculum_config, options["phase"])} if hasattr(curriculum, "decode") else {}
+    )
+
+    def merge() -> Any:
+        merged = tuner.merge(tuner_config, adapted) if options["merge"] and hasattr(tuner, "merge") else adapted
+        return merged.to(stored_dtype)
+
+    return manifest | _fit(spec, adapted, merge, text_tokenizer, examples, training, out, work, **hooks)
+
+
+def _fit(
+    spec: Spec,
+    model: Any,
+    result: Callable[[], Any],
+    text_tokenizer: Any,
+    examples: list[Any],
+    training: Training,
+    out: Path,
+    work: Path,
+    *,
+    objective: Any = None,
+    optimizer: Any = None,
+    make_callback: Callable[[Any], Any] | None = None,
+    **hooks: Any,
+) -> dict[str, Any]:
+    """Train, save the `result` with its log, and describe the cost."""
+    from adaptbench import training as loop
+    from adaptbench.cost import estimated_flops
+    from adaptbench.packing import Packed
+
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest and training.sequence_length > longest:
+        raise AdaptbenchError(f"training.sequence_length: must be <= {longest}, the model's longest input")
+    counts = models.parameter_counts(model)
+    if not counts["trained"]:
+        raise AdaptbenchError("the tuner left nothing to train")
+    optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)
+    start_up = seconds_since_process_start()
+    outcome = loop.train(
+        model,
+        optimizers,
+        Packed(examples, training.sequence_length, spec["options"]["seed"]),
+        objective or loop.causal_lm,
+        training,
+        work=work,
+        pad_id=text_tokenizer.pad_token_id,
+        seed=spec["options"]["seed"],
+        checkpoint_seconds=spec["checkpoint_seconds"],
+        callback=make_callback(optimizers) if make_callback else None,
+        **hooks,
+    )
+    flops = estimated_flops(model, outcome.tokens)
+    models.save_model(result(), text_tokenizer, out)
+    shutil.copyfile(work / "training.jsonl", out / "training.jsonl")
+    return {
+        "parameters": counts,
+        "cost": vars(outcome) | {"flops": flops},
+        "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
+    }
+
+
+def _assemble(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    module, config = _method("curricula", spec["options"]["curriculum"])
+    inputs = _inputs(spec)
+    context = StageContext(0, {}, models.load_tokenizer(next(iter(inputs.values()))))
+    return module.assemble(config, inputs, out, context) or {}
+
+
+def _posthoc(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
+    inputs = _inputs(spec)
+    module, config = _method("posthoc", spec["options"]["posthoc"])
+    module.apply(config, inputs["start"], inputs["end"], out)
+    before = models.read_manifest(inputs["end"])
+    return {key: before[key] for key in ("decode", "parameters") if key in before}
+
+
+KINDS: Mapping[str, Callable[[Spec, Path, Path], dict[str, Any]]] = {
+    "data": _build_data,
+    "tasks": _lay_tasks,
+    "tokenizer": _train_tokenizer,
+    "base": _pretrain,
+    "imported_base": _import_base,
+    "prepare": _prepare,
+    "train": _train,
+    "assemble": _assemble,
+    "posthoc": _posthoc,
+}

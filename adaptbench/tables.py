@@ -1,0 +1,144 @@
+"""A track's table as CSV (every number), Markdown and LaTeX (mean and interval).
+
+One row a run, one column a task; "forgotten" is what a run lost of the base's general score, positive when it is worse.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from adaptbench.collect import known_tasks, main_scores
+from adaptbench.contracts import Task
+from adaptbench.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAPTION = "Mean and 95 % interval over {seeds} and documents (two-level bootstrap). Forgotten: loss against the base."
+
+
+def write(collected: Path, out: Path) -> None:
+    """Write <track>.csv, .md and .tex for every track that was collected."""
+    import pandas as pd
+
+    runs = json.loads((collected / "runs.json").read_text())
+    everything = pd.read_csv(collected / "scores.csv")
+    scores = main_scores(everything)
+    for track in dict.fromkeys(run["key"]["track"] for run in runs):
+        ours = [run for run in runs if run["key"]["track"] == track]
+        rows, columns = layout(ours, scores[scores["track"] == track])
+        write_text(
+            out / f"{track}.csv", full_numbers(ours, everything[everything["track"] == track]).to_csv(index=False)
+        )
+        write_text(out / f"{track}.md", markdown(rows, columns, _caption(ours)))
+        write_text(out / f"{track}.tex", latex(rows, columns, _caption(ours)))
+
+
+def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.DataFrame":
+    """The scores with each run's mean cost beside them, and skipped runs with their reason."""
+    import pandas as pd
+
+    cost = pd.DataFrame(
+        {
+            "run": run["key"]["run"],
+            "trained_parameters": trained_parameters(run),
+            "training_tokens": run["cost"]["tokens"],
+            "training_flops": run["cost"]["flops"],
+            "training_seconds": run["cost"]["wall_seconds"],
+            "peak_bytes": run["cost"]["peak_bytes"],
+            "model_bytes": run["model"]["bytes"],
+        }
+        for run in runs
+        if run["status"] == "done"
+    )
+    table = scores.merge(cost.groupby("run", as_index=False).mean(), on="run", how="left")
+    skipped = {run["key"]["run"]: run["reason"] for run in runs if run["status"] == "skipped"}
+    notes = pd.DataFrame({"run": list(skipped), "track": runs[0]["key"]["track"], "skipped": list(skipped.values())})
+    return pd.concat([table, notes], ignore_index=True) if skipped else table
+
+
+def trained_parameters(run: dict[str, Any]) -> int:
+    """The most that any of the run's own stages trains."""
+    own = [stage for stage in run["cost"]["stages"].values() if stage["kind"] == "train" and stage["parameters"]]
+    return max((stage["parameters"]["trained"] for stage in own), default=0)
+
+
+def layout(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> tuple[list[list[str]], list[str]]:
+    """Cells of the shown table, the first column the run's name, and the column headings."""
+    tasks = known_tasks()
+    shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
+    shown.sort(key=lambda task: task.name.startswith("general"))
+    columns = ["run"]
+    for task in shown:
+        columns.append(f"{task.label} ({task.unit})")
+        if task.name.startswith("general"):
+            columns.append("forgotten")
+    columns += ["trained parameters", "seconds"]
+    cells = {(str(row.run), str(row.task)): cast(Any, row) for row in scores.itertuples()}
+    rows = []
+    for name in dict.fromkeys(run["key"]["run"] for run in runs):
+        mine = [run for run in runs if run["key"]["run"] == name]
+        if mine[0]["status"] == "skipped":
+            rows.append([name, f"skipped: {mine[0]['reason']}", *[""] * (len(columns) - 2)])
+            continue
+        row = [name]
+        for task in shown:
+            cell = cells.get((name, task.name))
+            row.append(_with_interval(cell.mean, cell.low, cell.high) if cell else "")
+            if task.name.startswith("general"):
+                row.append(_forgotten(cell, task) if cell and name != "base" else "")
+        seconds = sum(run["cost"]["wall_seconds"] for run in mine) / len(mine)
+        trained = max(trained_parameters(run) for run in mine)
+        row += [f"{trained:,}" if name != "base" else "", f"{seconds:.0f}" if name != "base" else ""]
+        rows.append(row)
+    return rows, columns
+
+
+def _with_interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _forgotten(cell: Any, task: Task) -> str:
+    if task.higher_is_better:
+        return _with_interval(-cell.change, -cell.change_high, -cell.change_low)
+    return _with_interval(cell.change, cell.change_low, cell.change_high)
+
+
+def _caption(runs: Sequence[dict[str, Any]]) -> str:
+    seeds = len({run["key"]["seed"] for run in runs if run["key"]["run"] != "base"})
+    return CAPTION.format(seeds=f"{seeds} seeds" if seeds != 1 else "1 seed")
+
+
+def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+    rule = "| --- |" + " ---: |" * (len(columns) - 1) + "\n"
+    return line(columns) + rule + "".join(line(row) for row in rows) + f"\n{caption}\n"
+
+
+def latex(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> str:
+    """A booktabs table."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(_escape(cell) for cell in cells) + r" \\" + "\n"
+
+    body = "".join(line(row) for row in rows)
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"\\caption{{{_escape(caption)}}}\n"
+        f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\toprule\n"
+        f"{line(columns)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+    )
+
+
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,236 @@
+"""The training loop: one for every stage of every method.
+
+A stage brings a model whose trained parameters require gradients, an optimizer, batches and an objective; the loop knows
+schedules, clipping, accumulation, precision, logging, checkpoints and resuming. Accelerate places the model. Step k's batch depends only on the seed and k, and a checkpoint holds weights, optimizer, schedule and
+random state, so that a resumed run ends in the same bits as an uninterrupted one (on CPU).
+
+Objective: `objective(model, batch)` returns the mean over the batch's trained tokens (plus penalties, if any). The loop
+weights each micro-batch by its share of the step's trained tokens, so that accumulation over micro-batches or processes
+changes nothing but rounding.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from adaptbench import checkpoint
+from adaptbench.config import Training
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.cost import peak_bytes
+from adaptbench.packing import IGNORED, Packed, collate
+from adaptbench.progress import Log, StopSignal
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = Mapping[str, "torch.Tensor"]
+Objective = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
+
+
+class Callback(Protocol):
+    """A tuner's own work between steps, such as changing rates. Its state is part of the checkpoint."""
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """Called after optimizer step `step` (from 1); what it returns is logged."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON that `restore` needs."""
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class Interrupted(AdaptbenchError):
+    """Stopped by a signal after a checkpoint was written."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage cost. `tokens` are positions put through the model, padding included; `trained_tokens` had a label."""
+
+    steps: int
+    tokens: int
+    trained_tokens: int
+    train_seconds: float
+    peak_bytes: int
+    final_loss: float
+
+
+def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
+    """Mean next-token cross-entropy (nats) over the labelled tokens."""
+    import torch
+
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
+    )
+
+
+def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":
+    """AdamW on everything that trains; weight decay on matrices only, as is usual for norm gains and biases.
+
+    With `optimizer: muon`, torch's Muon takes the matrices between embedding and output head instead, its rate scaled
+    to AdamW's update size (arXiv 2502.16982).
+    """
+    import torch
+
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    ends = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings())}
+    muon = [p for p in trained.values() if training.optimizer == "muon" and p.ndim == 2 and id(p) not in ends]
+    taken = {id(p) for p in muon}
+    rest = [p for p in trained.values() if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8))
+    if muon:
+        rate, decay = training.muon_learning_rate, training.weight_decay
+        optimizers.append(torch.optim.Muon(muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
+
+
+def total_steps(training: Training, data: Packed) -> int:
+    """Optimizer steps of a stage; whole epochs are counted in the rows of the first one."""
+    if training.steps is not None:
+        return training.steps
+    assert training.epochs is not None
+    return max(1, math.ceil(training.epochs * len(data.epoch(0)) / training.batch_size))
+
+
+def _schedule(
+    optimizer: "torch.optim.Optimizer", training: Training, steps: int
+) -> "torch.optim.lr_scheduler.LRScheduler":
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if training.schedule == "constant" else training.schedule
+    specific = {"num_decay_steps": round(training.decay_ratio * steps)} if name == "warmup_stable_decay" else None
+    warmup = round(training.warmup_ratio * steps)
+    return get_scheduler(name, optimizer, warmup, steps, scheduler_specific_kwargs=specific)
+
+
+def train(
+    model: "torch.nn.Module",
+    optimizers: "Sequence[torch.optim.Optimizer]",
+    data: Packed,
+    objective: Objective,
+    training: Training,
+    *,
+    work: Path,
+    pad_id: int,
+    seed: int,
+    checkpoint_seconds: float = 60.0,
+    callback: Callback | None = None,
+    collate_rows: Callable[..., Batch] = collate,
+) -> Outcome:
+    """Train `model` in place; `work` holds the log and the checkpoint and may hold those of an interrupted run.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
+        AdaptbenchError: the loss is not a number.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    set_seed(seed)
+    accelerator = Accelerator(mixed_precision="bf16" if training.precision == "bfloat16" else "no")
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    steps = total_steps(training, data)
+    schedules = [_schedule(optimizer, training, steps) for optimizer in optimizers]
+    prepared, *wrapped = accelerator.prepare(model, *optimizers)
+    trained = [p for p in prepared.parameters() if p.requires_grad]
+
+    folder = work / "checkpoint"
+    counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "loss": math.nan}
+    saved = checkpoint.load(folder, accelerator.unwrap_model(prepared), optimizers)
+    if saved is not None:
+        counts = saved["counts"]
+        for schedule, state in zip(schedules, saved["schedules"], strict=True):
+            schedule.load_state_dict(state)
+        if callback is not None:
+            callback.restore(saved["callback"])
+    log = Log(work / "training.jsonl", steps, int(counts["step"]), show=accelerator.is_main_process)
+    stop = StopSignal()
+    prepared.train()
+    started = last_saved = time.monotonic()
+    seconds_before = counts["seconds"]
+
+    def save() -> None:
+        counts["seconds"] = seconds_before + time.monotonic() - started
+        if accelerator.is_main_process:
+            state = {
+                "counts": counts,
+                "schedules": [schedule.state_dict() for schedule in schedules],
+                "callback": callback.state() if callback else None,
+            }
+            checkpoint.save(folder, accelerator.unwrap_model(prepared), optimizers, state)
+
+    with stop:
+        rows_of_step = data.batches(training.batch_size, first=int(counts["step"]))
+        while counts["step"] < steps:
+            rows = next(rows_of_step)[accelerator.process_index :: accelerator.num_processes]
+            size = training.micro_batch_size or len(rows)
+            parts = [collate_rows(rows[i : i + size], data.length, pad_id) for i in range(0, len(rows), size)]
+            labelled = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts]
+            whole = torch.tensor(
+                [sum(labelled), sum(part["input_ids"].numel() for part in parts)], device=accelerator.device
+            )
+            step_labelled, step_tokens = accelerator.reduce(whole, "sum").tolist()
+            loss_sum = torch.zeros((), device=accelerator.device)
+            for i, (part, count) in enumerate(zip(parts, labelled, strict=True)):
+                last = i == len(parts) - 1
+                with nullcontext() if last else accelerator.no_sync(prepared), accelerator.autocast():
+                    batch = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
+                    # DDP averages over processes, so each one's share counts num_processes times.
+                    loss = objective(prepared, batch) * (count * accelerator.num_processes / step_labelled)
+                    accelerator.backward(loss)
+                loss_sum += loss.detach()
+            norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm)
+            rate = optimizers[0].param_groups[0]["lr"]
+            for optimizer, schedule in zip(wrapped, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+
+            counts["step"] += 1
+            counts["tokens"] += step_tokens
+            counts["trained_tokens"] += step_labelled
+            counts["loss"] = float(accelerator.reduce(loss_sum, "mean"))
+            if not math.isfinite(counts["loss"]):
+                raise AdaptbenchError(
+                    f"step {counts['step']}: the loss is {counts['loss']}; lower training.learning_rate"
+                )
+            more = callback.after_step(int(counts["step"])) if callback else {}
+            log.write(
+                int(counts["step"]),
+                loss=counts["loss"],
+                learning_rate=rate,
+                grad_norm=float(norm),
+                tokens=counts["tokens"],
+                **more,
+            )
+            if stop.received and counts["step"] < steps:
+                save()
+                raise Interrupted(
+                    f"stopped by {stop.received} after step {counts['step']} of {steps}; run again to go on from there"
+                )
+            if time.monotonic() - last_saved >= checkpoint_seconds and counts["step"] < steps:
+                save()
+                last_saved = time.monotonic()
+    log.close()
+    return Outcome(
+        steps=steps,
+        tokens=int(counts["tokens"]),
+        trained_tokens=int(counts["trained_tokens"]),
+        train_seconds=round(seconds_before + time.monotonic() - started, 3),
+        peak_bytes=peak_bytes(),
+        final_loss=counts["loss"],
+    )

@@ -1,0 +1,113 @@
+"""What the Snakefile needs, in plain Python: the preset in force, its graph, and each rule's inputs."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adaptbench import config, graph, models
+from adaptbench.contracts import AdaptbenchError
+
+DEFAULT_PRESET = Path("config/tiny.yaml")
+FORMATS = ("csv", "md", "tex")
+IMAGES = ("svg", "pdf", "png")
+
+
+def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> graph.Graph:
+    """The graph of the preset in force, its plan written.
+
+    `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
+    --config sets on top. A mistake ends the process with one line.
+    """
+    try:
+        shown = [_shown(path) for path in files or [root / DEFAULT_PRESET]]
+        values: dict[str, Any] = {}
+        for path in shown:
+            values = _merged(values, config.read(path))
+        preset = config.validate(_merged(values, _typed(overrides)), " + ".join(map(str, shown)))
+        _check_surroundings(preset)
+        unfolded = graph.unfold(preset)
+        graph.write_plan(unfolded)
+    except AdaptbenchError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    return unfolded
+
+
+def _shown(path: Path) -> Path:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else Path(relative)
+
+
+def _typed(value: Any) -> Any:
+    """What --config gives: Snakemake leaves the values inside a mapping or list as text."""
+    if isinstance(value, Mapping):
+        return {key: _typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = deepcopy(dict(base))
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _check_surroundings(preset: config.Preset) -> None:
+    """What a preset names outside itself is there, before anything long starts."""
+    if preset.base.model is not None and _is_path(preset.base.model):
+        try:
+            models.check_folder(Path(preset.base.model))
+        except AdaptbenchError as error:
+            raise AdaptbenchError(f"base.model: {error}") from None
+    for name, value in preset.data:
+        if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
+            raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+
+
+def _is_path(model: str) -> bool:
+    """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
+    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
+def run_files(unfolded: graph.Graph) -> list[str]:
+    return [f"{unfolded.root}/runs/{e.key}/run.json" for e in unfolded.evaluations]
+
+
+def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
+    """The directories, data files and method files that a stage is made from."""
+    node = unfolded.nodes[node_id]
+    return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.sources, *node.files]
+
+
+def node_threads(unfolded: graph.Graph, node_id: str) -> int:
+    """The base waits for nobody's core; every other stage has others beside it."""
+    return 2 if unfolded.nodes[node_id].kind == "base" else 1
+
+
+def evaluation_plan(unfolded: graph.Graph, key: str) -> str:
+    return str(unfolded.plan(key))
+
+
+def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
+    evaluation = unfolded.evaluation(key)
+    models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
+    directories = [str(unfolded.directory(node)) for node in models_and_tasks]
+    return [*directories, *sorted(str(path) for path in Path("adaptbench/decoding").glob("*.py"))]
+
+
+def tables(unfolded: graph.Graph) -> list[str]:
+    return [f"{unfolded.root}/tables/{track}.{suffix}" for track in unfolded.tracks() for suffix in FORMATS]
+
+
+def figures(unfolded: graph.Graph) -> list[str]:
+    names = [f"{track}_{name}" for track in unfolded.tracks() for name in ("forgetting", "scores", "loss")]
+    return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]

@@ -1,0 +1,102 @@
+"""GSM8K as the domain: grade-school problems, learned as text, tested by the number that an answer ends in.
+
+Source: arXiv 2110.14168; data openai/gsm8k (MIT). Training text is the problem and its worked answer with the calculator
+marks (<<48/2=24>>) taken out, since no calculator is called here. The test asks the same form and compares the number
+after ####. For choosing hyper-parameters `validation_items` of the training problems are set aside;
+by default all of them are trained on.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
+from adaptbench.documents import normalise, read_jsonl
+
+PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
+CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["gsm8k"] = "gsm8k"
+    validation_items: int = Field(0, ge=0, description="training problems set aside for choosing hyper-parameters")
+    train_items: int | None = Field(None, gt=0, description="training problems; default: all that are left")
+    test_items: int | None = Field(None, gt=0, description="test problems, the first ones; default: all 1,319")
+
+
+TASKS = (
+    Task("gsm8k_answers", metric="exact_match", label="GSM8K answers", unit="exact match", primary=True),
+    Task(
+        "gsm8k_text",
+        metric="bits_per_byte",
+        label="GSM8K solutions",
+        unit="bits per byte",
+        higher_is_better=False,
+        weight="bytes",
+    ),
+    Task(
+        "gsm8k_validation",
+        metric="bits_per_byte",
+        label="GSM8K validation",
+        unit="bits per byte",
+        higher_is_better=False,
+        weight="bytes",
+        split="validation",
+        primary=True,
+    ),
+)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The splits of GSM8K.
+
+    Returns:
+        train: {"text"}; gsm8k_answers, gsm8k_text, gsm8k_validation: {"prompt", "target"}.
+
+    Raises:
+        AdaptbenchError: the folder lacks a file, or a line is not a problem.
+    """
+    problems, test = load(public["gsm8k"])
+    # The published sets share no problem, but a few training problems are repeated; a copy of one must not be validation.
+    tested = {normalise(problem["question"]) for problem in test}
+    unique = {normalise(problem["question"]): problem for problem in problems}
+    kept = [problem for question, problem in unique.items() if question not in tested]
+    random.Random(f"{seed}/gsm8k").shuffle(kept)
+    if config.validation_items >= len(kept):
+        raise AdaptbenchError(f"data.domain.validation_items: must be < {len(kept)}, the training problems")
+    validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    items = [_item(problem) for problem in test[: config.test_items]]
+    return {
+        "train": [{"text": f"{item['prompt']} {item['target']}"} for item in map(_item, train[: config.train_items])],
+        "gsm8k_answers": items,
+        "gsm8k_text": items,
+    } | ({"gsm8k_validation": [_item(problem) for problem in validation]} if validation else {})
+
+
+def load(source: Mapping[str, Any]) -> tuple[list[Record], list[Record]]:
+    """The published training and test problems, from the folder if one is named, else from the hub."""
+    if source["path"] is not None:
+        folder = Path(source["path"])
+        train, test = (
+            read_jsonl(folder / f"{name}.jsonl", require=("question", "answer")) for name in ("train", "test")
+        )
+        return train, test
+    from datasets import load_dataset
+
+    try:
+        found = load_dataset(source["hub_id"], "main", revision=source["revision"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise AdaptbenchError(
+            f"data.gsm8k: {source['hub_id']}: {reason}; or set data.gsm8k.path to a local folder"
+        ) from None
+    return list(found["train"]), list(found["test"])
+
+
+def _item(problem: Record) -> Record:
+    answer = CALCULATOR_MARK.sub("", problem["answer"])
+    return {"prompt": f"Question: {problem['question'].strip()}\nAnswer:", "target": answer.strip()}

@@ -1,0 +1,53 @@
+"""The built-in domain: new minerals, told in the domain's own words and forms.
+
+Every fact has five phrasings: three are training text, one is for choosing hyper-parameters, one is the test. The
+multiple-choice test and the generative test ask the same sentences; they are two tasks, since a score by likelihood and
+a score by generated text are not comparable.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import BenchmarkConfig, Record, Task
+from benchmarks import minerals
+from benchmarks.facts import split_phrasings
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["world"] = "world"
+    entities: int = Field(80, ge=20, description="new minerals; four facts each")
+    test_items: int = Field(320, ge=8, description="items of each test, at most four for each mineral")
+
+
+TASKS = (
+    Task("domain_facts", metric="acc", label="domain facts", unit="accuracy", primary=True),
+    Task("domain_answers", metric="exact_match", label="domain answers", unit="exact match"),
+    Task(
+        "domain_validation", metric="acc", label="domain validation", unit="accuracy", split="validation", primary=True
+    ),
+)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]]) -> dict[str, list[Record]]:
+    """The splits of the domain.
+
+    Returns:
+        train: {"text"}; domain_facts, domain_validation: {"prompt", "choices", "gold"}; domain_answers: {"prompt", "target"}.
+    """
+    rng = random.Random(f"{seed}/domain")
+    facts = minerals.mineral_facts(config.entities, seed, familiar=False)
+    phrasings = split_phrasings(facts, held_out=2, rng=rng)
+    train = [{"text": fact.sentence(i)} for fact, (kept, _) in zip(facts, phrasings, strict=True) for i in kept]
+    asked = [(fact, held) for fact, (_, held) in zip(facts, phrasings, strict=True)]
+    rng.shuffle(train)
+    rng.shuffle(asked)
+    asked = asked[: config.test_items]
+    return {
+        "train": train,
+        "domain_facts": [fact.choice_item(held[0], rng) for fact, held in asked],
+        "domain_answers": [fact.answer_item(held[0]) for fact, held in asked],
+        "domain_validation": [fact.choice_item(held[1], rng) for fact, held in asked],
+    }

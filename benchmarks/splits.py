@@ -1,0 +1,41 @@
+"""Loads the splits that lie beside a benchmark's task files, and scores what lm-eval has no metric for.
+
+This file is copied next to the task files; it needs nothing of the project, so that plain `lm-eval` can run them.
+"""
+
+import json
+import math
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import datasets
+
+
+def load(split, **metadata):
+    """One split under the name "test", as lm-eval expects it."""
+    path = Path(__file__).resolve().parent.parent / "splits" / f"{split}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {"test": datasets.Dataset.from_list([json.loads(line) for line in lines])}
+
+
+def bits_per_byte(doc, results):
+    """Code length of a document's text, or of its `target` after its `prompt`, and the number of bytes for weighting."""
+    log_likelihood, _ = results[0]
+    text = doc["text"] if "text" in doc else doc["target"]
+    size = len(text.encode())
+    return {"bits_per_byte": -log_likelihood / math.log(2) / size, "bytes": size}
+
+
+def last_number(text):
+    """The number after the last ####, without commas; None if there is none. `72.0` and `72` are one number."""
+    found = re.findall(r"####\s*\$?(-?[\d,]*\.?\d+)", text)
+    if not found:
+        return None
+    return Decimal(found[-1].replace(",", ""))
+
+
+def number_match(doc, results):
+    """Whether the number that the answer ends in is the right one."""
+    predicted = last_number(results[0])
+    return {"exact_match": float(predicted is not None and predicted == last_number(doc["target"]))}

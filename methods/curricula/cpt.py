@@ -1,0 +1,81 @@
+"""Continual pre-training: next-token prediction on the track's training text, in one stage.
+
+Against forgetting, two options that need no other stage: a share of general text mixed in (replay), and a penalty on the
+distance from the weights at the start, lambda * ||w - w_start||^2 (L2-SP, arXiv 1802.01483, equation 2 without the term
+for new parameters, of which a language model has none).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training
+from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
+
+
+class Config(CurriculumConfig):
+    kind: Literal["cpt"] = "cpt"
+    replay: Real = Field(0.0, ge=0, lt=1, description="share of the training tokens that is general text")
+    l2_sp: Real = Field(0.0, ge=0, description="weight of the squared distance from the starting weights")
+
+    def problem(self, run, base_layers: int | None) -> str:
+        if run.track == "general":
+            return "kind: cpt needs a track with training text of its own; general has none"
+        if self.l2_sp > 0 and not run.tuner.moves_base_weights:
+            return f"l2_sp: needs a tuner that moves the base's own weights; {run.tuner.kind} does not"
+        return ""
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return (Phase("tune", data=(track, "general") if config.replay else (track,)),)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every document of the track's `train` split, and general documents until they are `replay` of all tokens.
+
+    One pass over the examples keeps the mixture; if the replay corpus is too small for its share it is told again.
+    """
+    import random
+
+    from adaptbench.documents import read_jsonl
+    from adaptbench.packing import document
+    from adaptbench.tokenizer import encode_documents
+
+    def documents(path):
+        texts = [record["text"] for record in read_jsonl(path, require=("text",))]
+        return [document(ids) for ids in encode_documents(context.tokenizer, texts)]
+
+    track = next(iter(context.data))
+    chosen = documents(context.data[track] / "splits" / "train.jsonl")
+    if config.replay:
+        budget = sum(len(example.input_ids) for example in chosen) * config.replay / (1 - config.replay)
+        general = documents(context.data["general"] / "splits" / "replay.jsonl")
+        rng = random.Random(f"{context.seed}/replay")
+        while budget > 0:
+            rng.shuffle(general)
+            for example in general:
+                if budget <= 0:
+                    break
+                chosen.append(example)
+                budget -= len(example.input_ids)
+    return chosen
+
+
+def objective(config: Config, phase: str, model):
+    """Next-token cross-entropy, plus the L2-SP penalty if there is one."""
+    from adaptbench.training import causal_lm
+
+    if not config.l2_sp:
+        return causal_lm
+    start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    def with_penalty(model, batch):
+        distance = 0.0
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                key = name.removeprefix("module.")
+                start[key] = start[key].to(p.device)  # the model may have moved since the start
+                distance = distance + ((p - start[key]) ** 2).sum()
+        return causal_lm(model, batch) + config.l2_sp * distance
+
+    return with_penalty

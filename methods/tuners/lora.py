@@ -1,0 +1,63 @@
+"""LoRA: low-rank updates beside frozen matrices, merged into them at the end.
+
+Papers: LoRA, arXiv 2106.09685; rsLoRA (scale alpha / sqrt(rank)), arXiv 2312.03732; DoRA (magnitude and direction apart),
+arXiv 2402.09353. The implementation is peft's.
+"""
+
+import importlib.util
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
+
+
+class Config(TunerConfig):
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(8, gt=0, description="rank of the update")
+    alpha: Real = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
+    dropout: Real = Field(0.0, ge=0, lt=1, description="dropout on the update's input")
+    target_modules: str | Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        "all-linear", description="module names, or all-linear: every linear layer but the output head"
+    )
+    use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank)")
+    use_dora: bool = Field(False, description="learn each column's magnitude apart from its direction")
+
+
+def skip_reason(config: Config) -> str:
+    return "" if importlib.util.find_spec("peft") else "peft is not installed"
+
+
+def adapt(config: Config, model, context: StageContext):
+    """Adapters on the target modules; everything else is frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = config.target_modules
+    options = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        if not isinstance(targets, str):
+            _check_names(targets, [name for name, _ in model.named_modules()])
+        return get_peft_model(model, options)
+    except (ValueError, re.error) as error:
+        raise AdaptbenchError(f"tuner.target_modules: {str(error).splitlines()[0]}") from None
+
+
+def _check_names(targets, names) -> None:
+    """peft takes a list of which only some names exist, and trains those alone."""
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            raise ValueError(f"the model has no module {target!r}")
+
+
+def merge(config: Config, model):
+    """The plain model with the updates added to its matrices."""
+    return model.merge_and_unload()

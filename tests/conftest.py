@@ -1,0 +1,167 @@
+"""Shared toy models and worlds: small enough that the whole suite is minutes, real enough that every path is the real one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+PROJECT = Path(__file__).resolve().parent.parent
+SENTENCES = [
+    f"The {colour} {thing} number {i} is kept."
+    for i in range(10)
+    for colour in ("red", "blue")
+    for thing in ("cup", "key")
+]
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """A byte-level tokenizer trained on a few sentences."""
+    from adaptbench import models
+    from adaptbench.tokenizer import train
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train(SENTENCES, 300, folder)
+    return models.load_tokenizer(folder)
+
+
+def toy_model(architecture: str, *, layers: int = 4, vocabulary: int = 300, seed: int = 0):
+    """A random model of one of ARCHITECTURES, with weights large enough that every part matters."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    more = {"head_dim": 16} if architecture in ("qwen3", "gemma", "gemma2", "mistral", "llama") else {}
+    if architecture in ("gemma2", "mistral"):
+        more["sliding_window"] = 8
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.2,
+        **more,
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.rand_like(parameter) * 0.2)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, tokenizer) -> Callable[[str], Path]:
+    """Makes a plain Hugging Face folder of a toy model, once for each architecture."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str) -> Path:
+        if architecture not in made:
+            folder = tmp_path_factory.mktemp(architecture)
+            toy_model(architecture, vocabulary=len(tokenizer)).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            made[architecture] = folder
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def benchmark_data(tmp_path_factory) -> dict[str, Path]:
+    """Directories of a tiny general world and a tiny domain, as the graph makes them."""
+    from adaptbench import data
+    from adaptbench.contracts import StageContext
+
+    root = tmp_path_factory.mktemp("data")
+    sizes = {
+        "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
+                    "probe_documents": 16, "replay_documents": 64, "test_items": 16},
+        "domain": {"kind": "world", "entities": 20, "test_items": 16},
+    }  # fmt: skip
+    folders: dict[str, Path] = {}
+    for track, config in sizes.items():
+        out = root / track
+        out.mkdir()
+        data.build({"track": track, "config": config, "seed": 0, "public": {}}, StageContext(0, dict(folders)), out)
+        folders[track] = out
+    return folders
+
+
+@pytest.fixture(scope="session")
+def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
+    """The tasks directories of the same two worlds."""
+    from adaptbench import data, registry
+
+    root = tmp_path_factory.mktemp("tasks")
+    for track, folder in benchmark_data.items():
+        (root / track).mkdir()
+        names = [task.name for task in registry.benchmark(track, "world").TASKS]
+        data.lay_tasks({"track": track, "tasks": names}, folder, root / track)
+    return {track: root / track for track in benchmark_data}
+
+
+@pytest.fixture
+def project_copy(tmp_path) -> Path:
+    """A copy of the project's code, without results, to change and run in."""
+    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
+    return Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=ignore))
+
+
+def snakemake(folder: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a copy of the project, as a user would."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment, check=False,
+    )  # fmt: skip
+
+
+def preset_values() -> dict:
+    """A small valid preset as plain values."""
+    return json.loads(
+        json.dumps(
+            {
+                "name": "toy",
+                "seeds": [0],
+                "data": {"general": {"kind": "world"}, "domain": {"kind": "world"}},
+                "runs": [
+                    {"name": "full", "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}},
+                    {
+                        "name": "pro",
+                        "track": "domain",
+                        "curriculum": {"kind": "cpt"},
+                        "tuner": {"kind": "llama_pro", "layers": 2},
+                    },
+                    {
+                        "name": "lora",
+                        "track": "domain",
+                        "curriculum": {"kind": "cpt"},
+                        "tuner": {"kind": "lora", "rank": 4},
+                    },
+                ],
+            }
+        )
+    )

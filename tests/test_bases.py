@@ -1,0 +1,156 @@
+"""A base model of one's own: `base.model` names a folder, nothing is pre-trained, every method adapts it.
+
+Random toy weights of each supported architecture, from the import to a scored run, through the stages that the graph runs.
+
+Run: pytest tests/test_bases.py
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ARCHITECTURES
+
+from adaptbench import config, evaluation, graph, models, stages
+from adaptbench.contracts import AdaptbenchError
+
+TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
+DATA = {
+    "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
+                "probe_documents": 16, "replay_documents": 64, "test_items": 8},
+    "domain": {"kind": "world", "entities": 20, "test_items": 8},
+}  # fmt: skip
+
+
+def preset(base: Path, *runs: dict) -> config.Preset:
+    values = {
+        "name": "toy",
+        "seeds": [0],
+        "base": {"model": str(base)},
+        "data": DATA,
+        "training": TRAINING,
+        "runs": list(runs),
+    }
+    return config.validate(values, "toy.yaml")
+
+
+def run(name: str, tuner: dict) -> dict:
+    return {"name": name, "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": tuner}
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Makes all stages of a preset in a temporary results folder; returns the graph."""
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.chdir(tmp_path)
+    AcceleratorState._reset_state(True)
+
+    def go(of: config.Preset) -> graph.Graph:
+        unfolded = graph.unfold(of)
+        plans = graph.write_plan(unfolded)
+        for evaluated in unfolded.evaluations:
+            ends = (evaluated.model, *evaluated.tasks.values())
+            for node in dict.fromkeys(node for end in ends for node in unfolded.ancestors(end)):
+                if not unfolded.directory(node).exists():
+                    stages.run(plans / f"{node}.json", unfolded.directory(node))
+        return unfolded
+
+    return go
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_adapted_by_every_kind_of_tuner(architecture, model_folder, make):
+    base = model_folder(architecture)
+    runs = [
+        run("full", {"kind": "full"}),
+        run("lora", {"kind": "lora", "rank": 2}),
+        run("pro", {"kind": "llama_pro", "layers": 2}),
+    ]
+    unfolded = make(preset(base, *runs))
+    start = models.load_model(base)
+    ids = torch.randint(1, 200, (2, 12), generator=torch.Generator().manual_seed(0))
+    kinds = {node.kind for node in unfolded.nodes.values()}
+    assert not kinds & {"base", "tokenizer"}
+    with torch.no_grad():
+        expected = start(input_ids=ids).logits
+        for evaluated in unfolded.evaluations:
+            made = models.load_model(unfolded.directory(evaluated.model))
+            logits = made(input_ids=ids).logits
+            assert type(made) is type(start)
+            if evaluated.run == "base":
+                assert torch.equal(logits, expected)
+            else:
+                assert not torch.equal(logits, expected)
+                assert (logits - expected).abs().max() < 5
+    evaluated = next(e for e in unfolded.evaluations if e.run == "pro")
+    evaluation.run(unfolded.plan(evaluated.key), Path("out"))
+    result = json.loads(Path("out/run.json").read_text())
+    assert result["metrics"]["domain_facts"]["documents"] == 8
+    assert result["model"]["parameters"]["trained"] < result["model"]["parameters"]["total"]
+
+
+def test_half_precision_weights_are_trained_in_float32_and_stored_as_they_came(model_folder, make, tmp_path):
+    source = models.load_model(model_folder("llama")).to(torch.bfloat16)
+    source.save_pretrained(tmp_path / "half")
+    models.load_tokenizer(model_folder("llama")).save_pretrained(tmp_path / "half")
+    unfolded = make(preset(tmp_path / "half", run("pro", {"kind": "llama_pro", "layers": 1})))
+    end = unfolded.directory(unfolded.evaluations[-1].model)
+    made = models.load_model(end)
+    assert made.dtype == torch.bfloat16
+    # The frozen layers went to float32 and back: no bit may be lost.
+    assert torch.equal(made.model.layers[0].self_attn.q_proj.weight, source.model.layers[0].self_attn.q_proj.weight)
+
+
+def test_a_folder_whose_weights_are_damaged_is_one_line(model_folder, make, tmp_path):
+    import shutil
+
+    shutil.copytree(model_folder("qwen3"), tmp_path / "damaged")
+    weights = tmp_path / "damaged/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(AdaptbenchError, match=r"base\.model: .*damaged") as caught:
+        make(preset(tmp_path / "damaged", run("full", {"kind": "full"})))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sequence_longer_than_the_model_reads_is_refused_before_training(model_folder, make):
+    too_long = preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"sequence_length": 512}})
+    with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 256, the model's longest input"):
+        make(too_long)
+
+
+def test_too_many_copies_for_a_local_base_are_refused_when_the_preset_is_read(model_folder):
+    with pytest.raises(AdaptbenchError, match=r"runs\.0\.tuner\.layers: must be <= 4, the base's layers"):
+        preset(model_folder("qwen3"), run("pro", {"kind": "llama_pro", "layers": 5}))
+
+
+def test_an_unknown_hub_id_is_one_line(make):
+    of = preset(Path("nobody/no-such-model"), run("full", {"kind": "full"}))
+    with pytest.raises(AdaptbenchError, match=r"base\.model: nobody/no-such-model: ") as caught:
+        make(of)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_config_is_never_resumed(model_folder, make, tmp_path):
+    """The work folder is named after the stage's hash and its methods' text; both kinds of change lead to a new one."""
+    one = make(preset(model_folder("qwen3"), run("full", {"kind": "full"})))
+    node = one.evaluations[-1].model
+    spec = json.loads((one.root / "plan" / f"{node}.json").read_text())
+    before = stages._digest(spec)
+    other = graph.unfold(
+        preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"learning_rate": 0.5}})
+    )
+    assert other.evaluations[-1].model != node
+    changed = tmp_path / "methods" / "tuners"
+    changed.mkdir(parents=True)
+    for source in spec["sources"]:
+        path = tmp_path / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# other code\n")
+    original = stages.registry.project_root
+    stages.registry.project_root = lambda: tmp_path
+    try:
+        assert stages._digest(spec) != before
+    finally:
+        stages.registry.project_root = original

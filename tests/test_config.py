@@ -1,0 +1,192 @@
+"""Presets: what is accepted, and that every mistake is one line that names the file, the key and the mend.
+
+Run: pytest tests/test_config.py
+"""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, preset_values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptbench import config
+from adaptbench.contracts import AdaptbenchError
+
+PRESETS = sorted((PROJECT / "config").glob("*.yaml"))
+
+
+def _changed(path: str, value) -> dict:
+    values = preset_values()
+    place = values
+    *parts, last = path.split(".")
+    for part in parts:
+        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+    place[int(last) if isinstance(place, list) else last] = value
+    return values
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_in_the_repository_is_valid(preset):
+    assert config.load(preset).name == preset.stem
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ("runs.2.tuner.rank", 0, "runs.2.tuner.lora.rank: must be > 0"),
+        ("runs.2.tuner.rang", 4, "runs.2.tuner.lora.rang: unknown key"),
+        ("runs.2.tuner.rank", "four", "runs.2.tuner.lora.rank: must be a whole number"),
+        ("runs.0.tuner.kind", "fill", "runs.0.tuner: kind must be one of 'full', 'llama_pro', 'lora'"),
+        ("runs.0.tuner", {}, "runs.0.tuner: kind is missing"),
+        ("runs.0.track", "domane", "runs.0.track: must be one of 'domain' or 'general'"),
+        ("runs.0.name", "a/b", "runs.0.name: must match"),
+        ("runs.0.name", "base", "runs.0.name: 'base' is the model before tuning"),
+        ("runs.0.name", "lora", "runs.2.name: 'lora' names another domain run already"),
+        ("runs.0.curriculum.replay", 1.5, "runs.0.curriculum.replay: must be < 1"),
+        ("runs.2.curriculum.l2_sp", 0.1, "runs.2.curriculum.l2_sp: needs a tuner that moves the base's own weights; lora does not"),
+        ("runs.0.track", "general", "runs.0.curriculum.kind: cpt needs a track with training text of its own; general has none"),
+        ("runs.1.tuner.layers", 7, "runs.1.tuner.layers: must be <= 6, the base's layers"),
+        ("runs.0.training", {"learning_rate": -1.0}, "runs.0.training.learning_rate: must be > 0"),
+        ("runs.0.training", {"batch_size": 10, "micro_batch_size": 3}, "runs.0.training: micro_batch_size must divide batch_size"),
+        ("runs.0.posthoc", {"kind": "wise_ft", "alpha": 2.0}, "runs.0.posthoc.alpha: must be <= 1"),
+        ("training", {"steps": 5, "epochs": 2.0}, "training: set exactly one of steps and epochs"),
+        ("training", {"steps": 5, "learning_rate": "fast"}, "training.learning_rate: must be a number"),
+        ("training", {"steps": 5, "learning_rate": float("nan")}, "training.learning_rate: must be a finite number"),
+        ("base.architecture", {"hidden_size": 65}, "base.architecture: num_attention_heads must divide hidden_size"),
+        ("seeds", [], "seeds: must have at least 1 entries"),
+        ("seeds", [0, 0], "seeds: each seed once"),
+        ("runs", [], "runs: must have at least 1 entries"),
+        ("data.domain", None, "data.domain: missing, but runs.0 is on that track"),
+        ("tokenizer", {"corpora": ["nowhere"]}, "tokenizer.corpora: no data.nowhere"),
+        ("evaluation", {"batch_size": 0}, "evaluation.batch_size: must be > 0"),
+        ("colour", "red", "colour: unknown key"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
+    with pytest.raises(AdaptbenchError) as caught:
+        config.validate(_changed(path, value), "config/toy.yaml")
+    message = str(caught.value)
+    # While a union has one member only, the key has no tag; tags are left out of what is compared.
+    assert message.replace(".cpt.", ".").startswith(f"config/toy.yaml: {line}")
+    assert "\n" not in message
+
+
+def test_several_mistakes_are_counted():
+    values = _changed("colour", "red")
+    values["seeds"] = []
+    with pytest.raises(AdaptbenchError, match=r"\(and 1 more\)$"):
+        config.validate(values, "x.yaml")
+
+
+def test_scientific_notation_without_a_dot_is_a_number():
+    values = _changed("training", {"steps": 5, "learning_rate": "1e-3"})
+    assert config.validate(values, "x.yaml").training.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("runs: [", "not YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")],
+)
+def test_a_file_that_is_no_preset_is_said_so(tmp_path, text, line):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(AdaptbenchError, match=line):
+        config.load(path)
+
+
+def test_a_missing_preset_is_said_so(tmp_path):
+    with pytest.raises(AdaptbenchError, match="no such preset"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_steps_and_epochs_replace_each_other():
+    base = config.Training(steps=10)
+    assert config.merge_training(base, {"epochs": 2.0}).steps is None
+    assert config.merge_training(config.Training(epochs=1.0), {"steps": 3}).epochs is None
+
+
+def _paths(value, prefix=()):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*prefix, key)
+            yield from _paths(inner, (*prefix, key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield (*prefix, i)
+            yield from _paths(inner, (*prefix, i))
+
+
+PATHS = sorted(_paths(preset_values()), key=str)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(PATHS),
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=5), st.just({}), st.just([]), st.just({"k": 1})),
+)  # fmt: skip
+def test_any_change_is_either_valid_or_one_line(path, value):
+    values = copy.deepcopy(preset_values())
+    place = values
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    try:
+        accepted = config.validate(values, "x.yaml")
+    except AdaptbenchError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert str(error).startswith("x.yaml: ")  # noqa: PT017
+    else:
+        assert accepted.runs
+
+
+def test_the_schema_in_the_repository_is_up_to_date():
+    assert (PROJECT / "config" / "schema.json").read_text() == config.json_schema(), "run `make schema`"
+
+
+def test_configuration_and_graph_import_nothing_heavy():
+    code = (
+        "import sys; from adaptbench import workflow, config; from pathlib import Path;"
+        "from adaptbench.graph import unfold; unfold(config.load(Path('config/tiny.yaml')));"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'lm_eval', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv=['x','--help']\ntry:\n import adaptbench.__main__ as m; m.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
+
+
+def test_a_wrong_model_folder_is_said_before_anything_runs(tmp_path):
+    from adaptbench.workflow import _check_surroundings
+
+    def problem(model: Path) -> str:
+        values = preset_values() | {"base": {"model": str(model)}}
+        with pytest.raises(AdaptbenchError) as caught:
+            _check_surroundings(config.validate(values, "x.yaml"))
+        return str(caught.value)
+
+    folder = tmp_path / "model"
+    assert "no such model folder" in problem(folder)
+    folder.mkdir()
+    assert "no config.json" in problem(folder)
+    (folder / "config.json").write_text('{"num_hidden_layers": 4}')
+    assert "no *.safetensors weights" in problem(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    assert "save them as safetensors" in problem(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert "no tokenizer" in problem(folder)
+
+
+def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
+    from adaptbench.workflow import _check_surroundings
+
+    values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": str(tmp_path / "none")})
+    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*no such folder"):
+        _check_surroundings(config.validate(values, "x.yaml"))

@@ -1,0 +1,201 @@
+"""Documents and files: a bad line is named, a leak is found, and nothing is ever half-written.
+
+Run: python -m pytest tests/test_documents.py
+"""
+
+import errno
+import os
+
+import pytest
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.documents import check_disjoint, document_hash, full_text, normalise, read_jsonl, write_jsonl
+from adaptbench.files import whole_directory, write_if_changed, write_text
+
+
+def _problem(call, *arguments, **named):
+    with pytest.raises(AdaptbenchError) as caught:
+        call(*arguments, **named)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- JSON lines
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"text": "a"', "not JSON"),
+        (b"text", "not JSON"),
+        (b'["text"]', "must be a JSON object"),
+        (b"3", "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b"{}", "field 'text' must be text"),
+        (b'{"text": null}', "field 'text' must be text"),
+        (b'{"text": ["a"]}', "field 'text' must be text"),
+        (b'{"text": "caf\xe9"}', "not UTF-8"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, said):
+    path = tmp_path / "train.jsonl"
+    # Far enough in that a count of bytes or of decoded blocks would not do for the line; blank lines count.
+    path.write_bytes(b'{"text": "good"}\n' * 3000 + b"\n" + line + b'\n{"text": "good"}\n')
+    message = _problem(read_jsonl, path, require=("text",))
+    assert message.startswith(f"{path}:3002: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "file/none.jsonl"])
+def test_a_missing_file_is_named(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    assert _problem(read_jsonl, tmp_path / name) == f"{tmp_path / name}: no such file"
+
+
+def test_what_is_written_is_read_whatever_the_characters(tmp_path):
+    records = [
+        {"text": "line\nbreak and \u2028 separator \x85 next\r line", "n": 1},
+        {"text": 'quote " 日本語 ä', "nested": {"a": [1, 2.5, None]}},
+        {"text": ""},
+    ]
+    write_jsonl(tmp_path / "new" / "x.jsonl", records)
+    assert read_jsonl(tmp_path / "new" / "x.jsonl", require=("text",)) == records
+    write_jsonl(tmp_path / "empty.jsonl", [])
+    assert read_jsonl(tmp_path / "empty.jsonl") == []
+
+
+# --- leaks
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "the cat sat on the mat",
+        "The CAT sat -- on the mat!",
+        "  the\tcat, sat\non the mat. ",
+        "The cat sat on the mat?",
+    ],
+)
+def test_copies_that_differ_in_case_and_punctuation_are_found_and_both_splits_named(copy):
+    trained = {"pretrain": [{"text": "Something else."}], "replay": [{"text": "The cat sat on the mat."}]}
+    tested = {"test": [{"text": "A third thing."}], "validation": [{"text": copy}]}
+    message = _problem(check_disjoint, trained, tested)
+    assert message.startswith("validation and replay share a document: ")
+    assert repr(copy) in message
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"prompt": "The capital of X is", "choices": ["Rome", "Oslo"], "gold": 1},
+        {"prompt": "The capital of X is", "target": "Oslo"},
+    ],
+)
+def test_an_item_leaks_where_its_prompt_with_the_right_answer_is_trained_on(item):
+    message = _problem(check_disjoint, {"train": [{"text": "the capital of X is Oslo."}]}, {"test": [item]})
+    assert message.startswith("test and train share a document")
+    check_disjoint({"train": [{"text": "The capital of X is Rome."}]}, {"test": [item]})
+
+
+def test_documents_that_differ_in_a_word_or_a_digit_are_no_leak():
+    check_disjoint({"train": [{"text": "Number 12 is kept."}]}, {"test": [{"text": "Number 13 is kept."}]})
+    check_disjoint({"train": [{"text": "now here"}]}, {"test": [{"text": "nowhere"}]})
+    with pytest.raises(AdaptbenchError):
+        check_disjoint({"train": [{"text": "Number 12 is kept."}]}, {"test": [{"text": "number 12 is kept"}]})
+
+
+def test_normalising_keeps_the_words_alone():
+    assert normalise("  Größe: 12,5 -- 'Straße'!\n") == "grösse 12 5 strasse"
+    assert full_text({"prompt": "a", "choices": ["b", "c"], "gold": 0}) == "a b"
+    assert document_hash("a") != document_hash("b")
+    assert document_hash("a") == document_hash("a") == "ca978112ca1bbdca"
+
+
+# --- files
+
+
+def test_a_directory_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "made"
+
+    def fail():
+        with whole_directory(target) as temporary:
+            (temporary / "half").write_text("x")
+            (temporary / "sub").mkdir()
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail()
+    assert list(target.parent.iterdir()) == []
+    with whole_directory(target) as temporary:
+        assert not target.exists()
+        (temporary / "file").write_text("one")
+    assert [path.name for path in target.parent.iterdir()] == ["made"]
+    assert (target / "file").read_text() == "one"
+    with pytest.raises(RuntimeError, match="killed"):
+        fail()
+    assert [path.name for path in target.iterdir()] == ["file"], "a failed replacement must leave what was there"
+
+
+def test_a_directory_replaces_the_one_before_wholly(tmp_path):
+    target = tmp_path / "made"
+    for name in ("first", "second"):
+        with whole_directory(target) as temporary:
+            assert list(temporary.iterdir()) == []
+            (temporary / name).write_text(name)
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_leftover_of_a_killed_process_with_the_same_id_is_not_built_upon(tmp_path):
+    leftover = tmp_path / f".made.{os.getpid()}.tmp"
+    leftover.mkdir()
+    (leftover / "half").write_text("x")
+    with whole_directory(tmp_path / "made") as temporary:
+        (temporary / "file").write_text("one")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["file"]
+
+
+def _full_disk(_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("write", [write_text, write_if_changed])
+def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, write):
+    path = tmp_path / "file.json"
+    write(path, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write(path, "new " * 10000)
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["file.json"]
+    write(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_a_file_is_written_whole_with_its_folders_and_as_utf_8(tmp_path):
+    write_text(tmp_path / "a" / "b" / "c.txt", "ä 日本\n")
+    assert (tmp_path / "a/b/c.txt").read_bytes() == "ä 日本\n".encode()
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["c.txt"]
+
+
+def test_a_file_that_already_holds_the_text_keeps_its_time_stamp(tmp_path):
+    path = tmp_path / "plan.json"
+    write_if_changed(path, "one")
+    os.utime(path, ns=(1, 1))
+    before = path.stat()
+    write_if_changed(path, "one")
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (1, before.st_ino)
+    write_if_changed(path, "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mtime_ns > 1
+
+
+def test_signs_make_two_problems_two_documents_and_a_tested_beginning_of_a_training_text_is_found():
+    check_disjoint({"train": [{"text": "1 + 0 - 0 = 1"}]}, {"test": [{"text": "1 - 0 + 0 = 1"}]})
+    check_disjoint({"train": [{"text": "Given a red. a red."}]}, {"test": [{"prompt": "Given a re", "target": "d"}]})
+    tested = {
+        "test": [{"prompt": "Given a red, b blue. a", "target": "red."}, {"text": "Given a red, b blue. b blue."}]
+    }
+    with pytest.raises(AdaptbenchError, match="test and train share a document"):
+        check_disjoint({"train": [{"text": "Given a red, b blue. A red. b blue."}]}, tested)

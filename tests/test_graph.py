@@ -1,0 +1,232 @@
+"""The unfolding of a preset into stages: what is shared, what changes what, and that planning is cheap.
+
+Run: pytest tests/test_graph.py
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, preset_values
+
+from adaptbench import config, graph
+from adaptbench.contracts import AdaptbenchError
+
+
+def unfold(values: dict) -> graph.Graph:
+    return graph.unfold(config.validate(values, "toy.yaml"))
+
+
+def changed(path: tuple, value) -> dict:
+    values = copy.deepcopy(preset_values())
+    place = values
+    for part in path[:-1]:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else place[part]
+    place[path[-1]] = value
+    return values
+
+
+def models(values: dict) -> dict[str, str]:
+    return {e.run: e.model for e in unfold(values).evaluations}
+
+
+def test_equal_stages_of_different_runs_are_one_node():
+    values = preset_values()
+    for alpha in (0.25, 0.75):
+        posthoc = {"kind": "wise_ft", "alpha": alpha}
+        values["runs"].append(values["runs"][0] | {"name": f"line-{alpha}", "posthoc": posthoc})
+    values["runs"].append(values["runs"][0] | {"name": "full-again"})
+    unfolded = unfold(values)
+    trained = [node for node in unfolded.nodes.values() if node.kind == "train"]
+    assert len(trained) == 3
+    by_run = {e.run: e.model for e in unfolded.evaluations}
+    assert by_run["full"] == by_run["full-again"]
+    assert by_run["line-0.25"] != by_run["line-0.75"]
+    assert unfolded.nodes[by_run["line-0.25"]].parents["end"] == by_run["full"]
+
+
+def test_a_preparation_without_a_seed_is_shared_between_seeds():
+    unfolded = unfold(preset_values() | {"seeds": [0, 1, 2]})
+    assert len([node for node in unfolded.nodes.values() if node.kind == "prepare"]) == 1
+    assert len([node for node in unfolded.nodes.values() if node.kind == "train"]) == 9
+
+
+def test_an_option_changes_its_own_run_alone():
+    before, after = models(preset_values()), models(changed(("runs", 2, "tuner", "rank"), 5))
+    assert {run for run in before if before[run] != after[run]} == {"lora"}
+
+
+def test_a_change_of_the_base_changes_every_model():
+    before, after = models(preset_values()), models(changed(("base", "seed"), 7))
+    assert all(before[run] != after[run] for run in before)
+
+
+def test_names_and_housekeeping_change_nothing():
+    before = models(preset_values())
+    renamed = changed(("runs", 0, "name"), "all-weights")
+    assert models(renamed)["all-weights"] == before["full"]
+    assert models(changed(("checkpoint_seconds",), 5.0)) == before
+
+
+def test_data_and_seed_are_in_the_identity():
+    before = models(preset_values())
+    assert models(changed(("data", "seed"), 1))["full"] != before["full"]
+    assert models(changed(("data", "domain", "entities"), 40))["full"] != before["full"]
+    assert models(changed(("seeds",), [1]))["full"] != before["full"]
+
+
+def test_a_named_base_is_not_pretrained(tmp_path):
+    unfolded = unfold(preset_values() | {"base": {"model": "owner/name"}})
+    kinds = {node.kind for node in unfolded.nodes.values()}
+    assert "imported_base" in kinds
+    assert not kinds & {"base", "tokenizer"}
+
+
+def test_the_method_files_are_inputs_of_their_own_stages_alone():
+    unfolded = unfold(preset_values())
+    sources = {
+        e.run: {s for n in unfolded.ancestors(e.model) for s in unfolded.nodes[n].sources} for e in unfolded.evaluations
+    }
+    assert "methods/tuners/lora.py" in sources["lora"]
+    assert "methods/tuners/lora.py" not in sources["full"] | sources["pro"] | sources["base"]
+    assert all((PROJECT / source).is_file() for found in sources.values() for source in found)
+
+
+def test_splits_depend_on_the_code_that_makes_them_and_scores_on_the_task_files():
+    unfolded = unfold(preset_values())
+    by_kind = {kind: [n for n in unfolded.nodes.values() if n.kind == kind] for kind in ("data", "tasks")}
+    general = next(node for node in by_kind["data"] if node.options["track"] == "general")
+    assert {"benchmarks/general/world.py", "benchmarks/general/skills.py", "benchmarks/facts.py"} <= set(
+        general.sources
+    )
+    assert "benchmarks/domain/world.py" not in general.sources
+    assert not any(source.endswith(".yaml") for node in by_kind["data"] for source in node.sources)
+    asked = {source for node in by_kind["tasks"] for source in node.sources}
+    assert "benchmarks/domain/tasks/domain_facts.yaml" in asked
+    for evaluated in unfolded.evaluations:
+        assert set(evaluated.tasks.values()) <= {node.id for node in by_kind["tasks"]}
+
+
+def test_a_skipped_run_needs_no_model_and_keeps_its_reason(monkeypatch):
+    from methods.tuners import lora
+
+    monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
+    unfolded = unfold(preset_values())
+    skipped = next(e for e in unfolded.evaluations if e.run == "lora")
+    assert skipped.model is None
+    assert skipped.skipped == "lora: peft is not installed"
+    assert not any("lora" in node for node in unfolded.nodes)
+
+
+def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unfolded = unfold(preset_values())
+    folder = graph.write_plan(unfolded)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations)
+    trained = next(node for node in unfolded.nodes.values() if node.kind == "train")
+    spec = json.loads((folder / f"{trained.id}.json").read_text())
+    assert spec["options"] == json.loads(json.dumps(trained.options))
+    assert set(spec["inputs"]) == set(trained.parents)
+    graph.write_plan(unfold(preset_values()))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+
+
+def test_the_default_preset_unfolds_fast():
+    preset = config.load(PROJECT / "config" / "tiny.yaml")
+    started = time.perf_counter()
+    graph.unfold(preset)
+    assert time.perf_counter() - started < 0.5
+
+
+def test_reading_and_planning_a_preset_in_a_new_process_takes_under_a_second(tmp_path):
+    code = "import sys; from pathlib import Path; from adaptbench import workflow; workflow.start({}, [], Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", code, str(PROJECT)]
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1.0
+
+
+def test_an_unreadable_method_file_is_one_line(project_copy: Path):
+    (project_copy / "methods" / "tuners" / "broken.py").write_text("import nowhere_to_be_found\n")
+    code = "from pathlib import Path; from adaptbench import workflow; workflow.start({}, [], Path('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        == "error: methods/tuners/broken.py: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+    )
+
+
+def test_a_phase_of_another_curriculum_is_shared_with_it(monkeypatch):
+    """What GLPFT's global stage and LT-Tuning's explicit stage need: one node for both curricula."""
+    from adaptbench.contracts import Phase
+    from methods.curricula import cpt
+
+    def two_stages(curriculum, track, training):
+        first = Phase("tune", data=(track,), curriculum=cpt.Config())
+        return (
+            (first, Phase("more", parent="tune", data=(track,)))
+            if curriculum.replay
+            else (Phase("tune", data=(track,)),)
+        )
+
+    monkeypatch.setattr(cpt, "phases", two_stages)
+    values = preset_values()
+    values["runs"].append(values["runs"][0] | {"name": "twice", "curriculum": {"kind": "cpt", "replay": 0.5}})
+    unfolded = unfold(values)
+    by_run = {e.run: e.model for e in unfolded.evaluations}
+    assert unfolded.nodes[by_run["twice"]].parents["model"] == by_run["full"]
+
+
+def test_a_tuner_gets_the_data_and_the_preparations_that_it_declares(monkeypatch):
+    """What ADEPT's probe and its refresh of unit rates need."""
+    from adaptbench.contracts import Preparation
+    from methods.tuners import full
+
+    steps = (Preparation("probe", makes_model=False, data=("general",)), Preparation("expand"))
+    monkeypatch.setattr(full, "preparations", lambda config: steps, raising=False)
+    monkeypatch.setattr(full, "data", lambda config: ("general",), raising=False)
+    unfolded = unfold(preset_values())
+    trained = unfolded.nodes[next(e.model for e in unfolded.evaluations if e.run == "full")]
+    assert set(trained.parents) == {"model", "data.domain", "data.general", "prepared.probe", "prepared.expand"}
+    assert trained.parents["model"] == trained.parents["prepared.expand"]
+    expand = unfolded.nodes[trained.parents["prepared.expand"]]
+    assert set(expand.parents) == {"base", "probe"}
+
+
+def test_how_a_model_decodes_can_be_changed_without_training_again():
+    values = preset_values()
+    values["runs"].append(values["runs"][0] | {"name": "other-decoding", "decode": {"budget": 4}})
+    found = {e.run: e for e in unfold(values).evaluations}
+    assert found["other-decoding"].model == found["full"].model
+    assert found["other-decoding"].options["decode"] == {"budget": 4}
+    assert found["other-decoding"].digest != found["full"].digest
+
+
+def test_a_run_that_the_preset_does_not_have_is_named():
+    with pytest.raises(AdaptbenchError, match="domain/ful/seed0: preset 'toy' has no such run or seed"):
+        unfold(preset_values()).evaluation("domain/ful/seed0")
+
+
+def test_several_phases_are_assembled_into_one_directory(monkeypatch):
+    """What a team of three models needs."""
+    from adaptbench.contracts import Phase
+    from methods.curricula import cpt
+
+    roles = ("planner", "caller")
+    monkeypatch.setattr(cpt, "phases", lambda config, track, training: tuple(Phase(r, data=(track,)) for r in roles))
+    monkeypatch.setattr(cpt, "assemble", lambda *arguments: {}, raising=False)
+    unfolded = unfold(preset_values())
+    end = unfolded.nodes[next(e.model for e in unfolded.evaluations if e.run == "full")]
+    assert end.kind == "assemble"
+    assert set(end.parents) == set(roles)

@@ -1,0 +1,222 @@
+"""From runs to scores, tables and figures, on made-up runs whose right answers are known.
+
+Run: pytest tests/test_report.py
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptbench import collect, figures, results, sweep, tables
+from adaptbench.contracts import AdaptbenchError
+
+DOCUMENTS = 40
+
+
+def make_run(
+    root: Path, run: str, seed: int, accuracy: float, *, bits: float = 1.0, posthoc=None, split="test"
+) -> Path:
+    """A run that got the first share of documents right."""
+    folder = root / "runs/domain" / run / f"seed{seed}"
+    tasks = (
+        {"domain_facts": accuracy, "general_facts": 1 - accuracy / 2}
+        if split == "test"
+        else {"domain_validation": accuracy}
+    )
+    rows = [
+        {
+            "track": "domain", "run": run, "seed": seed, "task": task, "document": i, "document_hash": f"{task}{i}",
+            "prompt_hash": f"{task}{i}", "metric": "acc", "value": float(i < share * DOCUMENTS), "weight": 1.0,
+            "prompt": "p", "prediction": "x", "target": "y",
+        }
+        for task, share in tasks.items() for i in range(DOCUMENTS)
+    ]  # fmt: skip
+    if split == "test":
+        rows += [rows[0] | {"task": "general_text", "document": i, "document_hash": f"t{i}", "metric": "bits_per_byte", "value": bits * (i + 1), "weight": float(i + 1)} for i in range(DOCUMENTS)]  # fmt: skip
+    config = None
+    if run != "base":
+        config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}, "training": {}, "posthoc": posthoc}
+    stages = (
+        {"s": {"kind": "train", "parameters": {"total": 10, "trained": 5}, "cost": {}, "seconds": {}}}
+        if run != "base"
+        else {}
+    )
+    content = {
+        "key": {"preset": "toy", "track": "domain", "run": run, "seed": seed}, "config": config, "status": "done", "metrics": {},
+        "evaluation": {"split": split}, "model": {"directory": str(root / "stages/none"), "bytes": 1},
+        "cost": {"tokens": 1, "flops": 2, "wall_seconds": 3.0, "peak_bytes": 4, "stages": stages},
+    }  # fmt: skip
+    results.write_run(folder, content, pd.DataFrame(rows))
+    return folder / "run.json"
+
+
+@pytest.fixture
+def runs(tmp_path) -> list[Path]:
+    made = [make_run(tmp_path, "base", 0, 0.25)]
+    for seed in (0, 1, 2):
+        made.append(make_run(tmp_path, "full", seed, 0.75, bits=2.0))
+        made += [
+            make_run(tmp_path, f"line-{a}", seed, 0.25 + a / 2, posthoc={"kind": "wise_ft", "alpha": a})
+            for a in (0.25, 0.5)
+        ]
+    return made
+
+
+def test_scores_are_means_and_paired_changes(runs, tmp_path):
+    collect.run(runs, tmp_path / "collected")
+    scores = pd.read_csv(tmp_path / "collected/scores.csv").set_index(["run", "task"])
+    full = scores.loc[("full", "domain_facts")]
+    assert (full["mean"], full["seeds"], full["documents"]) == (0.75, 3, DOCUMENTS)
+    assert full["change"] == pytest.approx(0.5)
+    assert full["low"] < 0.75 < full["high"]
+    assert np.isnan(scores.loc[("base", "domain_facts")]["change"])
+    # A ratio: the documents' bits per byte weighted by their bytes, sum(b * b) / sum(b) for value = weight = b.
+    b = np.arange(1, DOCUMENTS + 1)
+    assert scores.loc[("base", "general_text")]["mean"] == pytest.approx((b * b).sum() / b.sum())
+    assert scores.loc[("full", "general_text")]["change"] == pytest.approx((b * b).sum() / b.sum())
+
+
+def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path, capsys):
+    runs[1].unlink()
+    runs[2].write_text("{")
+    runs[3].with_name("samples.parquet").write_bytes(runs[3].with_name("samples.parquet").read_bytes()[:100])
+    future = json.loads(runs[4].read_text()) | {"schema_version": 99}
+    runs[4].write_text(json.dumps(future))
+    collect.run(runs, tmp_path / "collected")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.split(": ", 1)[0] for line in lines] == ["left out"] * 4
+    assert "missing" in lines[0]
+    assert "damaged" in lines[1]
+    assert "damaged" in lines[2]
+    assert "newer" in lines[3]
+    assert len(json.loads((tmp_path / "collected/runs.json").read_text())) == len(runs) - 4
+
+
+def test_runs_that_answered_other_documents_are_not_compared(runs, tmp_path):
+    path = runs[1].with_name("samples.parquet")
+    samples = results.read_samples(path)
+    samples.assign(document_hash="other").to_parquet(path)
+    with pytest.raises((AdaptbenchError, ValueError), match="same documents"):
+        collect.run(runs, tmp_path / "collected")
+
+
+def test_a_metric_that_is_not_a_number_is_refused():
+    with pytest.raises(AdaptbenchError, match="domain_facts, document 3: the metric is nan"):
+        results.finite(float("nan"), "domain_facts, document 3")
+
+
+@pytest.fixture
+def collected(runs, tmp_path) -> Path:
+    skipped = {
+        "key": {"preset": "toy", "track": "domain", "run": "odd_one", "seed": 0},
+        "status": "skipped",
+        "reason": "needs a GPU",
+    }
+    skipped |= {"config": None, "evaluation": {"split": "test"}}
+    folder = tmp_path / "runs/domain/odd_one/seed0"
+    results.write_run(folder, skipped, pd.DataFrame(columns=results.SAMPLE_COLUMNS))
+    collect.run([*runs, folder / "run.json"], tmp_path / "collected")
+    return tmp_path / "collected"
+
+
+def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(collected, tmp_path):
+    tables.write(collected, tmp_path / "tables")
+    text = (tmp_path / "tables/domain.md").read_text()
+    lines = text.splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    full = next(line for line in lines if line.startswith("| full |"))
+    assert "0.750 [" in full
+    # Forgotten: the base had 0.875, full has 0.625.
+    assert "0.250 [" in full
+    assert any(line.startswith("| odd_one | skipped: needs a GPU |") for line in lines)
+    assert "3 seeds" in lines[-1]
+    numbers = pd.read_csv(tmp_path / "tables/domain.csv")
+    assert set(numbers["run"]) == {"base", "full", "line-0.25", "line-0.5", "odd_one"}
+    assert numbers.loc[numbers["run"] == "odd_one", "skipped"].item() == "needs a GPU"
+    assert numbers.loc[numbers["run"] == "full", "training_seconds"].iloc[0] == 3.0
+
+
+def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
+    tables.write(collected, tmp_path / "tables")
+    text = (tmp_path / "tables/domain.tex").read_text()
+    assert r"odd\_one" in text
+    assert "95 \\%" in text
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
+    assert all(line.replace(r"\&", "").count("&") == len(columns) - 1 and line.endswith(r"\\") for line in body)
+
+
+def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
+    for folder in ("one", "two"):
+        figures.draw(collected, tmp_path / folder)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) == 9
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_run_has_one_colour_everywhere_and_a_curve_shares_it():
+    def run(name: str, posthoc=None, tuner="full") -> dict:
+        config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": tuner}, "training": {}, "posthoc": posthoc}
+        return {"key": {"run": name}, "config": None if name == "base" else config}
+
+    line = [run(f"line-{alpha}", {"kind": "wise_ft", "alpha": alpha}) for alpha in (0.25, 0.5)]
+    look = figures.styles([run("base"), run("lora-8", tuner="lora"), run("lora-16", tuner="lora"), *line])
+    assert look["line-0.25"] == look["line-0.5"]
+    assert look["lora-8"] != look["lora-16"]
+    many = figures.styles([run(f"run-{i}", tuner=str(i)) for i in range(40)])
+    assert len({tuple(style.values()) for style in many.values()}) == 40
+
+
+def test_the_sweep_takes_the_lowest_rate_within_one_standard_error_of_the_best(tmp_path):
+    made = [make_run(tmp_path, "base", 100, 0.25, split="validation")]
+    for rate, accuracy in ((3e-4, 0.5), (1e-3, 0.875), (3e-3, 0.9), (1e-2, 0.85)):
+        made.append(make_run(tmp_path, f"full-{rate:g}", 100, accuracy, split="validation"))
+    for rate, accuracy in ((1e-5, 0.1), (3e-4, 0.9)):
+        made.append(make_run(tmp_path, f"lora-r8-{rate:g}", 100, accuracy, split="validation"))
+    collect.run(made, tmp_path / "collected")
+    sweep.choose(tmp_path / "collected", tmp_path / "rates.csv")
+    table = pd.read_csv(tmp_path / "rates.csv")
+    chosen = table[table["chosen"]].set_index("run")["learning_rate"]
+    assert dict(chosen) == {"full": 1e-3, "lora-r8": 3e-4}
+    assert set(table["run"]) == {"full", "lora-r8"}
+
+
+def test_rates_are_never_chosen_on_a_test(collected, tmp_path):
+    with pytest.raises(AdaptbenchError, match="never chosen on a test"):
+        sweep.choose(collected, tmp_path / "rates.csv")
+
+
+def test_the_sweep_of_a_preset_is_a_preset_on_validation_under_a_seed_of_its_own():
+    from conftest import PROJECT
+
+    from adaptbench import config
+
+    tiny = config.load(PROJECT / "config/tiny.yaml")
+    made = config.validate(sweep.preset(tiny), "sweep")
+    assert made.evaluation.split == "validation"
+    assert not set(made.seeds) & set(tiny.seeds)
+    trained = [run for run in tiny.runs if run.posthoc is None]
+    assert len(made.runs) == len(trained) * len(sweep.GRID)
+    assert {run.name for run in made.runs} == {f"{run.name}-{rate:g}" for run in trained for rate in sweep.GRID}
+
+
+def test_the_default_preset_uses_the_rates_that_the_committed_sweep_chose():
+    from conftest import PROJECT
+
+    from adaptbench import config
+
+    table = pd.read_csv(PROJECT / "results/reference/sweep/tiny.csv")
+    chosen = table[table["chosen"]].set_index("run")["learning_rate"]
+    tiny = config.load(PROJECT / "config/tiny.yaml")
+    rates = {
+        run.name: config.merge_training(tiny.training, run.training.model_dump(exclude_unset=True)).learning_rate
+        for run in tiny.runs
+    }
+    for run in tiny.runs:
+        # A post-hoc step trains nothing: its model is that of the run whose name its tuner has.
+        assert rates[run.name] == chosen[run.name if run.posthoc is None else run.tuner.kind], run.name
+    assert set(table.groupby("run").size()) == {len(sweep.GRID)}

@@ -1,0 +1,485 @@
+"""The training loop against plain torch: the same losses and weights, in one go, in parts, and killed and resumed.
+
+The reference is a loop written out here: its own parameter groups, schedule formulas, clipping and cross-entropy.
+Also: which parameters the optimizers hold, the count of FLOPs, and what is left behind by a kill or a half-written checkpoint.
+
+Run: python -m pytest tests/test_training.py
+"""
+
+import json
+import math
+import os
+import random
+import signal
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import ARCHITECTURES, toy_model
+
+from adaptbench import cost
+from adaptbench import training as loop
+from adaptbench.config import Training
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.packing import Packed, document
+
+LENGTH = 32
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    """Accelerate keeps its precision and device in class attributes; each test starts without them."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+def _data(seed=0, count=40):
+    rng = random.Random(f"data{seed}")
+    sizes = [rng.choice((3, 5, 9, 14, 30)) for _ in range(count)]
+    return Packed([document([rng.randrange(1, 300) for _ in range(size)]) for size in sizes], LENGTH, seed)
+
+
+def _options(**changed):
+    values = {"steps": 8, "batch_size": 2, "sequence_length": LENGTH, "precision": "float32", "warmup_ratio": 0.0}
+    return Training(**values | changed)
+
+
+def _model(**changed):
+    return toy_model("qwen3", layers=2, **changed)
+
+
+def _tied():
+    return toy_model("gemma", layers=2)
+
+
+def _lora():
+    from peft import LoraConfig, get_peft_model
+
+    model = _model()
+    torch.manual_seed(5)
+    options = LoraConfig(r=4, lora_dropout=0.3, target_modules="all-linear", init_lora_weights=False)
+    return get_peft_model(model, options)
+
+
+def _train(model, work, options, *, optimizers=None, **changed):
+    settings = {"work": work, "pad_id": 0, "seed": 3} | changed
+    data, objective = settings.pop("data", None) or _data(), settings.pop("objective", loop.causal_lm)
+    return loop.train(
+        model, optimizers or loop.default_optimizers(model, options), data, objective, options, **settings
+    )
+
+
+def _weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def _log(work):
+    return [json.loads(line) for line in (work / "training.jsonl").read_text().splitlines()]
+
+
+def _assert_same_bits(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+# --- the loop against a plain one
+
+
+def _factor(schedule, t, steps, warmup, decay):
+    """The rate of update t (from 0) as a share of the full rate."""
+    if t < warmup:
+        return t / warmup
+    if schedule == "constant":
+        return 1.0
+    if schedule == "linear":
+        return (steps - t) / (steps - warmup)
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * (t - warmup) / (steps - warmup))) / 2
+    left = steps - t
+    return 1.0 if left >= decay else (1 - math.cos(math.pi * left / decay)) / 2
+
+
+def _plain_loss(model, rows):
+    """The mean of -log p over every token but each document's first, each document alone."""
+    losses = []
+    for row in rows:
+        for example in row:
+            ids = torch.tensor(example.input_ids)
+            chances = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+            losses.append(-chances.gather(1, ids[1:, None]).flatten())
+    return torch.cat(losses).mean()
+
+
+def _plain_loop(model, data, *, steps, batch, rate, schedule, warmup, decay, betas, weight_decay, clip):
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    decayed = torch.optim.AdamW(matrices, lr=rate, betas=betas, eps=1e-8, weight_decay=weight_decay)
+    free = torch.optim.AdamW(vectors, lr=rate, betas=betas, eps=1e-8, weight_decay=0.0)
+    rows = (row for epoch in range(1000) for row in data.epoch(epoch))
+    log = []
+    for t in range(steps):
+        loss = _plain_loss(model, [next(rows) for _ in range(batch)])
+        loss.backward()
+        norm = math.sqrt(sum(p.grad.double().pow(2).sum().item() for p in model.parameters()))
+        for p in model.parameters():
+            p.grad *= min(1.0, clip / norm)
+        now = rate * _factor(schedule, t, steps, warmup, decay)
+        for optimizer in (decayed, free):
+            for group in optimizer.param_groups:
+                group["lr"] = now
+            optimizer.step()
+            optimizer.zero_grad()
+        log.append((loss.item(), norm, now))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_ratio", "warmup", "clip"),
+    [
+        ("cosine", 0.25, 3, 0.5),
+        ("linear", 0.25, 3, 1e6),
+        ("constant", 0.25, 3, 0.5),
+        ("warmup_stable_decay", 0.25, 3, 0.5),
+        ("cosine", 0.0, 0, 0.5),
+    ],
+)
+def test_losses_rates_norms_and_weights_are_those_of_a_plain_loop(tmp_path, schedule, warmup_ratio, warmup, clip):
+    steps, rate, betas, weight_decay = 12, 1e-3, (0.8, 0.9), 0.1
+    options = _options(
+        steps=steps, learning_rate=rate, betas=betas, weight_decay=weight_decay, max_grad_norm=clip,
+        schedule=schedule, warmup_ratio=warmup_ratio, decay_ratio=0.5,
+    )  # fmt: skip
+    plain, ours = _model(), _model()
+    # 12 steps, a quarter warm-up, half decay: the rate rises for 3 steps, stands for 3 and falls for 6.
+    expected = _plain_loop(
+        plain, _data(), steps=steps, batch=2, rate=rate, schedule=schedule, warmup=warmup, decay=6, betas=betas,
+        weight_decay=weight_decay, clip=clip,
+    )  # fmt: skip
+    outcome = _train(ours, tmp_path, options)
+    log = _log(tmp_path)
+    assert [row["step"] for row in log] == list(range(1, steps + 1))
+    for row, (loss, norm, now) in zip(log, expected, strict=True):
+        assert row["loss"] == pytest.approx(loss, abs=2e-6)
+        assert row["grad_norm"] == pytest.approx(norm, rel=1e-5)
+        assert row["learning_rate"] == pytest.approx(now, rel=1e-9, abs=1e-15)
+    for (name, p), q in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=2e-6, msg=name)
+    assert outcome.final_loss == log[-1]["loss"]
+    assert outcome.tokens == log[-1]["tokens"] == steps * 2 * LENGTH
+
+
+def test_trained_tokens_are_the_labels_of_every_step(tmp_path):
+    outcome = _train(_model(), tmp_path, _options(steps=5))
+    rows = [row for epoch in range(5) for row in _data().epoch(epoch)][: 5 * 2]
+    assert outcome.trained_tokens == sum(len(example.input_ids) - 1 for row in rows for example in row)
+
+
+def test_whole_epochs_are_counted_in_the_rows_of_the_first():
+    data = _data()
+    rows = len(data.epoch(0))
+    assert rows % 3, "an even split would not test the rounding"
+    assert loop.total_steps(_options(steps=None, epochs=1.0, batch_size=3), data) == rows // 3 + 1
+    assert loop.total_steps(_options(steps=None, epochs=2.5, batch_size=1), data) == math.ceil(2.5 * rows)
+    assert loop.total_steps(_options(steps=None, epochs=0.01, batch_size=4), data) == 1
+    assert loop.total_steps(_options(steps=7), data) == 7
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_accumulation_over_ragged_micro_batches_is_one_big_batch(tmp_path, micro):
+    """With plain gradient descent, so that a wrong weight of a micro-batch shows in the weights as it is."""
+    rows = _data().epoch(0)[:4]
+    counts = [sum(len(example.input_ids) - 1 for example in row) for row in rows]
+    assert max(counts) > min(counts), "micro-batches of equal counts would hide a plain mean"
+    results = []
+    for name, size in (("whole", None), ("parts", micro)):
+        model = _model()
+        options = _options(steps=3, batch_size=4, micro_batch_size=size, schedule="constant", max_grad_norm=1e6)
+        _train(model, tmp_path / name, options, optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)])
+        results.append((_weights(model), _log(tmp_path / name)))
+    (weights, log), (other_weights, other_log) = results
+    for row, other in zip(log, other_log, strict=True):
+        assert other == pytest.approx(row, rel=2e-6)
+    for name, weight in weights.items():
+        torch.testing.assert_close(other_weights[name], weight, rtol=0, atol=2e-6, msg=name)
+    # What the plain mean over micro-batches would have given is not within that tolerance.
+    first = [_plain_loss(_model(), [row]).item() for row in rows]
+    assert abs(sum(first) / 4 - log[0]["loss"]) > 1e-3
+
+
+@pytest.mark.parametrize("make", [_model, _lora], ids=["all", "lora"])
+def test_gradient_checkpointing_changes_nothing(tmp_path, make):
+    results = []
+    for name, on in (("off", False), ("on", True)):
+        model = make()
+        _train(model, tmp_path / name, _options(steps=4, gradient_checkpointing=on))
+        results.append(_weights(model))
+    for name, weight in results[0].items():
+        torch.testing.assert_close(results[1][name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+# --- killed and resumed
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_at(monkeypatch, step):
+    """The process dies in step `step`, after its log row is written and before its checkpoint is."""
+    write = loop.Log.write
+
+    def dying(self, now, **values):
+        write(self, now, **values)
+        if now == step:
+            raise _Killed
+
+    monkeypatch.setattr(loop.Log, "write", dying)
+
+
+CASES = {
+    "adamw": (_model, {"weight_decay": 0.1}),
+    "muon": (_model, {"optimizer": "muon", "muon_learning_rate": 0.01, "weight_decay": 0.1}),
+    "muon-tied-head": (_tied, {"optimizer": "muon", "muon_learning_rate": 0.01}),
+    "dropout": (_lora, {"learning_rate": 1e-2}),
+    "accumulated": (_model, {"micro_batch_size": 1}),
+    "bfloat16": (_model, {"precision": "bfloat16"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_run_ends_in_the_same_bits_and_the_same_log(tmp_path, monkeypatch, case):
+    make, changed = CASES[case]
+    options = _options(schedule="linear", warmup_ratio=0.3, **changed)
+    whole, interrupted, resumed = make(), make(), make()
+    start = _weights(whole)
+    _train(whole, tmp_path / "whole", options, checkpoint_seconds=0)
+    assert any(not torch.equal(start[name], p) for name, p in _weights(whole).items())
+    for step in (3, 6):  # killed twice, so that a resumed run is itself resumed
+        with monkeypatch.context() as patch:
+            _kill_at(patch, step)
+            with pytest.raises(_Killed):
+                _train(interrupted, tmp_path / "killed", options, checkpoint_seconds=0)
+        assert [row["step"] for row in _log(tmp_path / "killed")] == list(range(1, step + 1))
+        interrupted = make()
+        torch.manual_seed(99)  # another process has another random state
+    steps_taken = []
+    with monkeypatch.context() as patch:
+        write = loop.Log.write
+        patch.setattr(
+            loop.Log, "write", lambda self, now, **values: (steps_taken.append(now), write(self, now, **values))
+        )
+        outcome = _train(resumed, tmp_path / "killed", options, checkpoint_seconds=0)
+    assert steps_taken == [6, 7, 8], "the steps before the last checkpoint were taken again"
+    _assert_same_bits(_weights(resumed), _weights(whole))
+    assert (tmp_path / "killed/training.jsonl").read_text() == (tmp_path / "whole/training.jsonl").read_text()
+    assert outcome.tokens == _log(tmp_path / "whole")[-1]["tokens"]
+
+
+def test_dropout_depends_on_the_random_state_that_the_checkpoint_restores(tmp_path, monkeypatch):
+    """Without the restored state the resumed run differs: the test above would notice."""
+    whole, killed = _lora(), _lora()
+    _train(whole, tmp_path / "whole", _options(), checkpoint_seconds=0)
+    with monkeypatch.context() as patch:
+        _kill_at(patch, 3)
+        with pytest.raises(_Killed):
+            _train(killed, tmp_path / "killed", _options(), checkpoint_seconds=0)
+    resumed = _lora()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "set_rng_state", lambda state: None)
+        _train(resumed, tmp_path / "killed", _options(), checkpoint_seconds=0)
+    assert any(not torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+class _Callback:
+    """A tuner's callback with a state of its own; sends this process a signal after the step `stop_at`."""
+
+    def __init__(self, stop_at=0, number=signal.SIGTERM):
+        self.stop_at, self.number, self.seen = stop_at, number, []
+
+    def after_step(self, step):
+        self.seen.append(step)
+        if step == self.stop_at:
+            os.kill(os.getpid(), self.number)
+        return {"steps_seen": len(self.seen)}
+
+    def state(self):
+        return {"seen": self.seen}
+
+    def restore(self, state):
+        self.seen = list(state["seen"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_the_step_saves_and_the_rerun_gives_the_same_bits(tmp_path, number):
+    whole, stopped, resumed = _model(), _model(), _model()
+    _train(whole, tmp_path / "whole", _options(), callback=_Callback())
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(
+        loop.Interrupted, match=f"^stopped by {number.name} after step 3 of 8; run again to go on from there$"
+    ):
+        _train(stopped, tmp_path / "stopped", _options(), callback=_Callback(3, number), checkpoint_seconds=1e9)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == ["checkpoint", "training.jsonl"]
+    callback = _Callback()
+    _train(resumed, tmp_path / "stopped", _options(), callback=callback, checkpoint_seconds=1e9)
+    assert callback.seen == list(range(1, 9))
+    _assert_same_bits(_weights(resumed), _weights(whole))
+    assert (tmp_path / "stopped/training.jsonl").read_text() == (tmp_path / "whole/training.jsonl").read_text()
+
+
+def test_a_signal_in_the_last_step_lets_the_finished_run_finish(tmp_path):
+    assert _train(_model(), tmp_path, _options(), callback=_Callback(8)).steps == 8
+    assert len(_log(tmp_path)) == 8
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_said_in_one_line_with_its_step(tmp_path, bad):
+    calls = []
+
+    def objective(model, batch):
+        calls.append(1)
+        return loop.causal_lm(model, batch) * (bad if len(calls) == 3 else 1.0)
+
+    with pytest.raises(AdaptbenchError, match=f"^step 3: the loss is {bad}; lower training.learning_rate$"):
+        _train(_model(), tmp_path, _options(), objective=objective, checkpoint_seconds=0)
+    assert [row["step"] for row in _log(tmp_path)] == [1, 2]
+    # The checkpoint is from before: with a sound objective the run goes on from step 2 and ends well.
+    model = _model()
+    assert math.isfinite(_train(model, tmp_path, _options()).final_loss)
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert [row["step"] for row in _log(tmp_path)] == list(range(1, 9))
+
+
+def test_a_half_written_checkpoint_is_not_taken(tmp_path):
+    """A process killed while it wrote its first checkpoint leaves a folder with another name."""
+    whole, again = _model(), _model()
+    _train(whole, tmp_path / "whole", _options())
+    leftover = tmp_path / "again" / ".checkpoint.12345.tmp"
+    leftover.mkdir(parents=True)
+    (leftover / "tensors.safetensors").write_bytes(b"\x10\x00\x00\x00")
+    (leftover / "state.json").write_text('{"state": {"counts": {"step": 5')
+    _train(again, tmp_path / "again", _options(), checkpoint_seconds=0)
+    _assert_same_bits(_weights(again), _weights(whole))
+    assert [row["step"] for row in _log(tmp_path / "again")] == list(range(1, 9))
+
+
+def test_a_checkpoint_that_fails_halfway_leaves_the_earlier_one(tmp_path, monkeypatch):
+    """As on a full disk. The rerun goes on from the earlier checkpoint and ends in the same bits."""
+    whole, resumed = _model(), _model()
+    _train(whole, tmp_path / "whole", _options())
+    write, saved = safetensors.torch.save_file, []
+
+    def failing(tensors, path, *more, **named):
+        saved.append(path)
+        if len(saved) == 3:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(tensors, path, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", failing)
+        with pytest.raises(OSError, match="No space left"):
+            _train(_model(), tmp_path / "full", _options(), checkpoint_seconds=0)
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["checkpoint", "training.jsonl"]
+    state = json.loads((tmp_path / "full/checkpoint/state.json").read_text())
+    assert state["state"]["counts"]["step"] == 2
+    _train(resumed, tmp_path / "full", _options())
+    _assert_same_bits(_weights(resumed), _weights(whole))
+
+
+def test_a_checkpoint_is_safetensors_and_json_and_leaves_frozen_weights_out(tmp_path):
+    model = _model()
+    model.requires_grad_(False)
+    model.model.layers[1].requires_grad_(True)
+    with pytest.raises(loop.Interrupted):
+        _train(model, tmp_path, _options(), callback=_Callback(2))
+    folder = tmp_path / "checkpoint"
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
+    stored = {name for name in safetensors.torch.load_file(folder / "tensors.safetensors") if name.startswith("model/")}
+    assert stored == {f"model/{name}" for name, p in model.named_parameters() if p.requires_grad}
+
+
+# --- optimizers and cost
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["all", "some-frozen"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_optimizers_hold_every_trained_parameter_exactly_once(architecture, optimizer, frozen):
+    model = toy_model(architecture, layers=2)
+    if frozen:
+        model.model.layers[0].requires_grad_(False)
+        model.get_input_embeddings().requires_grad_(False)
+    optimizers = loop.default_optimizers(model, _options(optimizer=optimizer, weight_decay=0.1))
+    groups = [(o, group) for o in optimizers for group in o.param_groups]
+    held = sorted(id(p) for _, group in groups for p in group["params"])
+    assert held == sorted({id(p) for p in model.parameters() if p.requires_grad})
+    for held_by, group in groups:
+        assert {p.ndim >= 2 for p in group["params"]} == {group["weight_decay"] == 0.1}
+        if isinstance(held_by, torch.optim.Muon):
+            assert group["lr"] == 0.02
+    in_muon = {id(p) for o, group in groups if isinstance(o, torch.optim.Muon) for p in group["params"]}
+    blocks = {id(p) for p in model.model.layers.parameters() if p.requires_grad and p.ndim == 2}
+    assert in_muon == (blocks if optimizer == "muon" else set())
+
+
+def test_the_optimizers_of_an_adapted_model_hold_the_adapters_alone():
+    model = _lora()
+    for optimizer in ("adamw", "muon"):
+        optimizers = loop.default_optimizers(model, _options(optimizer=optimizer))
+        held = sorted(id(p) for o in optimizers for group in o.param_groups for p in group["params"])
+        assert held == sorted(id(p) for name, p in model.named_parameters() if "lora_" in name)
+
+
+# Weights of one toy layer and of the output head, by hand: hidden 32, two heads of 16, one key-value head, MLP 48.
+LAYER = 32 * 32 + 32 * 16 + 32 * 16 + 32 * 32 + 3 * 32 * 48
+HEAD = 300 * 32
+TOKENS = 7
+
+
+def _flops_model(tied, trains):
+    model = toy_model("gemma" if tied else "qwen3", layers=3)
+    assert model.config.tie_word_embeddings is tied
+    for name, p in model.named_parameters():
+        p.requires_grad_(trains(name))
+    return cost.estimated_flops(model, TOKENS)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["head", "tied-head"])
+def test_flops_of_training_everything_are_six_per_weight_and_token(tied):
+    assert _flops_model(tied, lambda name: True) == 6 * TOKENS * (3 * LAYER + HEAD)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["head", "tied-head"])
+def test_flops_of_training_the_last_layer_leave_out_what_no_gradient_passes(tied):
+    forward, through, own = 3 * LAYER + HEAD, LAYER + HEAD, LAYER
+    assert _flops_model(tied, lambda name: "layers.2." in name) == 2 * TOKENS * (forward + through + own)
+
+
+def test_flops_of_training_the_embedding_alone_pass_through_every_layer():
+    assert _flops_model(False, lambda name: "embed" in name) == 2 * TOKENS * 2 * (3 * LAYER + HEAD)
+
+
+@pytest.mark.parametrize("norm", ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm"])
+def test_flops_of_training_norm_gains_alone_still_pass_through_the_layers_above(norm):
+    """A gain costs nothing itself. Exact but for the matrices beside it in its own layer, of which some are passed."""
+    flops = _flops_model(False, lambda name: name.startswith("model.layers.1.") and norm in name)
+    forward, above = 3 * LAYER + HEAD, LAYER + HEAD
+    assert 2 * TOKENS * (forward + above) <= flops <= 2 * TOKENS * (forward + above + LAYER)
+
+
+def test_flops_of_adapters_count_the_frozen_matrices_that_gradients_pass():
+    """Rank-4 adapters on every o_proj: all above the first o_proj is passed, what lies below it is not."""
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(toy_model("qwen3", layers=3), LoraConfig(r=4, target_modules=["o_proj"]))
+    adapters = 3 * (4 * 32 + 32 * 4)
+    forward = 3 * LAYER + HEAD + adapters
+    below = 32 * 32 + 2 * 32 * 16  # q, k, v of the first layer
+    first_base = 32 * 32  # the frozen o_proj beside the first adapter
+    assert cost.estimated_flops(model, TOKENS) == 2 * TOKENS * (forward + forward - below - first_base + adapters)

@@ -1,0 +1,360 @@
+"""The whole graph, run by Snakemake in a copy of the project: results, reruns, added methods, kills, bad surroundings.
+
+One smoke run is made for the module; the tests look at it or run a little more in the same copy, in the order in which
+they stand.
+
+Run: pytest tests/test_workflow.py
+"""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, snakemake
+
+pytestmark = pytest.mark.graph
+SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
+NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory) -> Path:
+    """A copy of the project in which the smoke preset has run."""
+    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
+    folder = tmp_path_factory.mktemp("smoke") / "project"
+    shutil.copytree(PROJECT, folder, ignore=ignore)
+    done = snakemake(folder, *SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done. Tables: results/smoke/tables" in done.stdout + done.stderr
+    return folder
+
+
+def planned(folder: Path, *arguments: str) -> list[str]:
+    """The outputs that a dry run would make, joined per job."""
+    done = snakemake(folder, *arguments, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    return [] if NOTHING in text else re.findall(r"^    output: (.*)$", text, re.MULTILINE)
+
+
+def run_json(folder: Path, run: str, seed: int = 0) -> dict:
+    return json.loads((folder / f"results/smoke/runs/domain/{run}/seed{seed}/run.json").read_text())
+
+
+def test_everything_that_is_promised_is_there(smoke):
+    preset = yaml.safe_load((smoke / "config/smoke.yaml").read_text())
+    for run in ["base", *(run["name"] for run in preset["runs"])]:
+        result = run_json(smoke, run)
+        assert result["status"] == "done"
+        assert set(result["metrics"]) == {
+            "general_facts",
+            "general_skills",
+            "general_text",
+            "domain_facts",
+            "domain_answers",
+        }
+        assert result["provenance"]["versions"]["torch"]
+        assert result["seconds"]["all"] > result["seconds"]["evaluation"] > 0
+    for suffix in ("csv", "md", "tex"):
+        assert "wise-ft-0.5" in (smoke / f"results/smoke/tables/domain.{suffix}").read_text()
+    figures = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
+    assert figures == {f"domain_{name}.{s}" for name in ("forgetting", "scores", "loss") for s in ("svg", "pdf", "png")}
+
+
+def test_samples_hold_one_row_for_each_document_and_agree_with_the_metrics(smoke):
+    from adaptbench.results import read_samples
+
+    samples = read_samples(smoke / "results/smoke/runs/domain/full/seed0/samples.parquet")
+    metrics = run_json(smoke, "full")["metrics"]
+    assert not samples.duplicated(["task", "document"]).any()
+    for task, rows in samples.groupby("task"):
+        mean = (rows["value"] * rows["weight"]).sum() / rows["weight"].sum()
+        assert len(rows) == metrics[task]["documents"]
+        assert mean == pytest.approx(metrics[task]["value"])
+    choices = samples[samples["task"] == "domain_facts"]
+    assert ((choices["prediction"] == choices["target"]) == (choices["value"] == 1)).all()
+
+
+def test_the_cost_of_a_run_is_that_of_its_own_stages(smoke):
+    full, pro, line = (run_json(smoke, run)["cost"] for run in ("full", "llama-pro", "wise-ft-0.5"))
+    assert full["steps"] == 10
+    assert full["tokens"] == 10 * 8 * 64
+    assert line["tokens"] == full["tokens"]
+    assert pro["flops"] > full["flops"] * 0.5
+    assert run_json(smoke, "base")["cost"]["steps"] == 0
+
+
+def test_a_second_run_does_nothing_and_is_fast(smoke):
+    started = time.monotonic()
+    done = snakemake(smoke, *SMOKE)
+    seconds = time.monotonic() - started
+    assert NOTHING in done.stdout + done.stderr
+    assert seconds < 6  # 2 s on a quiet machine; the bound leaves room for a busy one
+
+
+def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm_eval_command(smoke, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    models = {path.parent for path in smoke.glob("results/smoke/stages/*/adaptbench.json")}
+    assert len(models) == 8
+    for model in models:
+        assert not [file for file in model.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".py")]
+        assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
+        assert AutoTokenizer.from_pretrained(model)("a").input_ids
+    # One command line for a LoRA run, whose directory says nothing of adapters, and all its tasks.
+    expected = run_json(smoke, "lora")
+    command = [
+        sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={smoke / expected['model']['directory']}",
+        "--tasks", *expected["metrics"], "--include_path", str(smoke / "results/smoke/tasks"), "--batch_size", "128", "--device", "cpu",
+        "--output_path", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(next(tmp_path.rglob("results_*.json")).read_text())["results"]
+    from adaptbench.results import read_samples
+
+    samples = read_samples(smoke / "results/smoke/runs/domain/lora/seed0/samples.parquet")
+    for task, metric in expected["metrics"].items():
+        theirs = next(value for key, value in found[task].items() if key.split(",")[0] == metric["metric"])
+        # lm-eval has no weighted mean for our bits per byte: compare its plain mean with ours.
+        ours = samples[samples["task"] == task]["value"].mean()
+        assert theirs == pytest.approx(ours, abs=1e-6), task
+
+
+def test_an_edited_method_reruns_that_method_alone(smoke):
+    source = smoke / "methods/tuners/lora.py"
+    before = source.read_text()
+    source.write_text(before + "\n# a remark\n")
+    try:
+        outputs = " ".join(planned(smoke, *SMOKE))
+    finally:
+        source.write_text(before)
+    assert "domain-cpt-lora-tune" in outputs
+    assert "runs/domain/lora/seed0/run.json" in outputs
+    for other in ("cpt-full", "llama_pro", "base-", "runs/domain/full/", "runs/domain/llama-pro/"):
+        assert other not in outputs
+    assert not planned(smoke, *SMOKE)
+
+
+def test_an_edited_task_file_scores_again_and_trains_nothing(smoke):
+    source = smoke / "benchmarks/domain/tasks/domain_facts.yaml"
+    before = source.read_text()
+    source.write_text(before + "\n# a remark\n")
+    try:
+        outputs = planned(smoke, *SMOKE)
+    finally:
+        source.write_text(before)
+    assert len([output for output in outputs if "runs/domain/" in output]) == 7
+    assert not any("stages/" in output for output in outputs)
+
+
+def test_a_changed_option_reruns_that_run_alone(smoke):
+    preset = yaml.safe_load((smoke / "config/smoke.yaml").read_text())
+    next(run for run in preset["runs"] if run["name"] == "lora")["tuner"]["rank"] = 2
+    (smoke / "config/other.yaml").write_text(yaml.safe_dump(preset))
+    outputs = planned(smoke, "--cores", "2", "--configfile", "config/other.yaml")
+    made = [output for output in outputs if "runs/" in output or "stages/" in output]
+    assert len(made) == 2
+    assert all("lora" in output for output in made)
+
+
+def test_a_new_method_is_one_file_and_only_its_jobs_run(smoke):
+    """The sketch in docs/adding-a-method.md, as it stands there."""
+    text = (PROJECT / "docs/adding-a-method.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    line = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    (smoke / "methods/tuners/norms.py").write_text(code)
+    preset = (smoke / "config/smoke.yaml").read_text() + line
+    (smoke / "config/more.yaml").write_text(preset)
+    arguments = ("--cores", "2", "--configfile", "config/more.yaml")
+    made = [output for output in planned(smoke, *arguments) if "runs/" in output or "stages/" in output]
+    assert len(made) == 2
+    assert all("norms" in output for output in made)
+    done = snakemake(smoke, *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_json(smoke, "norms")["metrics"]["domain_facts"]["documents"] == 40
+    assert "| norms |" in (smoke / "results/smoke/tables/domain.md").read_text()
+
+
+def test_the_contract_suite_finds_a_new_method_by_its_name(smoke):
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "norms",
+        "tests/methods/test_contract.py",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(smoke)}
+    done = subprocess.run(command, cwd=smoke, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 5
+
+
+def test_a_single_run_can_be_asked_for_by_naming_its_file(smoke):
+    (smoke / "config/one.yaml").write_text(
+        (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: one")
+    )
+    outputs = planned(
+        smoke, "results/one/runs/domain/lora/seed0/run.json", "--cores", "2", "--configfile", "config/one.yaml"
+    )
+    assert [output for output in outputs if "runs/" in output] == [
+        "results/one/runs/domain/lora/seed0/run.json, results/one/runs/domain/lora/seed0/samples.parquet"
+    ]
+    assert not any("llama_pro" in output for output in outputs)
+
+
+def test_config_on_the_command_line_changes_the_preset(smoke):
+    outputs = planned(smoke, *SMOKE, "--config", 'training={"steps": 11}', "seeds=[0]")
+    assert any("domain-cpt-full-tune" in output for output in outputs)
+    assert not any("base-" in output for output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--config", "evaluation={batch_size: 0}"), "error: config/smoke.yaml: evaluation.batch_size: must be > 0"),
+        (("--config", "base={model: ./nowhere}"), "error: base.model: nowhere: no such model folder"),
+        (("--config", "data={gsm8k: {path: nowhere}}"), "error: data.gsm8k.path: nowhere: no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_runs(smoke, arguments, line):
+    done = snakemake(smoke, *SMOKE, *arguments)
+    assert done.returncode != 0
+    said = [text for text in done.stderr.strip().splitlines() if not text.startswith("Using workflow specific profile")]
+    assert said == [line]
+
+
+def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_in_the_same_bits(smoke):
+    """kill -9 of the base's training, then the same command again."""
+    name = next((smoke / "results/smoke/stages").glob("base-*")).name
+    reference = smoke / "results/smoke/stages" / name / "model.safetensors"
+    expected = reference.read_bytes()
+    shutil.copytree(smoke / "results/smoke/data", smoke / "results/kill/data")
+    shutil.copytree(next((smoke / "results/smoke/stages").glob("tokenizer-*")), smoke / "results/kill/stages" / next((smoke / "results/smoke/stages").glob("tokenizer-*")).name)  # fmt: skip
+    preset = (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: kill\ncheckpoint_seconds: 0")
+    (smoke / "config/kill.yaml").write_text(preset)
+    target = f"results/kill/stages/{name}"
+    command = [sys.executable, "-m", "snakemake", target, "--cores", "2", "--configfile", "config/kill.yaml"]
+    process = subprocess.Popen(
+        command, cwd=smoke, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    state = next_checkpoint(smoke / "results/kill/work")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    step = json.loads(state.read_text())["state"]["counts"]["step"]
+    assert 0 < step < 30
+    assert not (smoke / target).exists()
+    done = snakemake(smoke, "--unlock", "--configfile", "config/kill.yaml")
+    done = snakemake(smoke, target, "--cores", "2", "--configfile", "config/kill.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (smoke / target / "model.safetensors").read_bytes() == expected
+    log = [json.loads(line)["step"] for line in (smoke / target / "training.jsonl").read_text().splitlines()]
+    assert log == list(range(1, 31))
+    assert not list((smoke / "results/kill/work").iterdir())
+
+
+def next_checkpoint(work: Path, *, seconds: float = 60) -> Path:
+    """Wait until a stage has written a checkpoint after a few steps."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for state in work.glob("*/checkpoint/state.json"):
+            try:
+                if json.loads(state.read_text())["state"]["counts"]["step"] >= 3:
+                    return state
+            except (OSError, ValueError):
+                continue
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint came")
+
+
+def _stage(folder: Path, kind: str, out: Path, **more) -> subprocess.CompletedProcess[str]:
+    """Run one stage of the smoke run again, alone, into `out`."""
+    plans = (folder / "results/smoke/plan").glob("*.json")
+    plan = next(path for path in plans if json.loads(path.read_text()).get("kind") == kind)
+    command = [sys.executable, "-m", "adaptbench", "stage", str(plan.relative_to(folder)), str(out)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **more)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(smoke, tmp_path):
+    def no_more_than_50_kb() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    out = tmp_path / "out"
+    done = _stage(smoke, "train", out, preexec_fn=no_more_than_50_kb)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: no space left for")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+    shutil.rmtree(smoke / "results/smoke/work", ignore_errors=True)
+
+
+def test_an_interrupted_stage_says_so_in_one_line_and_leaves_nothing(smoke, tmp_path):
+    plans = (smoke / "results/smoke/plan").glob("base-*.json")
+    command = [sys.executable, "-m", "adaptbench", "stage", str(next(plans).relative_to(smoke)), str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=smoke, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("step"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(
+        r"^error: stopped by SIGINT after step \d+ of 30; run again to go on from there$",
+        errors.strip().splitlines()[-1],
+    )
+    assert not list(tmp_path.iterdir())
+    shutil.rmtree(smoke / "results/smoke/work", ignore_errors=True)
+
+
+def test_two_at_once_do_not_harm_each_other(smoke):
+    """The second is told that the folder is locked; the first ends well."""
+    (smoke / "config/two.yaml").write_text(
+        (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: two")
+    )
+    arguments = ("--cores", "1", "--configfile", "config/two.yaml")
+    target = "results/two/data/" + next((smoke / "results/smoke/data").glob("domain-*")).name
+    first = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", target, *arguments], cwd=smoke, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2.5)
+    second = snakemake(smoke, target, *arguments)
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors[-2000:]
+    assert (smoke / target / "manifest.json").exists()
+    assert second.returncode == 0 or "lock" in (second.stdout + second.stderr).lower()
+
+
+def test_time_says_where_it_went(smoke):
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptbench", "time", "results/smoke"],
+        cwd=smoke,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["seconds", "jobs", "start-up", "training", "evaluation", "all"]
+    assert {line.split()[0] for line in lines[1:]} >= {
+        "base",
+        "train",
+        "prepare",
+        "posthoc",
+        "data",
+        "evaluation",
+        "all",
+    }
+    assert float(lines[-1].split()[-1]) > 10
