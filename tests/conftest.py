@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -130,13 +131,27 @@ def project_copy(tmp_path) -> Path:
     return Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=ignore))
 
 
-def snakemake(folder: Path, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def finished(
+    command: Sequence[str], folder: Path, *, seconds: float = 300, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. One that takes longer than `seconds` is killed with all that it started, and fails."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate(timeout=10)
+        pytest.fail(f"{' '.join(command)}: not done after {seconds} s\n{output[-3000:]}\n{errors[-3000:]}")
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a copy of the project, as a user would."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment, check=False,
-    )  # fmt: skip
+    return finished([sys.executable, "-m", "snakemake", *arguments], folder, environment=environment)
 
 
 def preset_values() -> dict:

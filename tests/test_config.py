@@ -153,13 +153,17 @@ def test_configuration_and_graph_import_nothing_heavy():
         "from adaptbench.graph import unfold; unfold(config.load(Path('config/tiny.yaml')));"
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'lm_eval', 'peft') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_help_imports_nothing_heavy():
     code = "import sys; sys.argv=['x','--help']\ntry:\n import adaptbench.__main__ as m; m.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.strip().endswith("False")
 
 

@@ -151,7 +151,7 @@ def test_reading_and_planning_a_preset_in_a_new_process_takes_under_a_second(tmp
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1.0
 
@@ -159,7 +159,9 @@ def test_reading_and_planning_a_preset_in_a_new_process_takes_under_a_second(tmp
 def test_an_unreadable_method_file_is_one_line(project_copy: Path):
     (project_copy / "methods" / "tuners" / "broken.py").write_text("import nowhere_to_be_found\n")
     code = "from pathlib import Path; from adaptbench import workflow; workflow.start({}, [], Path('.'))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 1
     assert (
         done.stderr.strip()

@@ -302,7 +302,9 @@ def test_importing_the_methods_imports_nothing_heavy():
         "heavy = ('torch', 'transformers', 'peft', 'datasets', 'accelerate', 'pandas', 'numpy', 'safetensors');"
         "print(len(found), [name for name in heavy if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
+    )
     found = sum(len(registry.discover(f"methods.{axis}")) for axis in FIELDS)
     assert done.stdout.strip() == f"{found} []"
 
