@@ -49,7 +49,11 @@ class Interrupted(AdaptbenchError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage cost. `tokens` are positions put through the model, padding included; `trained_tokens` had a label."""
+    """What a stage cost.
+
+    `tokens` are positions put through the decoder, padding included; an objective with several passes counts each of
+    them. `trained_tokens` had a label.
+    """
 
     steps: int
     tokens: int
@@ -64,8 +68,9 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     import torch
 
     logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
+        logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
     )
 
 
@@ -115,6 +120,31 @@ def _schedule(
     return get_scheduler(name, optimizer, warmup, steps, scheduler_specific_kwargs=specific)
 
 
+class _Positions:
+    """Counts the positions that go through the model's decoder, whatever the objective does with it."""
+
+    def __init__(self, model: "torch.nn.Module") -> None:
+        self.decoder = model.get_decoder()
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.hook = self.decoder.register_forward_pre_hook(self._seen, with_kwargs=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
+
+    def _seen(self, _: Any, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        inputs = named.get("inputs_embeds")
+        if inputs is None:
+            inputs = named["input_ids"] if "input_ids" in named else positional[0]
+        self.count += inputs.shape[0] * inputs.shape[1]
+
+    def take(self) -> int:
+        """The positions since the last call."""
+        count, self.count = self.count, 0
+        return count
+
+
 def train(
     model: "torch.nn.Module",
     optimizers: "Sequence[torch.optim.Optimizer]",
@@ -149,6 +179,7 @@ def train(
     trained = [p for p in prepared.parameters() if p.requires_grad]
 
     folder = work / "checkpoint"
+    passed = _Positions(accelerator.unwrap_model(prepared))
     counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "loss": math.nan}
     saved = checkpoint.load(folder, accelerator.unwrap_model(prepared), optimizers)
     if saved is not None:
@@ -173,17 +204,14 @@ def train(
             }
             checkpoint.save(folder, accelerator.unwrap_model(prepared), optimizers, state)
 
-    with stop:
+    with stop, passed:
         rows_of_step = data.batches(training.batch_size, first=int(counts["step"]))
         while counts["step"] < steps:
             rows = next(rows_of_step)[accelerator.process_index :: accelerator.num_processes]
             size = training.micro_batch_size or len(rows)
             parts = [collate_rows(rows[i : i + size], data.length, pad_id) for i in range(0, len(rows), size)]
             labelled = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts]
-            whole = torch.tensor(
-                [sum(labelled), sum(part["input_ids"].numel() for part in parts)], device=accelerator.device
-            )
-            step_labelled, step_tokens = accelerator.reduce(whole, "sum").tolist()
+            step_labelled = int(accelerator.reduce(torch.tensor(sum(labelled), device=accelerator.device), "sum"))
             loss_sum = torch.zeros((), device=accelerator.device)
             for i, (part, count) in enumerate(zip(parts, labelled, strict=True)):
                 last = i == len(parts) - 1
@@ -200,10 +228,13 @@ def train(
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
 
+            # Of every process: the loss is scaled so that its mean is the step's, the positions add up.
+            over_all = torch.stack([loss_sum, loss_sum.new_tensor(float(passed.take()))])
+            step_loss, step_tokens = accelerator.reduce(over_all, "sum").tolist()
             counts["step"] += 1
-            counts["tokens"] += step_tokens
+            counts["tokens"] += int(step_tokens)
             counts["trained_tokens"] += step_labelled
-            counts["loss"] = float(accelerator.reduce(loss_sum, "mean"))
+            counts["loss"] = step_loss / accelerator.num_processes
             if not math.isfinite(counts["loss"]):
                 raise AdaptbenchError(
                     f"step {counts['step']}: the loss is {counts['loss']}; lower training.learning_rate"
