@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
-from adaptbench import workflow as plan
+from adaptbench import plan, workflow as flow
 
-GRAPH = plan.start(
+GRAPH = flow.start(
     workflow.config_settings.config,
     workflow.config_settings.configfiles,
     Path(workflow.basedir),
@@ -32,21 +32,21 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        plan.run_files(GRAPH),
-        plan.tables(GRAPH),
-        plan.figures(GRAPH),
+        plan.runs(GRAPH),
+        flow.tables(GRAPH),
+        flow.figures(GRAPH),
 
 
 rule stage:
     input:
-        lambda wildcards: plan.node_inputs(GRAPH, wildcards.node),
+        lambda wildcards: flow.node_inputs(GRAPH, wildcards.node),
     output:
         directory(f"{ROOT}/{{folder}}/{{node}}"),
     log:
         f"{ROOT}/logs/{{folder}}/{{node}}.log",
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: plan.node_threads(GRAPH, wildcards.node)
+    threads: lambda wildcards: flow.node_threads(GRAPH, wildcards.node)
     params:
         spec=f"{ROOT}/plan/{{node}}.json",
     shell:
@@ -55,7 +55,7 @@ rule stage:
 
 rule evaluate:
     input:
-        lambda wildcards: plan.evaluation_inputs(GRAPH, wildcards.key),
+        lambda wildcards: flow.evaluation_inputs(GRAPH, wildcards.key),
     output:
         run=f"{ROOT}/runs/{{key}}/run.json",
         samples=f"{ROOT}/runs/{{key}}/samples.parquet",
@@ -64,7 +64,7 @@ rule evaluate:
     conda:
         ENVIRONMENT
     params:
-        spec=lambda wildcards: plan.evaluation_plan(GRAPH, wildcards.key),
+        spec=lambda wildcards: plan.evaluation_file(GRAPH, wildcards.key),
         # The run's directory is named after the run, not after its content; a changed preset changes this.
         digest=lambda wildcards: GRAPH.evaluation(wildcards.key).digest,
     shell:
@@ -73,7 +73,7 @@ rule evaluate:
 
 rule collect:
     input:
-        plan.run_files(GRAPH),
+        plan.runs(GRAPH),
     output:
         runs=f"{ROOT}/collected/runs.json",
         samples=f"{ROOT}/collected/samples.parquet",
@@ -90,31 +90,40 @@ rule tables:
     input:
         runs=rules.collect.output.runs,
         scores=rules.collect.output.scores,
+        report=plan.report_file(GRAPH),
     output:
-        plan.tables(GRAPH),
+        flow.tables(GRAPH),
     log:
         f"{ROOT}/logs/tables.log",
     conda:
         ENVIRONMENT
     shell:
-        f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {ROOT}/tables"
+        f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{input.report}} {ROOT}/tables"
 
 
 rule figures:
     input:
         runs=rules.collect.output.runs,
         scores=rules.collect.output.scores,
+        report=plan.report_file(GRAPH),
+        sources=flow.figure_sources(GRAPH),
     output:
-        plan.figures(GRAPH),
+        flow.figures(GRAPH),
     log:
         f"{ROOT}/logs/figures.log",
     conda:
         ENVIRONMENT
     shell:
-        f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {ROOT}/figures"
+        f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
 
 
 onsuccess:
     print(
         f"\nDone. Tables: {ROOT}/tables   Figures: {ROOT}/figures   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
     )
+
+
+onerror:
+    command = flow.after_failure(GRAPH, log)
+    if command:
+        shell(RUN.format(threads=1) + f" {command}")

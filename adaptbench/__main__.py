@@ -62,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     command("stage", _stage, "make one stage's directory", "plan", "out")
     command("evaluate", _evaluate, "score one run", "plan", "out")
     command("collect", _collect, "join runs into one set of scores", "out").add_argument("runs", nargs="+", type=Path)
-    command("tables", _tables, "write the tables", "collected", "out")
-    command("figures", _figures, "draw the figures", "collected", "out")
+    command("tables", _tables, "write the tables", "collected", "report", "out")
+    command("figures", _figures, "draw the figures", "collected", "report", "out")
+    command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     command("time", _time, "say where a preset's time went", "results")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
@@ -94,13 +95,29 @@ def _collect(options: argparse.Namespace) -> None:
 def _tables(options: argparse.Namespace) -> None:
     from adaptbench import tables
 
-    tables.write(options.collected, options.out)
+    tables.write(options.collected, options.report, options.out)
 
 
 def _figures(options: argparse.Namespace) -> None:
     from adaptbench import figures
 
-    figures.draw(options.collected, options.out)
+    figures.draw(options.collected, options.report, options.out)
+
+
+def _partial(options: argparse.Namespace) -> None:
+    import json
+
+    from adaptbench import collect, figures, tables
+
+    planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
+    done = [run for run in planned if run.exists()]
+    collect.run(done, options.out / "collected")
+    tables.write(options.out / "collected", options.report, options.out / "tables")
+    figures.draw(options.out / "collected", options.report, options.out / "figures")
+    print(
+        f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
+        file=sys.stderr,
+    )
 
 
 def _time(options: argparse.Namespace) -> None:

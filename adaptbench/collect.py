@@ -19,6 +19,10 @@ from adaptbench.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+SCORE_COLUMNS = (
+    "track", "run", "task", "metric", "mean", "low", "high", "seeds", "documents", "change", "change_low", "change_high",
+)  # fmt: skip
+
 
 def run(paths: list[Path], out: Path) -> None:
     """Collect the run.json files at `paths` into the directory `out`."""
@@ -60,10 +64,10 @@ def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame":
-    """One row per track, run, task and metric.
+    """One row per track, run, task and metric, with SCORE_COLUMNS.
 
-    Columns: track, run, task, metric, mean, low, high (95 %), seeds, documents, and change, change_low, change_high:
-    the mean paired difference after - base. The base's own change is empty.
+    low and high bound the mean at 95 %; change, change_low and change_high are the mean paired difference after - base,
+    empty for the base itself and where the base is missing.
     """
     import pandas as pd
 
@@ -80,7 +84,7 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
                 change = statistics.two_level_bootstrap(*_change(mine, before))
                 row |= {"change": change.mean, "change_low": change.low, "change_high": change.high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
 def _change(after: "pd.DataFrame", before: "pd.DataFrame") -> Any:

@@ -131,7 +131,10 @@ class HubData(StrictModel):
 
 
 class Data(StrictModel):
-    """Benchmarks by track, and the public data that they read; the fields come from the files in benchmarks/."""
+    """Benchmarks by track, and the public data that they read; the fields come from the files in benchmarks/.
+
+    `<track>` is what the track's models train on and are scored on, `<track>_tests` what they are only scored on besides.
+    """
 
     seed: int = Field(0, ge=0)
 
@@ -154,6 +157,12 @@ class Run(StrictModel):
     decode: dict[str, str | int | float | bool] = Field(
         {}, description="how the trained model decodes when it is evaluated; changes no training"
     )
+    tables: tuple[Annotated[str, Field(pattern=NAME_PATTERN)], ...] | None = Field(
+        None, min_length=1, strict=False, description="the tables that show it; default: its track's"
+    )
+
+    def shown_in(self) -> tuple[str, ...]:
+        return self.tables or (self.track,)
 
 
 class Preset(StrictModel):
@@ -174,18 +183,31 @@ class Preset(StrictModel):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
         seen: set[tuple[str, str]] = set()
+        table_tracks = {run.track: run.track for run in self.runs}
         for i, run in enumerate(self.runs):
             if (run.track, run.name) in seen:
                 raise ValueError(f"runs.{i}.name: {run.name!r} names another {run.track} run already")
             if run.name == "base":
                 raise ValueError(f"runs.{i}.name: 'base' is the model before tuning")
             seen.add((run.track, run.name))
+            for table in run.shown_in():
+                if table_tracks.setdefault(table, run.track) != run.track:
+                    raise ValueError(f"runs.{i}.tables: {table!r} is a table of {table_tracks[table]} runs")
             if getattr(self.data, run.track, None) is None:
                 raise ValueError(f"data.{run.track}: missing, but runs.{i} is on that track")
             try:
                 merge_training(self.training, run.training.model_dump(exclude_unset=True))
             except ValidationError as error:
                 raise ValueError(f"runs.{i}.training: {reason(error)}") from None
+        for name, tests in self.data:
+            track = name.removesuffix("_tests")
+            if track == name or not tests:
+                continue
+            kinds = [getattr(getattr(self.data, track), "kind", None), *(test.kind for test in tests)]
+            if kinds[0] is None:
+                raise ValueError(f"data.{track}: missing, but data.{name} is there")
+            if len(set(kinds)) != len(kinds):
+                raise ValueError(f"data.{name}: each kind once, and none that data.{track} has")
         for name in self.tokenizer.corpora:
             if getattr(self.data, name, None) is None:
                 raise ValueError(f"tokenizer.corpora: no data.{name}")
@@ -223,6 +245,11 @@ def preset_model() -> type[Preset]:
         if track == "general"
         else (_union(f"benchmarks.{track}") | None, None)
         for track in names
+    }
+    benchmarks |= {
+        f"{track}_tests": (tuple[_union(f"benchmarks.{track}"), ...], Field((), strict=False))  # type: ignore[misc]
+        for track in names
+        if track != "general"
     }
     public: Any = {name: _hub_data(name, hub_id) for name, hub_id in _public_data(names).items()}
     data: Any = create_model("Data", __base__=Data, **benchmarks, **public)

@@ -138,5 +138,20 @@ class StageContext:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a finished run's files lie, for a method that draws figures of its own.
+
+    `config` is the run's entry in the preset; `stages` maps the name of each of its own stages (a preparation's or a
+    phase's) to its directory; `results` holds run.json, samples.parquet and what decoding left beside them.
+    """
+
+    name: str
+    seed: int
+    config: Mapping[str, Any]
+    stages: Mapping[str, Path]
+    results: Path
+
+
 class AdaptbenchError(Exception):
     """Something the user can mend, said in one line."""

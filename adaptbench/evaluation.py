@@ -22,7 +22,7 @@ def run(plan: Path, out: Path) -> None:
     """Evaluate the run that `plan` describes and write its run.json and samples.parquet into `out`."""
     spec = json.loads(plan.read_text())
     key = {name: spec[name] for name in ("preset", "track", "run", "seed")}
-    described = {"key": key, "config": spec["config"], "evaluation": spec["options"], "hash": plan_hash(spec)}
+    described = {"key": key, "config": spec["config"], "evaluation": spec["options"], "hash": spec["hash"]}
     if spec["skipped"]:
         import pandas as pd
 
@@ -55,20 +55,13 @@ def run(plan: Path, out: Path) -> None:
     results.write_run(out, described | measured, samples)
 
 
-def plan_hash(spec: Mapping[str, Any]) -> str:
-    """Identifies everything that determined a run: its model's id, its tasks' ids, its evaluation options."""
-    import hashlib
-
-    content = {name: spec[name] for name in ("track", "run", "seed", "model", "tasks", "options")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def tasks_of(spec: Mapping[str, Any]) -> list[Task]:
     """The general tasks and the track's, those that belong to the split under evaluation."""
     tasks: list[Task] = []
-    for track, directory in spec["task_directories"].items():
-        kind = json.loads((Path(directory) / "manifest.json").read_text())["options"]["config"]["kind"]
-        tasks += [task for task in registry.benchmark(track, kind).TASKS if task.split == spec["options"]["split"]]
+    for directory in spec["task_directories"].values():
+        made = json.loads((Path(directory) / "manifest.json").read_text())["options"]
+        benchmark = registry.benchmark(made["track"], made["config"]["kind"])
+        tasks += [task for task in benchmark.TASKS if task.split == spec["options"]["split"]]
     return tasks
 
 
@@ -190,6 +183,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
             continue
         manifest = models.read_manifest(path)
         stages[node] = {name: manifest.get(name) for name in ("kind", "cost", "seconds", "parameters", "git")}
+        stages[node]["name"] = manifest["options"].get("phase") or manifest["options"].get("function")
         if manifest["kind"] in ("base", "imported_base"):
             continue
         total["wall_seconds"] = round(total["wall_seconds"] + manifest["seconds"]["all"], 3)

@@ -1,4 +1,4 @@
-"""The figures of a track: learning against forgetting, scores with intervals, loss curves.
+"""The figures of a table: learning against forgetting, scores with intervals, loss curves; and those that methods draw.
 
 SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour and marker in every figure.
 """
@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from adaptbench import registry
 from adaptbench.collect import known_tasks, main_scores
+from adaptbench.contracts import RunFiles
+from adaptbench.tables import shown
 from adaptbench.workflow import IMAGES
 
 if TYPE_CHECKING:
@@ -34,25 +37,49 @@ STYLE = {
 }
 
 
-def draw(collected: Path, out: Path) -> None:
-    """Draw every track's figures into `out`."""
+def draw(collected: Path, report: Path, out: Path) -> None:
+    """Draw the figures of every table of the plan's `report`, and those of its methods, into `out`."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    runs = json.loads((collected / "runs.json").read_text())
+    runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
+    planned = json.loads(report.read_text())
+    look = styles(runs)
     out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
-        for track in dict.fromkeys(run["key"]["track"] for run in runs):
-            ours = [run for run in runs if run["key"]["track"] == track and run["status"] == "done"]
-            of_track = scores[scores["track"] == track]
-            look = styles(ours)
-            _save(learning_against_forgetting(of_track, ours, look), out / f"{track}_forgetting")
-            _save(score_bars(of_track, look), out / f"{track}_scores")
-            _save(loss_curves(ours, look), out / f"{track}_loss")
+        for table, content in planned["tables"].items():
+            ours = [run for run in runs if shown(run, content)]
+            if not ours:
+                continue
+            of_table = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
+            _save(learning_against_forgetting(of_table, ours, look), out / f"{table}_forgetting")
+            _save(score_bars(of_table, look), out / f"{table}_scores")
+            _save(loss_curves(ours, look), out / f"{table}_loss")
+        for name, figure in planned["figures"].items():
+            of_method = [run_files(run) for run in runs if _uses(run, figure)]
+            if of_method:
+                drawing = registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]]
+                _save(drawing(of_method), out / name)
+
+
+def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
+    """Whether the run is one of the method that draws `figure`."""
+    part = {"tuners": "tuner", "curricula": "curriculum", "posthoc": "posthoc"}[figure["axis"]]
+    config = (run["config"] or {}).get(part)
+    return config is not None and config["kind"] == figure["kind"]
+
+
+def run_files(run: dict[str, Any]) -> RunFiles:
+    """Where the run's files lie."""
+    model = Path(run["model"]["directory"])
+    stages = {stage["name"]: model.parent / node for node, stage in run["cost"]["stages"].items() if stage["name"]}
+    key = run["key"]
+    results = model.parent.parent / "runs" / key["track"] / key["run"] / f"seed{key['seed']}"
+    return RunFiles(key["run"], key["seed"], run["config"], stages, results)
 
 
 def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -89,9 +116,10 @@ def learning_against_forgetting(
 
     tasks = known_tasks()
     names = list(dict.fromkeys(scores["task"]))
+    order = list(dict.fromkeys(scores["run"]))
     kept = next((name for name in names if name.startswith("general")), names[0])
     learned = [name for name in names if not name.startswith("general")] or [kept]
-    family = families(runs)
+    family = {name: one for name, one in families(runs).items() if name in order}
     curves = [[name for name in family if family[name] == one] for one in dict.fromkeys(family.values())]
     figure, panels = plt.subplots(1, len(learned), figsize=(4.0 * len(learned) + 1.6, 4.2), sharex=True, squeeze=False)
     for axes, name in zip(panels[0], learned, strict=True):

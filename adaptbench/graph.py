@@ -2,8 +2,8 @@
 
 A node is one directory and one job. Its id is a readable name and a hash of everything that determines its content: its
 options, its parents' ids, its seed. Equal stages of different runs are therefore one node, and a changed option is
-another directory: nothing stale is ever taken for fresh. A node's full specification is written to the plan folder,
-where the node's job reads it; the code of its method is not in the hash but an input of its rule.
+another directory: nothing stale is ever taken for fresh. The code of a node's method is not in the hash but an input of
+its rule. adaptbench/plan.py writes the graph down for the jobs.
 """
 
 import hashlib
@@ -15,8 +15,7 @@ from typing import Any
 
 from adaptbench import registry
 from adaptbench.config import Preset, Run, Training, merge_training
-from adaptbench.contracts import AdaptbenchError, Phase, Preparation, TunerConfig
-from adaptbench.files import write_if_changed
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Phase, Preparation, TunerConfig
 
 HASH_LENGTH = 10
 
@@ -50,7 +49,7 @@ class Node:
 class Evaluation:
     """One run under one seed: the model that is scored, and on what.
 
-    `model` is None where the run is skipped, for the reason in `skipped`; `tasks` maps a track to its tasks' node.
+    `model` is None where the run is skipped, for the reason in `skipped`; `tasks` maps a benchmark to its tasks' node.
     """
 
     track: str
@@ -67,6 +66,7 @@ class Evaluation:
 
     @property
     def digest(self) -> str:
+        """Identifies everything that determines the run: its model, its tasks, its evaluation options."""
         return _digest(asdict(self))
 
 
@@ -94,12 +94,10 @@ class Graph:
                 return evaluation
         raise AdaptbenchError(f"{key}: preset {self.preset.name!r} has no such run or seed")
 
-    def plan(self, key: str) -> Path:
-        """The file that holds the specification of the evaluation `key`."""
-        return self.root / "plan" / f"run-{key.replace('/', '-')}.json"
-
-    def tracks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(e.track for e in self.evaluations))
+    def run(self, evaluation: Evaluation) -> Run | None:
+        """The preset's run that an evaluation scores; None for the base."""
+        runs = {(run.track, run.name): run for run in self.preset.runs}
+        return runs.get((evaluation.track, evaluation.run))
 
     def ancestors(self, node_id: str) -> tuple[str, ...]:
         """The nodes that `node_id` descends from, parents first, itself last."""
@@ -135,9 +133,16 @@ class _Builder:
         self.nodes.setdefault(node_id, Node(node_id, kind, dict(options), parents, sources, files))
         return node_id
 
-    def data(self, track: str) -> str:
-        """The node of one benchmark's splits. Every other benchmark is checked against the general one's."""
-        config = getattr(self.preset.data, track)
+    def data(self, track: str, config: BenchmarkConfig | None = None) -> str:
+        """The node of one benchmark's splits: the track's own, or with `config` another one that is only asked.
+
+        Every benchmark is checked against the general one's texts, and one that is only asked against the track's own.
+        """
+        main: BenchmarkConfig = getattr(self.preset.data, track)
+        parents = {} if track == "general" else {"general": self.data("general")}
+        if config is not None:
+            parents[track] = self.data(track)
+        config = config or main
         module = registry.benchmark(track, config.kind)
         public = {name: getattr(self.preset.data, name) for name in getattr(module, "PUBLIC_DATA", {})}
         files = tuple(file for source in public.values() if source.path for file in _files(Path(source.path)))
@@ -147,18 +152,24 @@ class _Builder:
             "seed": self.preset.data.seed,
             "public": {name: source.model_dump() for name, source in public.items()},
         }
-        parents = {} if track == "general" else {"general": self.data("general")}
-        return self.add(
-            track, "data", options, parents, sources=registry.benchmark_sources(track, config.kind), files=files
-        )
+        name = track if config is main else f"{track}-{config.kind}"
+        sources = registry.benchmark_sources(track, config.kind)
+        return self.add(name, "data", options, parents, sources=sources, files=files)
 
-    def tasks(self, track: str) -> str:
-        """The node of a benchmark's lm-eval tasks with the splits that they ask: all that scoring a model needs."""
-        kind = getattr(self.preset.data, track).kind
-        names = [task.name for task in registry.benchmark(track, kind).TASKS]
-        files = tuple(f"benchmarks/{track}/tasks/{name}.yaml" for name in names)
-        options = {"track": track, "kind": kind, "tasks": names}
-        return self.add(track, "tasks", options, {"data": self.data(track)}, sources=(*files, "benchmarks/splits.py"))
+    def tasks(self, track: str) -> dict[str, str]:
+        """The nodes of a track's lm-eval tasks with the splits that they ask: all that scoring a model needs."""
+        made = {}
+        main: BenchmarkConfig = getattr(self.preset.data, track)
+        for config in (main, *getattr(self.preset.data, f"{track}_tests", ())):
+            kind = config.kind
+            name = track if config is main else f"{track}-{kind}"
+            names = [task.name for task in registry.benchmark(track, kind).TASKS]
+            files = tuple(f"benchmarks/{track}/tasks/{task}.yaml" for task in names)
+            options = {"track": track, "kind": kind, "tasks": names}
+            data = self.data(track, None if config is main else config)
+            sources = (*files, "benchmarks/splits.py")
+            made[name] = self.add(name, "tasks", options, {"data": data}, sources=sources)
+        return made
 
     def base(self) -> str:
         base = self.preset.base
@@ -249,7 +260,7 @@ class _Builder:
         skipped: str = "",
         decode: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        tasks = {name: self.tasks(name) for name in dict.fromkeys(("general", track))}
+        tasks = {name: node for one in dict.fromkeys(("general", track)) for name, node in self.tasks(one).items()}
         options = self.preset.evaluation.model_dump(mode="json") | {"decode": dict(decode or {})}
         return Evaluation(track, run, seed, model, tasks, options, skipped)
 
@@ -278,39 +289,6 @@ def skip_reason(run: Run) -> str:
         if reason:
             return f"{config.kind}: {reason}"
     return ""
-
-
-def write_plan(graph: Graph) -> Path:
-    """Write each node's specification to results/<preset>/plan/<id>.json, and each evaluation's beside them.
-
-    Files that are already right are left alone, so that a second start touches nothing.
-    """
-    folder = graph.root / "plan"
-    for node in graph.nodes.values():
-        spec = asdict(node) | {
-            "preset": graph.preset.name,
-            "inputs": {role: str(graph.directory(parent)) for role, parent in node.parents.items()},
-            "checkpoint_seconds": graph.preset.checkpoint_seconds,
-        }
-        write_if_changed(folder / f"{node.id}.json", json.dumps(spec, indent=1) + "\n")
-    for evaluation in graph.evaluations:
-        lineage = graph.ancestors(evaluation.model) if evaluation.model else ()
-        spec = asdict(evaluation) | {
-            "preset": graph.preset.name,
-            "model_directory": str(graph.directory(evaluation.model)) if evaluation.model else None,
-            "task_directories": {name: str(graph.directory(node)) for name, node in evaluation.tasks.items()},
-            "lineage": {node: str(graph.directory(node)) for node in lineage if graph.nodes[node].kind != "data"},
-            "config": _run_config(graph.preset, evaluation),
-        }
-        write_if_changed(graph.plan(evaluation.key), json.dumps(spec, indent=1) + "\n")
-    return folder
-
-
-def _run_config(preset: Preset, evaluation: Evaluation) -> dict[str, Any] | None:
-    run = next((run for run in preset.runs if (run.track, run.name) == (evaluation.track, evaluation.run)), None)
-    if run is None:
-        return None
-    return run.model_dump(mode="json") | {"training": run.training.model_dump(mode="json", exclude_unset=True)}
 
 
 def _files(folder: Path) -> tuple[str, ...]:

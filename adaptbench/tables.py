@@ -1,4 +1,4 @@
-"""A track's table as CSV (every number), Markdown and LaTeX (mean and interval).
+"""A table of runs as CSV (every number), Markdown and LaTeX (mean and interval): one a track, and those that runs name.
 
 One row a run, one column a task; "forgotten" is what a run lost of the base's general score, positive when it is worse.
 """
@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 CAPTION = "Mean and 95 % interval over {seeds} and documents (two-level bootstrap). Forgotten: loss against the base."
 
 
-def write(collected: Path, out: Path) -> None:
-    """Write <track>.csv, .md and .tex for every track that was collected."""
+def write(collected: Path, report: Path, out: Path) -> None:
+    """Write <table>.csv, .md and .tex for every table of the plan's `report`."""
     import pandas as pd
 
     runs = json.loads((collected / "runs.json").read_text())
     everything = pd.read_csv(collected / "scores.csv")
-    scores = main_scores(everything)
-    for track in dict.fromkeys(run["key"]["track"] for run in runs):
-        ours = [run for run in runs if run["key"]["track"] == track]
-        rows, columns = layout(ours, scores[scores["track"] == track])
-        write_text(
-            out / f"{track}.csv", full_numbers(ours, everything[everything["track"] == track]).to_csv(index=False)
-        )
-        write_text(out / f"{track}.md", markdown(rows, columns, _caption(ours)))
-        write_text(out / f"{track}.tex", latex(rows, columns, _caption(ours)))
+    for name, table in json.loads(report.read_text())["tables"].items():
+        ours = [run for run in runs if shown(run, table)]
+        if not ours:
+            continue
+        scores = everything[(everything["track"] == table["track"]) & everything["run"].isin(table["runs"])]
+        rows, columns = layout(ours, main_scores(scores), table["runs"])
+        write_text(out / f"{name}.csv", full_numbers(ours, scores).to_csv(index=False))
+        write_text(out / f"{name}.md", markdown(rows, columns, _caption(ours)))
+        write_text(out / f"{name}.tex", latex(rows, columns, _caption(ours)))
+
+
+def shown(run: dict[str, Any], table: dict[str, Any]) -> bool:
+    return run["key"]["track"] == table["track"] and run["key"]["run"] in table["runs"]
 
 
 def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.DataFrame":
@@ -64,8 +68,10 @@ def trained_parameters(run: dict[str, Any]) -> int:
     return max((stage["parameters"]["trained"] for stage in own), default=0)
 
 
-def layout(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> tuple[list[list[str]], list[str]]:
-    """Cells of the shown table, the first column the run's name, and the column headings."""
+def layout(
+    runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str]
+) -> tuple[list[list[str]], list[str]]:
+    """Cells of the shown table, a row for each of `names`, the first column the run's name, and the column headings."""
     tasks = known_tasks()
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
     shown.sort(key=lambda task: task.name.startswith("general"))
@@ -77,10 +83,11 @@ def layout(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> tuple[list
     columns += ["trained parameters", "seconds"]
     cells = {(str(row.run), str(row.task)): cast(Any, row) for row in scores.itertuples()}
     rows = []
-    for name in dict.fromkeys(run["key"]["run"] for run in runs):
+    for name in names:
         mine = [run for run in runs if run["key"]["run"] == name]
-        if mine[0]["status"] == "skipped":
-            rows.append([name, f"skipped: {mine[0]['reason']}", *[""] * (len(columns) - 2)])
+        if not mine or mine[0]["status"] == "skipped":
+            reason = f"skipped: {mine[0]['reason']}" if mine else "missing"
+            rows.append([name, reason, *[""] * (len(columns) - 2)])
             continue
         row = [name]
         for task in shown:
@@ -100,6 +107,8 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 
 
 def _forgotten(cell: Any, task: Task) -> str:
+    if cell.change != cell.change:  # the base is missing
+        return ""
     if task.higher_is_better:
         return _with_interval(-cell.change, -cell.change_high, -cell.change_low)
     return _with_interval(cell.change, cell.change_low, cell.change_high)

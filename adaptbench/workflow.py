@@ -1,4 +1,4 @@
-"""What the Snakefile needs, in plain Python: the preset in force, its graph, and each rule's inputs."""
+"""What the Snakefile needs, in plain Python: the preset in force, its graph, each rule's inputs, the final outputs."""
 
 import os
 import sys
@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from adaptbench import config, graph, models
+from adaptbench import config, graph, models, plan, registry
 from adaptbench.contracts import AdaptbenchError
 
 DEFAULT_PRESET = Path("config/tiny.yaml")
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
+TABLE_FIGURES = ("forgetting", "scores", "loss")
 
 
 def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> graph.Graph:
@@ -31,7 +32,7 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> gr
         preset = config.validate(_merged(values, _typed(overrides)), " + ".join(map(str, shown)))
         _check_surroundings(preset)
         unfolded = graph.unfold(preset)
-        graph.write_plan(unfolded)
+        plan.write(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -78,10 +79,6 @@ def _is_path(model: str) -> bool:
     return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
-def run_files(unfolded: graph.Graph) -> list[str]:
-    return [f"{unfolded.root}/runs/{e.key}/run.json" for e in unfolded.evaluations]
-
-
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     """The directories, data files and method files that a stage is made from."""
     node = unfolded.nodes[node_id]
@@ -93,10 +90,6 @@ def node_threads(unfolded: graph.Graph, node_id: str) -> int:
     return 2 if unfolded.nodes[node_id].kind == "base" else 1
 
 
-def evaluation_plan(unfolded: graph.Graph, key: str) -> str:
-    return str(unfolded.plan(key))
-
-
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
@@ -105,9 +98,24 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
 
 
 def tables(unfolded: graph.Graph) -> list[str]:
-    return [f"{unfolded.root}/tables/{track}.{suffix}" for track in unfolded.tracks() for suffix in FORMATS]
+    return [f"{unfolded.root}/tables/{name}.{suffix}" for name in plan.tables(unfolded) for suffix in FORMATS]
 
 
 def figures(unfolded: graph.Graph) -> list[str]:
-    names = [f"{track}_{name}" for track in unfolded.tracks() for name in ("forgetting", "scores", "loss")]
+    names = [f"{table}_{name}" for table in plan.tables(unfolded) for name in TABLE_FIGURES]
+    names += plan.method_figures(unfolded)
     return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]
+
+
+def figure_sources(unfolded: graph.Graph) -> list[str]:
+    """The method files that draw."""
+    drawn = plan.method_figures(unfolded).values()
+    return sorted({registry.source_of(f"methods.{figure['axis']}", figure["kind"]) for figure in drawn})
+
+
+def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> str:
+    """What to say, and the command to run, when some jobs failed: report the runs that are done. Empty: nothing to do."""
+    asked = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
+    stopped = any(text in Path(log).read_text() for log in logs for text in asked)
+    done = any(Path(run).exists() for run in plan.runs(unfolded))
+    return "" if stopped or not done else f"partial {plan.report_file(unfolded)} {unfolded.root}/partial"

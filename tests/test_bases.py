@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ARCHITECTURES
 
-from adaptbench import config, evaluation, graph, models, stages
+from adaptbench import config, evaluation, graph, models, plan, stages
 from adaptbench.contracts import AdaptbenchError
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
@@ -49,7 +49,7 @@ def make(tmp_path, monkeypatch):
 
     def go(of: config.Preset) -> graph.Graph:
         unfolded = graph.unfold(of)
-        plans = graph.write_plan(unfolded)
+        plans = plan.write(unfolded)
         for evaluated in unfolded.evaluations:
             ends = (evaluated.model, *evaluated.tasks.values())
             for node in dict.fromkeys(node for end in ends for node in unfolded.ancestors(end)):
@@ -85,7 +85,7 @@ def test_every_architecture_is_adapted_by_every_kind_of_tuner(architecture, mode
                 assert not torch.equal(logits, expected)
                 assert (logits - expected).abs().max() < 5
     evaluated = next(e for e in unfolded.evaluations if e.run == "pro")
-    evaluation.run(unfolded.plan(evaluated.key), Path("out"))
+    evaluation.run(plan.evaluation_file(unfolded, evaluated.key), Path("out"))
     result = json.loads(Path("out/run.json").read_text())
     assert result["metrics"]["domain_facts"]["documents"] == 8
     assert result["model"]["parameters"]["trained"] < result["model"]["parameters"]["total"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph
+from adaptbench import config, graph, plan, workflow
 from adaptbench.contracts import AdaptbenchError
 
 
@@ -126,15 +126,58 @@ def test_a_skipped_run_needs_no_model_and_keeps_its_reason(monkeypatch):
 def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unfolded = unfold(preset_values())
-    folder = graph.write_plan(unfolded)
+    folder = plan.write(unfolded)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations)
+    assert len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 1  # report.json
     trained = next(node for node in unfolded.nodes.values() if node.kind == "train")
     spec = json.loads((folder / f"{trained.id}.json").read_text())
     assert spec["options"] == json.loads(json.dumps(trained.options))
     assert set(spec["inputs"]) == set(trained.parents)
-    graph.write_plan(unfold(preset_values()))
+    plan.write(unfold(preset_values()))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+
+
+def test_runs_are_shown_in_the_tables_that_they_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = preset_values()
+    values["runs"][1]["tables"] = ["domain", "ablation"]
+    values["runs"][2]["tables"] = ["ablation"]
+    unfolded = unfold(values)
+    assert plan.tables(unfolded) == {
+        "domain": {"track": "domain", "runs": ["base", "full", "pro"]},
+        "ablation": {"track": "domain", "runs": ["base", "pro", "lora"]},
+    }
+    assert "results/toy/tables/ablation.tex" in workflow.tables(unfolded)
+    assert "results/toy/figures/ablation_scores.svg" in workflow.figures(unfolded)
+    # Where a run is shown changes no stage and no evaluation.
+    assert models(values) == models(preset_values())
+    assert [e.digest for e in unfolded.evaluations] == [e.digest for e in unfold(preset_values()).evaluations]
+
+
+def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
+    from methods.tuners import llama_pro, lora
+
+    monkeypatch.setattr(llama_pro, "FIGURES", {"depth": print}, raising=False)
+    monkeypatch.setattr(lora, "FIGURES", {"ranks": print}, raising=False)
+    monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
+    unfolded = unfold(preset_values())
+    assert plan.method_figures(unfolded) == {
+        "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
+    }
+    assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded)
+    assert workflow.figure_sources(unfolded) == ["methods/tuners/llama_pro.py"]
+
+
+def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():
+    values = preset_values()
+    values["data"]["domain_tests"] = [{"kind": "gsm8k"}]
+    unfolded = unfold(values)
+    assert models(values) == models(preset_values())
+    asked = unfolded.evaluations[-1].tasks
+    assert list(asked) == ["general", "domain", "domain-gsm8k"]
+    made = unfolded.nodes[unfolded.nodes[asked["domain-gsm8k"]].parents["data"]]
+    assert made.options["config"]["kind"] == "gsm8k"
+    assert set(made.parents) == {"general", "domain"}
 
 
 def test_the_default_preset_unfolds_fast():

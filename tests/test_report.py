@@ -40,7 +40,7 @@ def make_run(
     if run != "base":
         config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}, "training": {}, "posthoc": posthoc}
     stages = (
-        {"s": {"kind": "train", "parameters": {"total": 10, "trained": 5}, "cost": {}, "seconds": {}}}
+        {"s": {"kind": "train", "name": "tune", "parameters": {"total": 10, "trained": 5}, "cost": {}, "seconds": {}}}
         if run != "base"
         else {}
     )
@@ -51,6 +51,13 @@ def make_run(
     }  # fmt: skip
     results.write_run(folder, content, pd.DataFrame(rows))
     return folder / "run.json"
+
+
+def report_of(folder: Path, **more) -> Path:
+    shown = {"domain": {"track": "domain", "runs": ["base", "full", "line-0.25", "line-0.5", "odd_one"]}}
+    path = folder / "report.json"
+    path.write_text(json.dumps({"runs": [], "tables": shown | more, "figures": {}}))
+    return path
 
 
 @pytest.fixture
@@ -123,7 +130,7 @@ def collected(runs, tmp_path) -> Path:
 
 
 def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(collected, tmp_path):
-    tables.write(collected, tmp_path / "tables")
+    tables.write(collected, report_of(tmp_path), tmp_path / "tables")
     text = (tmp_path / "tables/domain.md").read_text()
     lines = text.splitlines()
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
@@ -139,8 +146,60 @@ def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(c
     assert numbers.loc[numbers["run"] == "full", "training_seconds"].iloc[0] == 3.0
 
 
+def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missing_a_row(collected, tmp_path):
+    group = {"track": "domain", "runs": ["base", "line-0.5", "lost"]}
+    report = report_of(tmp_path, ablation=group, other={"track": "agent", "runs": ["base", "full"]})
+    tables.write(collected, report, tmp_path / "tables")
+    figures.draw(collected, report, tmp_path / "figures")
+    assert set(pd.read_csv(tmp_path / "tables/ablation.csv")["run"]) == {"base", "line-0.5"}
+    lines = (tmp_path / "tables/ablation.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == group["runs"]
+    assert lines[4].startswith("| lost | missing |")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"{table}_{name}" for table in ("domain", "ablation") for name in ("forgetting", "scores", "loss")}
+    # A track of which nothing is done has no table.
+    assert not list((tmp_path / "tables").glob("other*"))
+
+
+def test_without_the_base_there_are_scores_but_nothing_is_forgotten(runs, tmp_path):
+    collect.run(runs[1:], tmp_path / "collected")
+    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    figures.draw(tmp_path / "collected", report_of(tmp_path), tmp_path / "figures")
+    lines = (tmp_path / "tables/domain.md").read_text().splitlines()
+    assert lines[2].startswith("| base | missing |")
+    assert "nan" not in "".join(lines)
+    full = next(line for line in lines if line.startswith("| full |"))
+    assert "0.750 [" in full
+    assert full.split("|")[4].strip() == ""
+
+
+def test_a_method_draws_its_own_figures_from_the_files_of_its_runs(collected, tmp_path, monkeypatch):
+    from adaptbench import registry
+
+    seen = []
+
+    def drawing(files):
+        import matplotlib.pyplot as plt
+
+        seen.extend(files)
+        return plt.figure()
+
+    monkeypatch.setattr(registry.method("posthoc", "wise_ft"), "FIGURES", {"curve": drawing}, raising=False)
+    report = report_of(tmp_path)
+    figure = {"wise_ft_curve": {"axis": "posthoc", "kind": "wise_ft", "name": "curve"}}
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"figures": figure}))
+    figures.draw(collected, report, tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures").glob("wise_ft_*")} == {
+        f"wise_ft_curve.{s}" for s in ("svg", "pdf", "png")
+    }
+    assert {(one.name, one.seed) for one in seen} == {(f"line-{a}", seed) for a in (0.25, 0.5) for seed in (0, 1, 2)}
+    assert seen[0].stages == {"tune": tmp_path / "stages/s"}
+    assert seen[0].results == tmp_path / f"runs/domain/{seen[0].name}/seed{seen[0].seed}"
+    assert seen[0].config["posthoc"]["kind"] == "wise_ft"
+
+
 def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
-    tables.write(collected, tmp_path / "tables")
+    tables.write(collected, report_of(tmp_path), tmp_path / "tables")
     text = (tmp_path / "tables/domain.tex").read_text()
     assert r"odd\_one" in text
     assert "95 \\%" in text
@@ -151,7 +210,7 @@ def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
     for folder in ("one", "two"):
-        figures.draw(collected, tmp_path / folder)
+        figures.draw(collected, report_of(tmp_path), tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(names) == 9
     for name in names:

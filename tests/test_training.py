@@ -218,7 +218,9 @@ def test_accumulation_over_ragged_micro_batches_is_one_big_batch(tmp_path, micro
     for row, other in zip(log, other_log, strict=True):
         assert other == pytest.approx(row, rel=2e-6)
     for name, weight in weights.items():
-        torch.testing.assert_close(other_weights[name], weight, rtol=0, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            other_weights[name], weight, rtol=0, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
     # What the plain mean over micro-batches would have given is not within that tolerance.
     first = [_plain_loss(_model(), [row]).item() for row in rows]
     assert abs(sum(first) / 4 - log[0]["loss"]) > 1e-3
@@ -232,7 +234,9 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, make):
         _train(model, tmp_path / name, _options(steps=4, gradient_checkpointing=on))
         results.append(_weights(model))
     for name, weight in results[0].items():
-        torch.testing.assert_close(results[1][name], weight, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            results[1][name], weight, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 # --- killed and resumed

@@ -322,6 +322,29 @@ def test_an_interrupted_stage_says_so_in_one_line_and_leaves_nothing(smoke, tmp_
     shutil.rmtree(smoke / "results/smoke/work", ignore_errors=True)
 
 
+def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smoke):
+    """A run that diverges: the rest end, their tables are made apart from the real ones, the exit status says it."""
+    preset = (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: fails")
+    bad = "  - {name: bad, track: domain, curriculum: {kind: cpt}, tuner: {kind: full}, training: {learning_rate: 1e30}}\n"
+    (smoke / "config/fails.yaml").write_text(preset + bad)
+    shutil.copytree(
+        smoke / "results/smoke", smoke / "results/fails", ignore=shutil.ignore_patterns("tables", "figures")
+    )
+    arguments = ("--cores", "2", "--configfile", "config/fails.yaml")
+    done = snakemake(smoke, *arguments)
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "the loss is nan; lower training.learning_rate" in said
+    assert "7 of 8 runs are done; their tables and figures: results/fails/partial." in said
+    table = (smoke / "results/fails/partial/tables/domain.md").read_text()
+    assert "| bad | missing |" in table
+    assert re.search(r"\| lora \| 0\.\d{3} \[", table)
+    assert not (smoke / "results/fails/tables/domain.md").exists()
+    (smoke / "config/fails.yaml").write_text(preset)
+    assert snakemake(smoke, *arguments).returncode == 0
+    assert "| lora |" in (smoke / "results/fails/tables/domain.md").read_text()
+
+
 def test_two_at_once_do_not_harm_each_other(smoke):
     """The second is told that the folder is locked, or comes late enough to find all done; the first ends well."""
     (smoke / "config/two.yaml").write_text(

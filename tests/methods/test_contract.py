@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adaptbench import config, graph, registry, stages
+from adaptbench import config, graph, plan, registry, stages
 from adaptbench import training as loop
 from adaptbench.contracts import AdaptbenchError
 
@@ -100,7 +100,7 @@ class _Workspace:
         with chdir(self.folder):
             out = unfolded.directory(node)
             if not out.exists():
-                graph.write_plan(unfolded)
+                plan.write(unfolded)
                 _reset_accelerate()
                 _other_random_state()
                 with pytest.MonkeyPatch.context() as patch:
