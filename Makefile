@@ -6,10 +6,13 @@ READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
 .DEFAULT_GOAL := run
-.PHONY: run smoke test lint format schema sweep reference clean help
+.PHONY: run ablation smoke test lint format schema sweep reference clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml
+
+ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
+	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml

@@ -32,9 +32,19 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        plan.runs(GRAPH),
-        flow.tables(GRAPH),
-        flow.figures(GRAPH),
+        plan.runs(GRAPH, "main"),
+        flow.tables(GRAPH, "main"),
+        flow.figures(GRAPH, "main"),
+
+
+rule ablation:
+    input:
+        [
+            part_files
+            for part in plan.parts(GRAPH)
+            if part == "ablation"
+            for part_files in (flow.tables(GRAPH, part), flow.figures(GRAPH, part))
+        ],
 
 
 rule stage:
@@ -71,50 +81,57 @@ rule evaluate:
         f"{RUN} --log {{log}} evaluate {{params.spec}} $(dirname {{output.run}})"
 
 
-rule collect:
-    input:
-        plan.runs(GRAPH),
-    output:
-        runs=f"{ROOT}/collected/runs.json",
-        samples=f"{ROOT}/collected/samples.parquet",
-        scores=f"{ROOT}/collected/scores.csv",
-    log:
-        f"{ROOT}/logs/collect.log",
-    conda:
-        ENVIRONMENT
-    shell:
-        f"{RUN} --log {{log}} collect $(dirname {{output.runs}}) {{input}}"
+for PART in plan.parts(GRAPH):
+    COLLECTED = flow.collected(GRAPH, PART)
 
+    rule:
+        name:
+            f"collect_{PART}"
+        input:
+            plan.runs(GRAPH, PART),
+        output:
+            runs=f"{COLLECTED}/runs.json",
+            samples=f"{COLLECTED}/samples.parquet",
+            scores=f"{COLLECTED}/scores.csv",
+        log:
+            f"{ROOT}/logs/collect-{PART}.log",
+        conda:
+            ENVIRONMENT
+        shell:
+            f"{RUN} --log {{log}} collect {COLLECTED} {{input}}"
 
-rule tables:
-    input:
-        runs=rules.collect.output.runs,
-        scores=rules.collect.output.scores,
-        report=plan.report_file(GRAPH),
-    output:
-        flow.tables(GRAPH),
-    log:
-        f"{ROOT}/logs/tables.log",
-    conda:
-        ENVIRONMENT
-    shell:
-        f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{input.report}} {ROOT}/tables"
+    rule:
+        name:
+            f"tables_{PART}"
+        input:
+            runs=f"{COLLECTED}/runs.json",
+            scores=f"{COLLECTED}/scores.csv",
+            report=plan.report_file(GRAPH, PART),
+        output:
+            flow.tables(GRAPH, PART),
+        log:
+            f"{ROOT}/logs/tables-{PART}.log",
+        conda:
+            ENVIRONMENT
+        shell:
+            f"{RUN} --log {{log}} tables {COLLECTED} {{input.report}} {ROOT}/tables"
 
-
-rule figures:
-    input:
-        runs=rules.collect.output.runs,
-        scores=rules.collect.output.scores,
-        report=plan.report_file(GRAPH),
-        sources=flow.figure_sources(GRAPH),
-    output:
-        flow.figures(GRAPH),
-    log:
-        f"{ROOT}/logs/figures.log",
-    conda:
-        ENVIRONMENT
-    shell:
-        f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
+    rule:
+        name:
+            f"figures_{PART}"
+        input:
+            runs=f"{COLLECTED}/runs.json",
+            scores=f"{COLLECTED}/scores.csv",
+            report=plan.report_file(GRAPH, PART),
+            sources=flow.figure_sources(GRAPH, PART),
+        output:
+            flow.figures(GRAPH, PART),
+        log:
+            f"{ROOT}/logs/figures-{PART}.log",
+        conda:
+            ENVIRONMENT
+        shell:
+            f"{RUN} --log {{log}} figures {COLLECTED} {{input.report}} {ROOT}/figures"
 
 
 onsuccess:
@@ -124,6 +141,5 @@ onsuccess:
 
 
 onerror:
-    command = flow.after_failure(GRAPH, log)
-    if command:
+    for command in flow.after_failure(GRAPH, log):
         shell(RUN.format(threads=1) + f" {command}")

@@ -177,28 +177,34 @@ class Preset(StrictModel):
     checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
+    ablation: tuple[Run, ...] = Field((), strict=False, description="further runs, made by `make ablation` alone")
+
+    def every_run(self) -> tuple[tuple[str, Run], ...]:
+        """All runs with their keys in the preset."""
+        groups = {"runs": self.runs, "ablation": self.ablation}
+        return tuple((f"{name}.{i}", run) for name, runs in groups.items() for i, run in enumerate(runs))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
         seen: set[tuple[str, str]] = set()
-        table_tracks = {run.track: run.track for run in self.runs}
-        for i, run in enumerate(self.runs):
+        table_tracks = {run.track: run.track for _, run in self.every_run()}
+        for key, run in self.every_run():
             if (run.track, run.name) in seen:
-                raise ValueError(f"runs.{i}.name: {run.name!r} names another {run.track} run already")
+                raise ValueError(f"{key}.name: {run.name!r} names another {run.track} run already")
             if run.name == "base":
-                raise ValueError(f"runs.{i}.name: 'base' is the model before tuning")
+                raise ValueError(f"{key}.name: 'base' is the model before tuning")
             seen.add((run.track, run.name))
             for table in run.shown_in():
                 if table_tracks.setdefault(table, run.track) != run.track:
-                    raise ValueError(f"runs.{i}.tables: {table!r} is a table of {table_tracks[table]} runs")
+                    raise ValueError(f"{key}.tables: {table!r} is a table of {table_tracks[table]} runs")
             if getattr(self.data, run.track, None) is None:
-                raise ValueError(f"data.{run.track}: missing, but runs.{i} is on that track")
+                raise ValueError(f"data.{run.track}: missing, but {key} is on that track")
             try:
                 merge_training(self.training, run.training.model_dump(exclude_unset=True))
             except ValidationError as error:
-                raise ValueError(f"runs.{i}.training: {reason(error)}") from None
+                raise ValueError(f"{key}.training: {reason(error)}") from None
         for name, tests in self.data:
             track = name.removesuffix("_tests")
             if track == name or not tests:
@@ -258,6 +264,7 @@ def preset_model() -> type[Preset]:
         __base__=Preset,
         data=(data, ...),
         runs=(tuple[run, ...], Field(min_length=1, strict=False)),
+        ablation=(tuple[run, ...], Field((), strict=False, description=Preset.model_fields["ablation"].description)),
     )
 
 
@@ -290,11 +297,11 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
     layers = _base_layers(preset.base)
-    for i, run in enumerate(preset.runs):
+    for key, run in preset.every_run():
         for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
             problem = method.problem(run, layers) if method is not None else ""
             if problem:
-                raise AdaptbenchError(f"{source}: runs.{i}.{axis}.{problem}")
+                raise AdaptbenchError(f"{source}: {key}.{axis}.{problem}")
     return preset
 
 

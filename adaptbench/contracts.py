@@ -93,14 +93,17 @@ class Preparation:
     """A tuner's stage before any training: a function of the tuner's file, run once as a graph node of its own.
 
     The function is called as `function(config, inputs, out, context)`: `inputs` maps "base" and the names of the tuner's
-    earlier preparations to their directories; it writes its result into the empty directory `out`. The last preparation
-    that `makes_model` is where the curriculum starts.
+    earlier preparations to their directories; it writes its result into the empty directory `out` and may return entries
+    for its adaptbench.json (a cost, say). The last preparation that `makes_model` is where the curriculum starts.
+    `options` names the config's fields that the function reads (default: all of them), so that runs which differ in others
+    share the stage; the rest have their defaults when it is called.
     """
 
     name: str
     makes_model: bool = True
     data: tuple[str, ...] = ()
     seeded: bool = False
+    options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

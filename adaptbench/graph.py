@@ -96,7 +96,7 @@ class Graph:
 
     def run(self, evaluation: Evaluation) -> Run | None:
         """The preset's run that an evaluation scores; None for the base."""
-        runs = {(run.track, run.name): run for run in self.preset.runs}
+        runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
         return runs.get((evaluation.track, evaluation.run))
 
     def ancestors(self, node_id: str) -> tuple[str, ...]:
@@ -193,8 +193,9 @@ class _Builder:
         made = {"base": base}
         start = base
         for step in _preparations(module, tuner):
+            read = None if step.options is None else {"kind", *step.options}
             options = {
-                "tuner": tuner.model_dump(mode="json"),
+                "tuner": tuner.model_dump(mode="json", include=read),
                 "function": step.name,
                 "seed": seed if step.seeded else None,
             }
@@ -270,9 +271,9 @@ def unfold(preset: Preset) -> Graph:
     builder = _Builder(preset)
     evaluations = [
         builder.evaluation(track, "base", preset.base.seed, builder.base())
-        for track in dict.fromkeys(run.track for run in preset.runs)
+        for track in dict.fromkeys(run.track for _, run in preset.every_run())
     ]
-    for run in preset.runs:
+    for _, run in preset.every_run():
         reason = skip_reason(run)
         for seed in preset.seeds:
             model = None if reason else builder.model(run, seed)

@@ -1,8 +1,8 @@
 """Writes a graph down for its jobs: results/<preset>/plan/.
 
-    <node id>.json    what a stage's job must know
-    run-<key>.json    what an evaluation's job must know
-    report.json       which runs each table shows, and which figures the methods draw
+    <node id>.json        what a stage's job must know
+    run-<key>.json        what an evaluation's job must know
+    report-<part>.json    which runs each table shows, and which figures the methods draw
 
 Files that are already right are left alone, so that a second start touches nothing.
 """
@@ -39,7 +39,13 @@ def write(graph: Graph) -> Path:
             "config": _config(graph, evaluation),
         }
         _write(evaluation_file(graph, evaluation.key), spec)
-    _write(report_file(graph), {"runs": runs(graph), "tables": tables(graph), "figures": method_figures(graph)})
+    for part in parts(graph):
+        report = {
+            "runs": runs(graph, part),
+            "tables": tables(graph, part),
+            "figures": method_figures(graph, part),
+        }
+        _write(report_file(graph, part), report)
     return folder
 
 
@@ -51,35 +57,47 @@ def evaluation_file(graph: Graph, key: str) -> Path:
     return graph.root / "plan" / f"run-{key.replace('/', '-')}.json"
 
 
-def report_file(graph: Graph) -> Path:
-    return graph.root / "plan" / "report.json"
+def report_file(graph: Graph, part: str) -> Path:
+    return graph.root / "plan" / f"report-{part}.json"
 
 
-def runs(graph: Graph) -> list[str]:
-    """Every run.json of the preset."""
-    return [f"{graph.root}/runs/{evaluation.key}/run.json" for evaluation in graph.evaluations]
+def parts(graph: Graph) -> tuple[str, ...]:
+    """What is reported together: main, and ablation if the preset has one."""
+    return ("main", "ablation") if graph.preset.ablation else ("main",)
 
 
-def tables(graph: Graph) -> dict[str, dict[str, Any]]:
-    """By table: its track, and the runs that it shows, the base first."""
+def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
+    """By table: its track, and the runs that it shows, the base first. A table with a run of the ablation belongs to it."""
     found: dict[str, dict[str, Any]] = {}
-    for run in graph.preset.runs:
+    for _, run in graph.preset.every_run():
         for name in run.shown_in():
             found.setdefault(name, {"track": run.track, "runs": ["base"]})["runs"].append(run.name)
-    return found
+    of_ablation = {name for run in graph.preset.ablation for name in run.shown_in()}
+    return {name: table for name, table in found.items() if (name in of_ablation) == (part == "ablation")}
 
 
-def method_figures(graph: Graph) -> dict[str, dict[str, str]]:
-    """By figure: the function in a method's `FIGURES` that draws it from the runs of that method."""
+def runs(graph: Graph, part: str) -> list[str]:
+    """The run.json files that a part's tables show."""
+    return [f"{graph.root}/runs/{evaluation.key}/run.json" for evaluation in _evaluations(graph, part)]
+
+
+def _evaluations(graph: Graph, part: str) -> list[Evaluation]:
+    shown = {(table["track"], run) for table in tables(graph, part).values() for run in table["runs"]}
+    return [evaluation for evaluation in graph.evaluations if (evaluation.track, evaluation.run) in shown]
+
+
+def method_figures(graph: Graph, part: str) -> dict[str, dict[str, str]]:
+    """By figure: the function in a method's `FIGURES` that draws it from the runs of that method in the part."""
     found = {}
-    for evaluation in graph.evaluations:
+    for evaluation in _evaluations(graph, part):
         run = graph.run(evaluation)
         if run is None or evaluation.skipped:
             continue
         for axis, method in (("tuners", run.tuner), ("curricula", run.curriculum), ("posthoc", run.posthoc)):
             if method is not None:
                 for name in getattr(registry.method(axis, method.kind), "FIGURES", {}):
-                    found[f"{method.kind}_{name}"] = {"axis": axis, "kind": method.kind, "name": name}
+                    file = f"{method.kind}_{name}" if part == "main" else f"{part}_{method.kind}_{name}"
+                    found[file] = {"axis": axis, "kind": method.kind, "name": name}
     return found
 
 

@@ -23,13 +23,14 @@ SEED = 100
 
 def preset(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
     """The values of the sweep's preset: every trained run of `of` at every rate. Post-hoc runs train nothing."""
-    values = of.model_dump(mode="json", exclude_unset=True)
+    values = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation"})
     runs = []
     for run, described in zip(of.runs, values["runs"], strict=True):
         if run.posthoc is None:
             for rate in rates:
                 training = described.get("training", {}) | {"learning_rate": rate}
-                runs.append(described | {"name": f"{run.name}-{rate:g}", "training": training})
+                kept = {key: value for key, value in described.items() if key != "tables"}
+                runs.append(kept | {"name": f"{run.name}-{rate:g}", "training": training})
     return values | {
         "name": f"{of.name}-sweep",
         "seeds": [SEED],

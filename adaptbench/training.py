@@ -228,6 +228,7 @@ def train(
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
 
+            more = callback.after_step(int(counts["step"]) + 1) if callback else {}
             # Of every process: the loss is scaled so that its mean is the step's, the positions add up.
             over_all = torch.stack([loss_sum, loss_sum.new_tensor(float(passed.take()))])
             step_loss, step_tokens = accelerator.reduce(over_all, "sum").tolist()
@@ -239,7 +240,6 @@ def train(
                 raise AdaptbenchError(
                     f"step {counts['step']}: the loss is {counts['loss']}; lower training.learning_rate"
                 )
-            more = callback.after_step(int(counts["step"])) if callback else {}
             log.write(
                 int(counts["step"]),
                 loss=counts["loss"],

@@ -97,25 +97,37 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     return [*directories, *sorted(str(path) for path in Path("adaptbench/decoding").glob("*.py"))]
 
 
-def tables(unfolded: graph.Graph) -> list[str]:
-    return [f"{unfolded.root}/tables/{name}.{suffix}" for name in plan.tables(unfolded) for suffix in FORMATS]
+def collected(unfolded: graph.Graph, part: str) -> str:
+    """The folder of a part's collected scores."""
+    return f"{unfolded.root}/collected" if part == "main" else f"{unfolded.root}/collected-{part}"
 
 
-def figures(unfolded: graph.Graph) -> list[str]:
-    names = [f"{table}_{name}" for table in plan.tables(unfolded) for name in TABLE_FIGURES]
-    names += plan.method_figures(unfolded)
+def tables(unfolded: graph.Graph, part: str) -> list[str]:
+    return [f"{unfolded.root}/tables/{name}.{suffix}" for name in plan.tables(unfolded, part) for suffix in FORMATS]
+
+
+def figures(unfolded: graph.Graph, part: str) -> list[str]:
+    names = [f"{table}_{name}" for table in plan.tables(unfolded, part) for name in TABLE_FIGURES]
+    names += plan.method_figures(unfolded, part)
     return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]
 
 
-def figure_sources(unfolded: graph.Graph) -> list[str]:
+def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
     """The method files that draw."""
-    drawn = plan.method_figures(unfolded).values()
+    drawn = plan.method_figures(unfolded, part).values()
     return sorted({registry.source_of(f"methods.{figure['axis']}", figure["kind"]) for figure in drawn})
 
 
-def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> str:
-    """What to say, and the command to run, when some jobs failed: report the runs that are done. Empty: nothing to do."""
+def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
+    """The commands to run when some jobs failed: those that report the runs that are done, for each part begun."""
     asked = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
-    stopped = any(text in Path(log).read_text() for log in logs for text in asked)
-    done = any(Path(run).exists() for run in plan.runs(unfolded))
-    return "" if stopped or not done else f"partial {plan.report_file(unfolded)} {unfolded.root}/partial"
+    if any(text in Path(log).read_text() for log in logs for text in asked):
+        return []
+    commands = []
+    runs = {part: plan.runs(unfolded, part) for part in plan.parts(unfolded)}
+    for part, mine in runs.items():
+        own = [run for run in mine if not any(run in others for other, others in runs.items() if other != part)]
+        done = [Path(run).exists() for run in own]
+        if any(done) and not all(done):
+            commands.append(f"partial {plan.report_file(unfolded, part)} {unfolded.root}/partial")
+    return commands

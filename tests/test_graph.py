@@ -128,7 +128,7 @@ def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp
     unfolded = unfold(preset_values())
     folder = plan.write(unfolded)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 1  # report.json
+    assert len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 1  # report-main.json
     trained = next(node for node in unfolded.nodes.values() if node.kind == "train")
     spec = json.loads((folder / f"{trained.id}.json").read_text())
     assert spec["options"] == json.loads(json.dumps(trained.options))
@@ -143,15 +143,31 @@ def test_runs_are_shown_in_the_tables_that_they_name(tmp_path, monkeypatch):
     values["runs"][1]["tables"] = ["domain", "ablation"]
     values["runs"][2]["tables"] = ["ablation"]
     unfolded = unfold(values)
-    assert plan.tables(unfolded) == {
+    assert plan.tables(unfolded, "main") == {
         "domain": {"track": "domain", "runs": ["base", "full", "pro"]},
         "ablation": {"track": "domain", "runs": ["base", "pro", "lora"]},
     }
-    assert "results/toy/tables/ablation.tex" in workflow.tables(unfolded)
-    assert "results/toy/figures/ablation_scores.svg" in workflow.figures(unfolded)
+    assert "results/toy/tables/ablation.tex" in workflow.tables(unfolded, "main")
+    assert "results/toy/figures/ablation_scores.svg" in workflow.figures(unfolded, "main")
     # Where a run is shown changes no stage and no evaluation.
     assert models(values) == models(preset_values())
     assert [e.digest for e in unfolded.evaluations] == [e.digest for e in unfold(preset_values()).evaluations]
+
+
+def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = preset_values()
+    values["runs"][1]["tables"] = ["domain", "ablation_pro"]
+    values["ablation"] = [
+        values["runs"][1] | {"name": "pro-3", "tuner": {"kind": "llama_pro", "layers": 3}, "tables": ["ablation_pro"]}
+    ]
+    unfolded = unfold(values)
+    assert plan.parts(unfolded) == ("main", "ablation")
+    assert list(plan.tables(unfolded, "main")) == ["domain"]
+    assert plan.tables(unfolded, "ablation") == {"ablation_pro": {"track": "domain", "runs": ["base", "pro", "pro-3"]}}
+    shown = {part: {path.split("/")[4] for path in plan.runs(unfolded, part)} for part in plan.parts(unfolded)}
+    assert shown == {"main": {"base", "full", "pro", "lora"}, "ablation": {"base", "pro", "pro-3"}}
+    assert not set(workflow.tables(unfolded, "main")) & set(workflow.tables(unfolded, "ablation"))
 
 
 def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
@@ -161,11 +177,11 @@ def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monk
     monkeypatch.setattr(lora, "FIGURES", {"ranks": print}, raising=False)
     monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
     unfolded = unfold(preset_values())
-    assert plan.method_figures(unfolded) == {
+    assert plan.method_figures(unfolded, "main") == {
         "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
     }
-    assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded)
-    assert workflow.figure_sources(unfolded) == ["methods/tuners/llama_pro.py"]
+    assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded, "main")
+    assert workflow.figure_sources(unfolded, "main") == ["methods/tuners/llama_pro.py"]
 
 
 def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():

@@ -1,0 +1,75 @@
+"""What ADEPT looks like: the probe's layer importances, and the units' rates over the refreshes."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from adaptbench.contracts import RunFiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
+    """Importance by layer, the chosen layers marked; one panel a placement that was probed."""
+    import matplotlib.pyplot as plt
+
+    probed: dict[str, RunFiles] = {}
+    for run in runs:
+        if "probe" in run.stages:
+            probed.setdefault(run.config["tuner"]["placement"], run)
+    figure, panels = plt.subplots(
+        max(1, len(probed)), 1, figsize=(6.4, 2.6 * max(1, len(probed))), squeeze=False, sharex=True
+    )
+    for axes, (placement, run) in zip(panels[:, 0], probed.items(), strict=False):
+        importance = json.loads((run.stages["probe"] / "importance.json").read_text())["importance"]
+        chosen = json.loads((run.stages["expand"] / "chosen.json").read_text())
+        colours = ["#D55E00" if layer in chosen else "#B9B9B9" for layer in range(len(importance))]
+        axes.bar(range(len(importance)), importance, color=colours)
+        axes.set_xticks(range(len(importance)))
+        axes.set_ylabel("importance (nats a token)")
+        axes.set_title(
+            f"Rise of the general loss when a layer is bypassed; {placement} {len(chosen)} marked",
+            fontsize=9,
+            loc="left",
+        )
+    panels[-1, 0].set_xlabel("layer of the base")
+    return figure
+
+
+def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
+    """Rate multipliers by unit kind and layer (rows) over the refreshes (columns), one panel a run, its first seed."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    logs = {}
+    for run in runs:
+        if run.name in logs:
+            continue
+        log = pd.read_json(run.stages["tune"] / "training.jsonl", lines=True).set_index("step")
+        rates = log[[column for column in log if str(column).startswith("multiplier/")]].dropna()
+        if len(rates):
+            logs[run.name] = rates
+    longest = max((len(rates.columns) for rates in logs.values()), default=1)
+    figure, panels = plt.subplots(
+        1, max(1, len(logs)), figsize=(2.2 + 2.6 * max(1, len(logs)), 1.2 + 0.17 * longest), squeeze=False
+    )
+    image = None
+    for axes, (name, rates) in zip(panels[0], logs.items(), strict=False):
+        labels = [_short(str(column)) for column in rates]
+        image = axes.imshow(rates.T.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest")
+        axes.set_yticks(range(len(labels)), labels, fontsize=6)
+        axes.set_xticks(range(len(rates)), [str(step) for step in rates.index], fontsize=6, rotation=90)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("refresh after step")
+        axes.grid(visible=False)
+    if image is not None:
+        figure.colorbar(image, ax=panels[0, -1], label="multiple of the base rate")
+    return figure
+
+
+def _short(column: str) -> str:
+    """multiplier/model.layers.3.self_attn.q_proj.weight -> 3 q_proj"""
+    parts = column.removesuffix(".weight").split(".")
+    index = next(part for part in parts if part.isdigit())
+    return f"{index} {'.'.join(parts[-2:]) if column.endswith('.bias') else parts[-1]}"
