@@ -1,18 +1,21 @@
 # `make` sets everything up and runs the default preset; `make help` lists the rest.
+# PRESET names a file in config/; CONFIG changes options: CONFIG='seeds=[0]' or CONFIG='data={"gsm8k": {"path": "folder"}}'.
 PRESET ?= tiny
+CONFIG ?=
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
+OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 
 .DEFAULT_GOAL := run
 .PHONY: run ablation smoke test lint format schema sweep reference clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
-	$(SNAKEMAKE) --configfile config/$(PRESET).yaml
+	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
 
 ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
-	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml
+	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml
@@ -39,7 +42,7 @@ schema: $(READY)  ## write the presets' JSON schema
 
 sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
 	$(BIN)/python -m adaptbench sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml
-	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml
+	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml $(OPTIONS)
 	$(BIN)/python -m adaptbench sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv
 
 reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference and in the README

@@ -1,8 +1,9 @@
 """Continual pre-training: next-token prediction on the track's training text, in one stage.
 
-Against forgetting, two options that need no other stage: a share of general text mixed in (replay), and a penalty on the
+Against forgetting, three options that need no other stage: a share of general text mixed in (replay); a penalty on the
 distance from the weights at the start, lambda * ||w - w_start||^2 (L2-SP, arXiv 1802.01483, equation 2 without the term
-for new parameters, of which a language model has none).
+for new parameters, of which a language model has none); and one on the distance from the predictions at the start,
+lambda * KL(start || model) on the trained tokens (as distillation in Learning without Forgetting, arXiv 1606.09282).
 """
 
 from typing import Literal
@@ -17,6 +18,7 @@ class Config(CurriculumConfig):
     kind: Literal["cpt"] = "cpt"
     replay: Real = Field(0.0, ge=0, lt=1, description="share of the training tokens that is general text")
     l2_sp: Real = Field(0.0, ge=0, description="weight of the squared distance from the starting weights")
+    kl: Real = Field(0.0, ge=0, description="weight of the divergence from the starting model's predictions")
 
     def problem(self, run, base_layers: int | None) -> str:
         if run.track == "general":
@@ -62,20 +64,48 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 
 def objective(config: Config, phase: str, model):
-    """Next-token cross-entropy, plus the L2-SP penalty if there is one."""
+    """Next-token cross-entropy, plus the penalties if there are any."""
     from adaptbench.training import causal_lm
 
+    loss = _with_divergence(config.kl, model) if config.kl else causal_lm
     if not config.l2_sp:
-        return causal_lm
+        return loss
+    distance = _squared_distance_from(model)
+    return lambda model, batch: loss(model, batch) + config.l2_sp * distance(model)
+
+
+def _squared_distance_from(model):
     start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
-    def with_penalty(model, batch):
-        distance = 0.0
+    def distance(model):
+        total = 0.0
         for name, p in model.named_parameters():
             if p.requires_grad:
                 key = name.removeprefix("module.")
                 start[key] = start[key].to(p.device)  # the model may have moved since the start
-                distance = distance + ((p - start[key]) ** 2).sum()
-        return causal_lm(model, batch) + config.l2_sp * distance
+                total = total + ((p - start[key]) ** 2).sum()
+        return total
 
-    return with_penalty
+    return distance
+
+
+def _with_divergence(weight: float, model):
+    """Cross-entropy + weight * KL(start || model), both means over the trained tokens. Keeps a copy of the start."""
+    import copy
+
+    import torch
+
+    start = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def loss(model, batch):
+        start.to(batch["input_ids"].device)
+        inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        labels = batch["labels"][:, 1:]
+        trained = labels >= 0
+        with torch.no_grad():
+            before = start(**inputs).logits[:, :-1][trained].float().log_softmax(-1)
+        now = model(**inputs).logits[:, :-1][trained].float().log_softmax(-1)
+        divergence = torch.nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
+        return torch.nn.functional.nll_loss(now, labels[trained]) + weight * divergence
+
+    return loss

@@ -89,6 +89,30 @@ def _moved(model, scale=0.05):
             p.add_(scale * torch.randn(p.shape, generator=generator))
 
 
+def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_the_start():
+    weight = 0.7
+    model, start = toy_model("qwen3", layers=2), toy_model("qwen3", layers=2)
+    objective = cpt.objective(cpt.Config(kl=weight), "tune", model)
+    batch = _batch()
+    assert objective(model, batch).item() == pytest.approx(loop.causal_lm(model, batch).item(), rel=1e-6)
+    _moved(model)
+    inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"]}
+    p, q = (one(**inputs).logits.double().softmax(-1) for one in (start, model))
+    total, count = 0.0, 0
+    for row, column in zip(*torch.where(batch["labels"][:, 1:] >= 0), strict=True):
+        total += float((p[row, column] * (p[row, column] / q[row, column]).log()).sum())
+        count += 1
+    assert total / count > 0.01
+    assert objective(model, batch).item() == pytest.approx(
+        loop.causal_lm(model, batch).item() + weight * total / count, rel=1e-5
+    )
+    # The start stays where it was while the model moves, and receives no gradient.
+    before = objective(model, batch).item()
+    objective(model, batch).backward()
+    assert objective(model, batch).item() == before
+    assert all(p.grad is not None for p in model.parameters())
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["all", "some-frozen"])
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma"], ids=["untied", "tied"])
 def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(architecture, frozen):

@@ -1,0 +1,38 @@
+"""OSF, orthogonal subspace fine-tuning: every matrix keeps its largest singular directions, the others are trained.
+
+Paper: Sculpting Subspaces, arXiv 2504.07097. What a matrix does most strongly is taken for what it has learned: the
+top singular triples are frozen and gradients are projected off them, so that an update cannot touch those directions.
+The implementation is peft's; at the end the update is added to the matrices.
+"""
+
+import importlib.util
+from typing import Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
+
+
+class Config(TunerConfig):
+    kind: Literal["osf"] = "osf"
+    preserved: Real = Field(0.5, gt=0, lt=1, description="share of a matrix's singular directions that is frozen")
+    target_modules: str = Field("all-linear", description="module names, or all-linear: all but the output head")
+
+
+def skip_reason(config: Config) -> str:
+    return "" if importlib.util.find_spec("peft") else "peft is not installed"
+
+
+def adapt(config: Config, model, context: StageContext):
+    """The low singular triples of the target matrices train; everything else is frozen."""
+    from peft import OSFConfig, get_peft_model
+
+    try:
+        return get_peft_model(model, OSFConfig(effective_rank=config.preserved, target_modules=config.target_modules))
+    except ValueError as error:
+        raise AdaptbenchError(f"tuner.target_modules: {str(error).splitlines()[0]}") from None
+
+
+def merge(config: Config, model):
+    """The plain model with the updates added to its matrices."""
+    return model.merge_and_unload()

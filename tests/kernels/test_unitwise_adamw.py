@@ -1,0 +1,215 @@
+"""UnitwiseAdamW: every unit moves as in torch's AdamW with a parameter group of its own.
+
+The reference cuts each tensor into its units, every one a parameter in a group of its own, whose rate is written there
+before each step: base rate times the schedule's formula times the unit's multiplier. float64, odd shapes, gradients that are
+drawn, some of them missing.
+
+Run: python -m pytest tests/kernels/test_unitwise_adamw.py
+"""
+
+import copy
+import math
+
+import pytest
+import torch
+from transformers import get_scheduler
+
+from kernels.unitwise_adamw import UnitwiseAdamW
+
+STEPS, WARMUP, RATE, BETAS = 24, 4, 0.01, (0.8, 0.95)
+HEADS, WIDTH = 3, 5
+# name -> shape, and how its units lie in it
+SHAPES = {
+    "tensor": ((7, 11), [(slice(None),)]),
+    "stack": ((2, 3, 5), [(slice(None),)]),
+    "gain": ((13,), [(slice(None),)]),
+    "rows": ((9, 5), [(slice(i, i + 1),) for i in range(9)]),
+    "entries": ((6,), [(slice(i, i + 1),) for i in range(6)]),
+    "heads": ((HEADS * WIDTH, 7), [(slice(h * WIDTH, (h + 1) * WIDTH),) for h in range(HEADS)]),
+    "heads_in": ((7, HEADS * WIDTH), [(slice(None), slice(h * WIDTH, (h + 1) * WIDTH)) for h in range(HEADS)]),
+    "bias": ((HEADS * WIDTH,), [(slice(h * WIDTH, (h + 1) * WIDTH),) for h in range(HEADS)]),
+    "free": ((5, 3), [(slice(None),)]),
+    "unused": ((3, 5), [(slice(None),)]),
+    "seldom": ((5, 7), [(slice(i, i + 1),) for i in range(5)]),
+}
+FREE = ("free", "unused")
+
+
+def _broadcast(name, values):
+    """The multipliers of a parameter's units, in the smallest shape that broadcasts over it."""
+    values = torch.tensor(values, dtype=torch.float64)
+    shape = SHAPES[name][0]
+    if len(values) == 1:
+        return values.reshape([1] * len(shape))
+    if name == "heads_in":
+        return values.repeat_interleave(WIDTH)[None, :]
+    values = values.repeat_interleave(shape[0] // len(values))
+    return values[:, None] if len(shape) == 2 else values
+
+
+def _start():
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, (shape, _) in SHAPES.items()}
+
+
+def _gradients(step):
+    """Drawn anew for each step; one parameter never has any, one has some every third step."""
+    generator = torch.Generator().manual_seed(100 + step)
+    drawn = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, (shape, _) in SHAPES.items()}
+    missing = {"unused"} | (set() if step % 3 == 0 else {"seldom"})
+    return {name: None if name in missing else gradient for name, gradient in drawn.items()}
+
+
+def _units(seed, without=FREE):
+    """Multipliers from 0 to 2 by parameter and unit, both ends among them."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {name: (2 * torch.rand(len(cut), generator=generator)).tolist() for name, (_, cut) in SHAPES.items()}
+    drawn["rows"][:2] = [0.0, 2.0]
+    return {name: values for name, values in drawn.items() if name not in without}
+
+
+def _at(step):
+    """From the twelfth step on all rates are others, one parameter has lost its multipliers and another has got some."""
+    return _units(5) if step < 12 else _units(6, without=("unused", "heads"))
+
+
+def _factor(t):
+    return t / WARMUP if t < WARMUP else (1 + math.cos(math.pi * (t - WARMUP) / (STEPS - WARMUP))) / 2
+
+
+def _reference(weight_decay):
+    pieces = {
+        name: [torch.nn.Parameter(start[cut].clone()) for cut in SHAPES[name][1]] for name, start in _start().items()
+    }
+    optimizer = torch.optim.AdamW([
+        {"params": [piece], "weight_decay": weight_decay if len(SHAPES[name][0]) > 1 else 0.0, "unit": (name, i)}
+        for name, units in pieces.items() for i, piece in enumerate(units)
+    ], lr=RATE, betas=BETAS)  # fmt: skip
+    for step in range(STEPS):
+        gradients = _gradients(step)
+        for group in optimizer.param_groups:
+            name, unit = group["unit"]
+            gradient = gradients[name]
+            group["params"][0].grad = None if gradient is None else gradient[SHAPES[name][1][unit]].clone()
+            group["lr"] = RATE * _factor(step) * _at(step).get(name, [1.0] * 99)[unit]
+        optimizer.step()
+    end = _start()
+    for name, units in pieces.items():
+        for cut, piece in zip(SHAPES[name][1], units, strict=True):
+            end[name][cut] = piece.detach()
+    return end
+
+
+def _made(weight_decay=0.0, kind=UnitwiseAdamW, dtype=torch.float64):
+    parameters = {name: torch.nn.Parameter(start.to(dtype)) for name, start in _start().items()}
+    groups = [
+        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return parameters, kind(groups, lr=RATE, betas=BETAS)
+
+
+def _step(parameters, optimizer, step):
+    for name, gradient in _gradients(step).items():
+        parameters[name].grad = None if gradient is None else gradient.to(parameters[name].dtype)
+    optimizer.step()
+
+
+def _set(parameters, optimizer, units):
+    optimizer.multipliers = {parameters[n]: _broadcast(n, values).to(parameters[n]) for n, values in units.items()}
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_every_unit_moves_as_in_a_parameter_group_of_its_own(weight_decay):
+    parameters, optimizer = _made(weight_decay)
+    schedule = get_scheduler("cosine", optimizer, WARMUP, STEPS)
+    for step in range(STEPS):
+        _set(parameters, optimizer, _at(step))
+        _step(parameters, optimizer, step)
+        schedule.step()
+    expected, start = _reference(weight_decay), _start()
+    for name, p in parameters.items():
+        torch.testing.assert_close(p.detach(), expected[name], rtol=0, atol=1e-12, msg=lambda t, n=name: f"{n}: {t}")
+        assert torch.equal(p, start[name]) == (name == "unused")
+
+
+def test_a_rate_of_its_own_is_not_a_scaled_gradient():
+    """AdamW does not see the size of gradients: whoever multiplied them would change nothing."""
+    moved = []
+    for factor in (1.0, 2.0):
+        parameters, optimizer = _made()
+        optimizer.multipliers = {parameters["tensor"]: torch.tensor(factor)}
+        _step(parameters, optimizer, 0)
+        moved.append(parameters["tensor"].detach() - _start()["tensor"])
+    torch.testing.assert_close(moved[1], 2 * moved[0], rtol=1e-12, atol=0)
+    assert moved[0].abs().min() > 0.9 * RATE
+
+
+def test_without_multipliers_it_is_adamw_bit_for_bit():
+    (ours, optimizer), (plain, adamw) = _made(0.1, dtype=torch.float32), _made(0.1, torch.optim.AdamW, torch.float32)
+    for step in range(STEPS):
+        _step(ours, optimizer, step)
+        _step(plain, adamw, step)
+    assert [name for name in ours if not torch.equal(ours[name], plain[name])] == []
+
+
+def test_a_multiplier_of_one_is_adamw_bit_for_bit():
+    """From zero on, as a copy's output projections: a step is then as large as the weight that it is taken from."""
+    (ours, optimizer), (plain, adamw) = _made(0.1, dtype=torch.float32), _made(0.1, torch.optim.AdamW, torch.float32)
+    for p in (*ours.values(), *plain.values()):
+        p.data.zero_()
+    optimizer.multipliers = {p: torch.ones([1] * p.ndim) for p in ours.values()}
+    for step in range(STEPS):
+        _step(ours, optimizer, step)
+        _step(plain, adamw, step)
+    assert any(p.any() for p in ours.values())
+    assert [name for name in ours if not torch.equal(ours[name], plain[name])] == []
+
+
+def test_a_multiplier_of_zero_stands_still_bit_for_bit_and_goes_on_with_what_it_has_seen():
+    (still, optimizer), (plain, adamw) = _made(0.1), _made(0.1, torch.optim.AdamW)
+    optimizer.multipliers = {p: torch.zeros([1] * p.ndim, dtype=p.dtype) for p in still.values()}
+    for step in range(6):
+        _step(still, optimizer, step)
+        _step(plain, adamw, step)
+    start = _start()
+    assert [name for name in still if not torch.equal(still[name], start[name])] == []
+    assert not torch.equal(plain["tensor"], start["tensor"])
+    for name, p in still.items():
+        for key, value in adamw.state[plain[name]].items():
+            assert torch.equal(optimizer.state[p][key], value), f"{name}: {key}"
+
+
+def test_its_state_is_adamws_and_holds_no_multipliers():
+    (ours, optimizer), (plain, adamw) = _made(0.1), _made(0.1, torch.optim.AdamW)
+    _set(ours, optimizer, _units(5))
+    for step in range(6):
+        _step(ours, optimizer, step)
+        _step(plain, adamw, step)
+    assert optimizer.state_dict()["param_groups"] == adamw.state_dict()["param_groups"]
+    assert optimizer.state_dict()["state"].keys() == adamw.state_dict()["state"].keys()
+    # Another one goes on from weights and state, with the same multipliers set, to the same bits.
+    again, resumed = _made(0.1)
+    for name, p in again.items():
+        p.data.copy_(ours[name])
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    _set(again, resumed, _units(5))
+    for step in range(6, STEPS):
+        _step(ours, optimizer, step)
+        _step(again, resumed, step)
+    assert [name for name in ours if not torch.equal(ours[name], again[name])] == []
+
+
+def test_gradients_that_a_closure_computes_are_multiplied_too():
+    parameters, optimizer = _made()
+    before = parameters["rows"].detach().clone()
+    optimizer.multipliers = {parameters["rows"]: torch.tensor(0.0)}
+
+    def closure():
+        loss = parameters["rows"].pow(2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == pytest.approx(before.pow(2).sum().item())
+    assert parameters["rows"].grad is not None
+    assert torch.equal(parameters["rows"], before)
