@@ -45,8 +45,8 @@ sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results i
 	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml $(OPTIONS)
 	$(BIN)/python -m adaptbench sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv
 
-reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference and in the README
-	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md
+reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference, README and docs
+	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
 
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake

@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     command("time", _time, "say where a preset's time went", "results")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
-    command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out", "readme")
+    kept = command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out")
+    kept.add_argument("documents", nargs="+", type=Path, help="documents that show tables between markers")
     schema = command("schema", _schema, "write the presets' JSON schema", "file")
     schema.add_argument("--check", action="store_true", help="only say whether the file is up to date")
     return parser
@@ -142,7 +143,8 @@ def _reference(options: argparse.Namespace) -> None:
     from adaptbench import reference
 
     reference.keep(options.results, options.out)
-    reference.show(options.readme)
+    for document in options.documents:
+        reference.show(document)
 
 
 def _schema(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""Keeps a preset's tables and figures in the repository, with where they come from, and shows them in the README.
+"""Keeps a preset's tables and figures in the repository, with where they come from, and shows them in documents.
 
-What is kept is generated and small: tables, the figures as SVG and PNG, and provenance.json. The README holds a table
+What is kept is generated and small: tables, the figures as SVG and PNG, and provenance.json. A document holds a table
 between two markers; it is replaced, never typed.
 """
 
@@ -16,7 +16,7 @@ MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def keep(results: Path, out: Path) -> None:
-    """Copy the tables and figures of results/<preset> to `out`.
+    """Copy the tables and figures of results/<preset> to `out`, those of its ablation too if that was made.
 
     Raises:
         AdaptbenchError: the preset has not run, or its stages and runs do not all come from one clean commit.
@@ -24,7 +24,8 @@ def keep(results: Path, out: Path) -> None:
     path = results / "collected" / "runs.json"
     if not path.exists():
         raise AdaptbenchError(f"{path}: missing; run the preset first")
-    runs = [run for run in json.loads(path.read_text()) if run["status"] == "done"]
+    collected = [path, *results.glob("collected-*/runs.json")]
+    runs = [run for part in collected for run in json.loads(part.read_text()) if run["status"] == "done"]
     states = [run["provenance"]["git"] for run in runs]
     states += [stage["git"] for run in runs for stage in run["cost"]["stages"].values()]
     commits = {state["commit"] for state in states}
@@ -48,10 +49,17 @@ def keep(results: Path, out: Path) -> None:
 
 
 def show(document: Path) -> None:
-    """Put the tables that a document's markers name (paths relative to it) between those markers."""
+    """Put the tables that a document's markers name (paths relative to it) between those markers.
+
+    Raises:
+        AdaptbenchError: no such table.
+    """
     text = document.read_text()
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}{(document.parent / match[2]).read_text()}{match[3]}"
+        path = document.parent / match[2]
+        if not path.is_file():
+            raise AdaptbenchError(f"{document}: no table {match[2]}; make it first")
+        return f"{match[1]}{path.read_text()}{match[3]}"
 
     write_text(document, MARKED.sub(table, text))
