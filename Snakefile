@@ -17,8 +17,10 @@ GRAPH = flow.start(
 ROOT = str(GRAPH.root)
 # With --software-deployment-method each rule's own environment brings its Python; else the one that runs Snakemake does.
 PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+# Threads that wait without spinning: two that spin lose most of their time as soon as another process wants a core.
 RUN = (
-    f"OMP_NUM_THREADS={{threads}} PYTHONPATH={workflow.basedir} {PYTHON} -m adaptbench"
+    f"OMP_NUM_THREADS={{threads}} OMP_WAIT_POLICY=passive "
+    f"PYTHONPATH={workflow.basedir} {PYTHON} -m adaptbench"
 )
 ENVIRONMENT = "envs/adaptbench.yaml"
 

@@ -10,11 +10,12 @@ Run: python -m pytest tests/methods/test_adept.py
 import copy
 import json
 import random
+import re
+import shutil
 import statistics
 import time
 import weakref
 from contextlib import chdir
-from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -25,7 +26,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaptbench import config, expansion, graph, models, plan, stages
+from adaptbench import config, expansion, graph, plan, stages
 from adaptbench import training as loop
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError, RunFiles, StageContext
@@ -176,7 +177,7 @@ def test_a_layers_importance_is_the_rise_of_the_mean_loss_of_all_tokens_without_
     """The reference sees each document alone and takes one mean over all tokens of all batches."""
     model = toy_model(architecture).double()
     base, rises = _naive(model, lambda model: _token_losses(model, ROWS).mean().item())
-    assert min(abs(one - other) for i, one in enumerate(rises) for other in rises[:i]) > 1e-3
+    assert min(abs(one - other) for i, one in enumerate(rises) for other in rises[:i]) > 1e-4
     loss, importance = adept.layer_importance(model, _batches())
     assert loss == pytest.approx(base, abs=1e-6)
     assert importance == pytest.approx(rises, abs=1e-6)
@@ -229,7 +230,7 @@ def _traces(model):
 
 def _logits(model):
     with torch.no_grad():
-        return model(**{key: value for key, value in _batches()[0].items() if key != "labels"}).logits
+        return model(torch.arange(1, 61).reshape(2, 30)).logits
 
 
 def test_probing_leaves_the_model_as_it_was():
@@ -483,7 +484,9 @@ def test_a_units_value_is_spread_over_that_unit_alone(architecture, unit):
     for name, split in units(model, unit).items():
         p = model.get_parameter(name).detach()
         cuts = _cuts(name, p.shape, unit)
-        by_unit = torch.arange(1.0, len(cuts) + 1).reshape(split.means(p).shape)
+        means = split.means(p)
+        assert means.numel() == len(cuts), name
+        by_unit = torch.arange(1.0, len(cuts) + 1).reshape(means.shape)
         expected = torch.zeros_like(p)
         for i, cut in enumerate(cuts):
             expected[cut] = i + 1
@@ -970,18 +973,14 @@ def test_a_run_killed_after_a_refresh_ends_in_the_same_bits_and_the_same_log(
     _tune(whole, tmp_path / "whole", cfg)
     with monkeypatch.context() as patch:
         _kill_at(patch, 5)  # the last checkpoint is that of step 4, the last refresh that of step 3
+        killed = _adapted(toy_model("qwen3"), moved=False)
         with pytest.raises(_Killed):
-            killed = _adapted(toy_model("qwen3"), moved=False)
             _tune(killed, tmp_path / "killed", cfg, checkpoint_seconds=0)
     state = json.loads((tmp_path / "killed/checkpoint/state.json").read_text())["state"]
     assert state["counts"]["step"] == 4
     assert state["callback"]
     copied = tmp_path / "copied/checkpoint"
-    copied.parent.mkdir()
-    (tmp_path / "killed/training.jsonl").read_text()
-    copied.mkdir()
-    for file in (tmp_path / "killed/checkpoint").iterdir():
-        (copied / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(tmp_path / "killed/checkpoint", copied)
     torch.manual_seed(99)  # another process has another random state
     _tune(resumed, tmp_path / "killed", cfg)
     assert _differing(_weights(resumed), _weights(whole)) == []
@@ -1006,6 +1005,7 @@ def _chosen(model, folder, sources, expanded):
     return adept.adapt(cfg, model, StageContext(0, {}, prepared={"expand": folder})), list(sources)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # as it should, at the lowest trained layer
 @pytest.mark.parametrize(("sources", "expanded"), [((3,), True), ((1, 3), True), ((0,), True), ((2, 3), False)])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma2"])
 def test_nothing_is_differentiated_below_the_lowest_trained_layer(architecture, sources, expanded, tmp_path):
@@ -1354,7 +1354,7 @@ def test_every_variant_makes_a_plain_model_in_which_the_chosen_layers_have_moved
     copied = options.get("expansion") != "none"
     # For each layer of the result: the base's layer that it was.
     origin = [layer for layer in range(4) for _ in range(2 if copied and layer in chosen else 1)]
-    trained = [i for i, old in enumerate(origin) if old in chosen and (not copied or origin[i - 1] == old and i > 0)]
+    trained = [i for i, old in enumerate(origin) if old in chosen and (not copied or (origin[i - 1] == old and i > 0))]
     assert len(trained) == 2
     assert model.config.num_hidden_layers == len(model.model.layers) == len(origin) == (6 if copied else 4)
     assert getattr(model.config, "adaptbench_expanded_layers", None) == (trained if copied else None)
@@ -1442,7 +1442,7 @@ def test_muon_is_refused_before_the_first_step_too():
 
 @pytest.mark.parametrize("wrong", [{"layers": 0}, {"refresh_every": 0}, {"placement": "middle"}, {"probe_length": 4}])
 def test_options_that_mean_nothing_are_refused(wrong):
-    assert f"runs.0.tuner.{next(iter(wrong))}: " in _one_line(_unfold, wrong)
+    assert re.match(rf"toy\.yaml: runs\.0\.tuner\.(adept\.)?{next(iter(wrong))}: must be ", _one_line(_unfold, wrong))
 
 
 def test_a_general_benchmark_without_a_probe_corpus_is_one_line(tmp_path, tokenizer, model_folder):
