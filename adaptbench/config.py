@@ -298,8 +298,10 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
     layers = _base_layers(preset.base)
     for key, run in preset.every_run():
+        training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        whole = run.model_copy(update={"training": training})
         for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
-            problem = method.problem(run, layers) if method is not None else ""
+            problem = method.problem(whole, layers) if method is not None else ""
             if problem:
                 raise AdaptbenchError(f"{source}: {key}.{axis}.{problem}")
     return preset

@@ -46,7 +46,8 @@ class MethodConfig(StrictModel):
     kind: str
 
     def problem(self, run: Any, base_layers: int | None) -> str:
-        """Why these options cannot work in `run` (a config.Run), as "<key>: <reason>"; empty if they can.
+        """Why these options cannot work in `run` (a config.Run, its `training` with the preset's filled in), as
+        "<key>: <reason>"; empty if they can.
 
         `base_layers` is the base's number of layers, None where only the hub knows it.
         """

@@ -19,7 +19,8 @@ class Units:
 
     def means(self, values: "torch.Tensor") -> "torch.Tensor":
         """The mean over each unit, every dimension of `blocks` kept."""
-        return values.reshape(self.blocks).mean(self.within, keepdim=True)
+        seen = values.reshape(self.blocks)
+        return seen.mean(self.within, keepdim=True) if self.within else seen  # torch takes no dimensions for all
 
     def spread(self, by_unit: "torch.Tensor", parameter: "torch.Tensor") -> "torch.Tensor":
         """One value a unit, in a shape that broadcasts over the parameter."""

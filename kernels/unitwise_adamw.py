@@ -24,9 +24,8 @@ class UnitwiseAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        scaled = {p: m for p, m in self.multipliers.items() if p.grad is not None}
-        before = [p.detach().clone() for p in scaled]
+        before = {p: p.detach().clone() for p in self.multipliers}
         loss = super().step(closure)
-        for start, (p, multiplier) in zip(before, scaled.items(), strict=True):
-            p.sub_(start).mul_(multiplier).add_(start)
+        for p, start in before.items():
+            p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))  # exact where the multiplier is 0 or 1
         return loss

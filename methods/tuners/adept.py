@@ -100,6 +100,8 @@ def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, t
     if not path.exists():
         raise AdaptbenchError("data.general: this benchmark has no probe corpus, which adept measures importance on")
     texts = [record["text"] for record in read_jsonl(path, require=("text",))][: config.probe_documents]
+    if not texts:
+        raise AdaptbenchError("data.general: the probe corpus is empty, which adept measures importance on")
     assert context.tokenizer is not None
     examples = [document(ids) for ids in encode_documents(context.tokenizer, texts)]
     rows = Packed(examples, config.probe_length, seed=0).epoch(0)
@@ -128,9 +130,11 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
             labelled = int((batch["labels"][:, 1:] >= 0).sum())
             inputs: list[torch.Tensor] = []
             hooks = [layer.register_forward_hook(_keep_input(inputs), with_kwargs=True) for layer in layers]
-            losses = [causal_lm(model, batch)]
-            for hook in hooks:
-                hook.remove()
+            try:
+                losses = [causal_lm(model, batch)]
+            finally:
+                for hook in hooks:
+                    hook.remove()
             for index in range(len(layers)):
                 with _Bypass(layers, index, inputs[index]):
                     losses.append(causal_lm(model, batch))
@@ -345,7 +349,8 @@ class Refresh:
 
         if state:
             shapes = {name: self.units[name].means(p.detach()).shape for name, p in self.parameters.items()}
-            self._set({name: torch.tensor(values).reshape(shapes[name]) for name, values in state.items()})
+            dtypes = {name: p.dtype for name, p in self.parameters.items()}
+            self._set({n: torch.tensor(v, dtype=dtypes[n]).reshape(shapes[n]) for n, v in state.items()})
 
 
 FIGURES = {"layer_importance": adept_figures.layer_importance, "unit_rates": adept_figures.unit_rates}

@@ -48,7 +48,7 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
             continue
         log = pd.read_json(run.stages["tune"] / "training.jsonl", lines=True).set_index("step")
         rates = log[[column for column in log if str(column).startswith("multiplier/")]].dropna()
-        if len(rates):
+        if rates.size:
             logs[run.name] = rates
     longest = max((len(rates.columns) for rates in logs.values()), default=1)
     figure, panels = plt.subplots(
