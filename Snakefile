@@ -3,6 +3,7 @@
 Which stages there are follows from the preset (adaptbench/graph.py); the rules only say how each kind of job runs.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,13 +16,14 @@ GRAPH = flow.start(
     Path(workflow.basedir),
 )
 ROOT = str(GRAPH.root)
+# What a job needs of this machine is in its environment and not in its command, whose change would make it run again.
 # With --software-deployment-method each rule's own environment brings its Python; else the one that runs Snakemake does.
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+DEPLOYED = workflow.deployment_settings.deployment_method
+os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
+os.environ["PYTHONPATH"] = str(workflow.basedir)
 # Threads that wait without spinning: two that spin lose most of their time as soon as another process wants a core.
-RUN = (
-    f"OMP_NUM_THREADS={{threads}} OMP_WAIT_POLICY=passive "
-    f"PYTHONPATH={workflow.basedir} {PYTHON} -m adaptbench"
-)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 
 
@@ -90,7 +92,8 @@ for PART in plan.parts(GRAPH):
         name:
             f"collect_{PART}"
         input:
-            plan.runs(GRAPH, PART),
+            runs=plan.runs(GRAPH, PART),
+            code=flow.code("collect", "statistics"),
         output:
             runs=f"{COLLECTED}/runs.json",
             samples=f"{COLLECTED}/samples.parquet",
@@ -100,7 +103,7 @@ for PART in plan.parts(GRAPH):
         conda:
             ENVIRONMENT
         shell:
-            f"{RUN} --log {{log}} collect {COLLECTED} {{input}}"
+            f"{RUN} --log {{log}} collect $(dirname {{output.runs}}) {{input.runs}}"
 
     rule:
         name:
@@ -109,6 +112,7 @@ for PART in plan.parts(GRAPH):
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
             report=plan.report_file(GRAPH, PART),
+            code=flow.code("tables"),
         output:
             flow.tables(GRAPH, PART),
         log:
@@ -116,7 +120,7 @@ for PART in plan.parts(GRAPH):
         conda:
             ENVIRONMENT
         shell:
-            f"{RUN} --log {{log}} tables {COLLECTED} {{input.report}} {ROOT}/tables"
+            f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{input.report}} {ROOT}/tables"
 
     rule:
         name:
@@ -125,7 +129,7 @@ for PART in plan.parts(GRAPH):
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
             report=plan.report_file(GRAPH, PART),
-            sources=flow.figure_sources(GRAPH, PART),
+            code=flow.code("figures") + flow.figure_sources(GRAPH, PART),
         output:
             flow.figures(GRAPH, PART),
         log:
@@ -133,13 +137,14 @@ for PART in plan.parts(GRAPH):
         conda:
             ENVIRONMENT
         shell:
-            f"{RUN} --log {{log}} figures {COLLECTED} {{input.report}} {ROOT}/figures"
+            f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
 
 
 onsuccess:
     print(
         f"\nDone. Tables: {ROOT}/tables   Figures: {ROOT}/figures   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
     )
+    shell(f"rm -rf {ROOT}/partial")
 
 
 onerror:

@@ -112,7 +112,7 @@ def _partial(options: argparse.Namespace) -> None:
 
     planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
-    collect.run(done, options.out / "collected")
+    collect.run(planned, options.out / "collected")
     tables.write(options.out / "collected", options.report, options.out / "tables")
     figures.draw(options.out / "collected", options.report, options.out / "figures")
     print(

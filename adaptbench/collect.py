@@ -4,7 +4,8 @@
     samples.parquet   every document of every run
     scores.csv        one row per run and task: mean over seeds and documents, interval, and change against the base
 
-A run that is missing or damaged is named and left out; the others are still collected.
+A run that is missing or damaged stands in runs.json with that status and the reason, so that every table says it; the
+others are still collected.
 """
 
 import json
@@ -35,14 +36,17 @@ def run(paths: list[Path], out: Path) -> None:
             rows = results.read_samples(path.with_name("samples.parquet"))
         except AdaptbenchError as error:
             print(f"left out: {error}", file=sys.stderr)
+            track, name, seed = path.parts[-4:-1]
+            key = {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}
+            runs.append({"key": key, "status": "left out", "reason": str(error)})
             continue
         runs.append(one)
         samples.append(rows)
-    if not runs:
+    if not any(run["status"] != "left out" for run in runs):
         raise AdaptbenchError("no run to collect")
-    together = pd.concat([rows for rows in samples if len(rows)], ignore_index=True)
-    out.mkdir(parents=True, exist_ok=True)
-    together.to_parquet(out / "samples.parquet", index=False)
+    empty = pd.DataFrame(columns=results.SAMPLE_COLUMNS)
+    together = pd.concat([rows for rows in samples if len(rows)] or [empty], ignore_index=True)
+    results.write_samples(out / "samples.parquet", together)
     write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
     write_text(out / "scores.csv", scores(runs, together).to_csv(index=False))
 
@@ -59,8 +63,8 @@ def known_tasks() -> dict[str, Task]:
 
 def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
     """The rows of each task's main metric."""
-    tasks = known_tasks()
-    return scores[[tasks[task].metric == metric for task, metric in zip(scores["task"], scores["metric"], strict=True)]]
+    main = [(task.name, task.metric) for task in known_tasks().values()]
+    return scores[scores.set_index(["task", "metric"]).index.isin(main)]
 
 
 def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame":
@@ -89,7 +93,8 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
 
 def _change(after: "pd.DataFrame", before: "pd.DataFrame") -> Any:
     """Values after minus values before on the same documents, as `statistics.matrix` gives them."""
-    joined = after.merge(before[["document", "document_hash", "value"]], on="document", suffixes=("", "_before"))
-    if len(joined) != len(after) or (joined["document_hash"] != joined["document_hash_before"]).any():
+    hashes = ["document_hash", "prompt_hash"]
+    joined = after.merge(before[["document", *hashes, "value"]], on="document", suffixes=("", "_before"))
+    if len(joined) != len(after) or any((joined[name] != joined[f"{name}_before"]).any() for name in hashes):
         raise AdaptbenchError(f"{after['run'].iloc[0]} and the base did not answer the same documents; run both again")
     return statistics.matrix(joined.assign(value=joined["value"] - joined["value_before"]))

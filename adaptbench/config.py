@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, create_model, model_validator
 
 from adaptbench.contracts import (
     AdaptbenchError,
+    BenchmarkConfig,
     CurriculumConfig,
     PosthocConfig,
     Real,
@@ -45,14 +46,18 @@ class Training(StrictModel):
         "adamw", description="muon: torch.optim.Muon on matrices, AdamW elsewhere"
     )
     muon_learning_rate: Real = Field(0.02, gt=0, description="muon: rate of the matrices")
-    betas: tuple[Real, Real] = Field((0.9, 0.95), strict=False)
+    betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.95), strict=False
+    )
     weight_decay: Real = Field(0.0, ge=0)
     max_grad_norm: Real = Field(1.0, gt=0)
     precision: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="of the autocast forward pass; weights stay as loaded"
     )
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        "auto", description="implementation of attention in training; auto: what transformers chooses for the model"
+    attention: Literal["auto", "eager", "sdpa"] = Field(
+        "auto",
+        description="implementation of attention in training; auto: what transformers chooses for the model "
+        "(not flash attention, whose packed batches let documents see each other unless a batch is one row)",
     )
     gradient_checkpointing: bool = False
 
@@ -98,6 +103,8 @@ class Architecture(StrictModel):
     def _heads(self) -> "Architecture":
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads must divide hidden_size")
+        if self.hidden_size // self.num_attention_heads % 2:
+            raise ValueError("hidden_size / num_attention_heads must be even, for rotary positions")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_key_value_heads must divide num_attention_heads")
         return self
@@ -111,6 +118,15 @@ class Base(StrictModel):
     seed: int = Field(0, ge=0)
     architecture: Architecture = Architecture()
     training: Training = Training(steps=600, learning_rate=5e-3, schedule="warmup_stable_decay")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Base":
+        given = self.model_fields_set & {"architecture", "training", "seed"}
+        if self.model is not None and given:
+            raise ValueError(f"model is taken as it is; remove {min(given)}, which is for pre-training")
+        if self.model is None and self.training.sequence_length > self.architecture.max_position_embeddings:
+            raise ValueError("training.sequence_length must be <= architecture.max_position_embeddings")
+        return self
 
 
 class Tokenizer(StrictModel):
@@ -175,7 +191,7 @@ class Preset(StrictModel):
     training: Training = Training(steps=200)
     evaluation: Evaluation = Evaluation()
     checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1, strict=False)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
     ablation: tuple[Run, ...] = Field((), strict=False, description="further runs, made by `make ablation` alone")
 
@@ -188,19 +204,32 @@ class Preset(StrictModel):
     def _fits_together(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
+        if self.name == "reference":
+            raise ValueError("name: results/reference holds what is kept; choose another")
         seen: set[tuple[str, str]] = set()
         table_tracks = {run.track: run.track for _, run in self.every_run()}
+        of_ablation = {table for run in self.ablation for table in run.tables or ()} - set(table_tracks)
         for key, run in self.every_run():
-            if (run.track, run.name) in seen:
+            if (run.track, run.name.casefold()) in seen:
                 raise ValueError(f"{key}.name: {run.name!r} names another {run.track} run already")
-            if run.name == "base":
+            if run.name.casefold() == "base":
                 raise ValueError(f"{key}.name: 'base' is the model before tuning")
-            seen.add((run.track, run.name))
+            seen.add((run.track, run.name.casefold()))
+            if len(set(run.shown_in())) != len(run.shown_in()):
+                raise ValueError(f"{key}.tables: each table once")
+            if key.startswith("ablation") and (run.tables is None or set(run.tables) & set(table_tracks.values())):
+                raise ValueError(f"{key}.tables: name the ablation's own table, not a track's")
+            if key.startswith("runs") and set(run.shown_in()) <= of_ablation:
+                raise ValueError(f"{key}.tables: names the ablation's table alone; put the run under ablation")
             for table in run.shown_in():
                 if table_tracks.setdefault(table, run.track) != run.track:
                     raise ValueError(f"{key}.tables: {table!r} is a table of {table_tracks[table]} runs")
             if getattr(self.data, run.track, None) is None:
                 raise ValueError(f"data.{run.track}: missing, but {key} is on that track")
+            if self.evaluation.split == "validation" and not getattr(
+                getattr(self.data, run.track), "validation_items", 1
+            ):
+                raise ValueError(f"data.{run.track}.validation_items: must be > 0 to score on validation")
             try:
                 merge_training(self.training, run.training.model_dump(exclude_unset=True))
             except ValidationError as error:
@@ -215,7 +244,7 @@ class Preset(StrictModel):
             if len(set(kinds)) != len(kinds):
                 raise ValueError(f"data.{name}: each kind once, and none that data.{track} has")
         for name in self.tokenizer.corpora:
-            if getattr(self.data, name, None) is None:
+            if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
                 raise ValueError(f"tokenizer.corpora: no data.{name}")
         return self
 
@@ -297,9 +326,13 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
     layers = _base_layers(preset.base)
+    decodings = {path.stem for path in (Path(__file__).parent / "decoding").glob("*.py")} - {"__init__"}
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
         whole = run.model_copy(update={"training": training})
+        kind = run.decode.get("kind")
+        if kind is not None and kind not in decodings:
+            raise AdaptbenchError(f"{source}: {key}.decode.kind: must be one of {', '.join(sorted(decodings))}")
         for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
             problem = method.problem(whole, layers) if method is not None else ""
             if problem:
@@ -327,6 +360,17 @@ def load(path: Path) -> Preset:
     return validate(read(path), str(path))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path) -> dict[str, Any]:
     """The values in a preset file, unchecked.
 
@@ -334,9 +378,13 @@ def read(path: Path) -> dict[str, Any]:
         AdaptbenchError: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: no such preset") from None
+    except UnicodeDecodeError:
+        raise AdaptbenchError(f"{path}: not UTF-8 text") from None
+    except RecursionError:
+        raise AdaptbenchError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -57,8 +57,10 @@ class MethodConfig(StrictModel):
 class TunerConfig(MethodConfig):
     """Which weights move, and how fast."""
 
-    moves_base_weights: ClassVar[bool] = False
-    """Whether training changes the base's own weights in place (a penalty on their distance needs that)."""
+    @property
+    def moves_base_weights(self) -> bool:
+        """Whether training changes the base's own weights in place (a penalty on their distance needs that)."""
+        return False
 
 
 class CurriculumConfig(MethodConfig):
@@ -73,7 +75,8 @@ class PosthocConfig(MethodConfig):
 class Task:
     """One lm-eval task and how its main number is shown.
 
-    `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them. `weight`
+    `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them, the same
+    ones whatever the model answers. `weight`
     names the sample's field that weights a document, for metrics that are ratios. `split` says what the task may be used
     for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
     """

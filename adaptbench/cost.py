@@ -23,6 +23,15 @@ def estimated_flops(model: "torch.nn.Module", tokens: int) -> int:
     return 2 * tokens * (sum(weights) + sum(weights[lowest:]) + trained)
 
 
+def forward_flops(model: "torch.nn.Module", tokens: int) -> int:
+    """The same without training: 2 per weight and token, the embedding left out unless it is the head as well."""
+    head = model.get_output_embeddings().weight
+    matrices = [
+        p.numel() for name, p in model.named_parameters() if p.ndim == 2 and p is not head and "embed" not in name
+    ]
+    return 2 * tokens * (sum(matrices) + head.numel())
+
+
 def peak_bytes() -> int:
     """The most memory this process has held: the accelerator's where there is one, else resident memory."""
     import torch

@@ -2,7 +2,6 @@
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -65,7 +64,7 @@ def document_hash(text: str) -> str:
 
 
 def check_disjoint(trained: Mapping[str, Iterable[Record]], tested: Mapping[str, Iterable[Record]]) -> None:
-    """No test document is a training document or the beginning of one, by normalised text.
+    """No test document is a training document or the beginning of one, by normalised text, word by word.
 
     Raises:
         AdaptbenchError: names the two splits and the document.
@@ -74,12 +73,11 @@ def check_disjoint(trained: Mapping[str, Iterable[Record]], tested: Mapping[str,
     for split, records in tested.items():
         for record in records:
             asked.setdefault(normalise(full_text(record)), (split, full_text(record)))
-    in_order = sorted(asked)
+    lengths = {len(text) for text in asked}
     for split, records in trained.items():
         for record in records:
-            text = normalise(full_text(record))
-            # Whatever begins `text` sorts before it, next to it unless a longer tested text that begins alike lies between.
-            place = bisect_right(in_order, text) - 1
-            if place >= 0 and f"{text} ".startswith(f"{in_order[place]} "):
-                owner, shared = asked[in_order[place]]
-                raise AdaptbenchError(f"{owner} and {split} share a document: {shared[:100]!r}")
+            text = normalise(full_text(record)) + " "
+            for end in (i for i, character in enumerate(text) if character == " " and i in lengths):
+                if text[:end] in asked:
+                    owner, shared = asked[text[:end]]
+                    raise AdaptbenchError(f"{owner} and {split} share a document: {shared[:100]!r}")

@@ -4,6 +4,7 @@ lm-eval does the prompting, batching, scoring and filtering; what is ours is whi
 cost that the model's lineage has run up.
 """
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping
@@ -94,6 +95,10 @@ def evaluate(
             f"{directory}: decodes by {decode['kind']!r}, which adaptbench/decoding does not have"
         ) from None
     options = {name: value for name, value in decode.items() if name != "kind"}
+    known = inspect.signature(decoding.language_model).parameters
+    for name in options:
+        if name not in known:
+            raise AdaptbenchError(f"decode.{name}: {decode['kind']} decoding has no such option")
     language_model = decoding.language_model(directory, batch_size=batch_size, tasks=task_folders, **options)
     manager = TaskManager(
         include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False

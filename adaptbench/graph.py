@@ -94,6 +94,16 @@ class Graph:
                 return evaluation
         raise AdaptbenchError(f"{key}: preset {self.preset.name!r} has no such run or seed")
 
+    def node(self, node_id: str) -> Node:
+        """The node of that id.
+
+        Raises:
+            AdaptbenchError: the preset has none.
+        """
+        if node_id not in self.nodes:
+            raise AdaptbenchError(f"{node_id}: preset {self.preset.name!r} has no such stage")
+        return self.nodes[node_id]
+
     def run(self, evaluation: Evaluation) -> Run | None:
         """The preset's run that an evaluation scores; None for the base."""
         runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
@@ -201,7 +211,9 @@ class _Builder:
             }
             parents = made | {f"data.{name}": self.data(name) for name in step.data}
             name = f"{tuner.kind}-{step.name}" + (f"-seed{seed}" if step.seeded else "")
-            made[step.name] = self.add(name, "prepare", options, parents, sources=(_source("tuners", tuner.kind),))
+            made[step.name] = self.add(
+                name, "prepare", options, parents, sources=registry.method_sources("tuners", tuner.kind)
+            )
             start = made[step.name] if step.makes_model else start
         return start, {name: node for name, node in made.items() if name != "base"}
 
@@ -219,11 +231,11 @@ class _Builder:
         end = made[phases[-1].name]
         if hasattr(curriculum, "assemble"):
             options = {"curriculum": run.curriculum.model_dump(mode="json")}
-            code = (_source("curricula", run.curriculum.kind),)
+            code = registry.method_sources("curricula", run.curriculum.kind)
             end = self.add(f"{run.curriculum.kind}-assemble-seed{seed}", "assemble", options, made, sources=code)
         if run.posthoc is not None:
             options = {"posthoc": run.posthoc.model_dump(mode="json")}
-            code = (_source("posthoc", run.posthoc.kind),)
+            code = registry.method_sources("posthoc", run.posthoc.kind)
             name = f"{run.posthoc.kind}-{run.tuner.kind}-seed{seed}"
             end = self.add(name, "posthoc", options, {"start": start, "end": end}, sources=code)
         return end
@@ -247,7 +259,7 @@ class _Builder:
             f"data.{name}": self.data(name) for name in (*phase.data, *needed)
         }
         parents |= {f"prepared.{name}": node for name, node in prepared.items()}
-        sources = (_source("tuners", tuner.kind), _source("curricula", curriculum.kind))
+        sources = registry.method_sources("tuners", tuner.kind) + registry.method_sources("curricula", curriculum.kind)
         name = f"{run.track}-{curriculum.kind}-{tuner.kind}-{phase.name}-seed{seed}"
         return self.add(name, "train", options, parents, sources=sources)
 
@@ -299,7 +311,3 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 def _preparations(module: Any, tuner: TunerConfig) -> tuple[Preparation, ...]:
     return tuple(module.preparations(tuner)) if hasattr(module, "preparations") else ()
-
-
-def _source(axis: str, kind: str) -> str:
-    return registry.source_of(f"methods.{axis}", kind)

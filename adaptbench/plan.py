@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
+from adaptbench.config import merge_training
 from adaptbench.files import write_if_changed
 from adaptbench.graph import Evaluation, Graph
 
@@ -105,5 +106,5 @@ def _config(graph: Graph, evaluation: Evaluation) -> dict[str, Any] | None:
     run = graph.run(evaluation)
     if run is None:
         return None
-    training = run.training.model_dump(mode="json", exclude_unset=True)
-    return run.model_dump(mode="json", exclude={"tables"}) | {"training": training}
+    training = merge_training(graph.preset.training, run.training.model_dump(exclude_unset=True))
+    return run.model_dump(mode="json", exclude={"tables"}) | {"training": training.model_dump(mode="json")}

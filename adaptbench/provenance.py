@@ -15,6 +15,10 @@ PACKAGES = (
     "torch", "transformers", "lm-eval", "datasets", "accelerate", "peft", "safetensors", "tokenizers", "numpy", "snakemake",
 )  # fmt: skip
 
+CODE = (
+    "Snakefile", "pyproject.toml", "constraints.txt", "adaptbench", "benchmarks", "config", "kernels", "methods", "profiles",
+)  # fmt: skip
+
 
 def seconds_since_process_start() -> float:
     """Seconds since this process was created: interpreter start and imports so far."""
@@ -25,7 +29,7 @@ def seconds_since_process_start() -> float:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """The project's commit and whether tracked files differ from it; nulls outside a git checkout."""
+    """The project's commit and whether its files differ from it, new ones included; nulls outside a git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -36,7 +40,7 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    status = git("status", "--porcelain", "--untracked-files=no")
+    status = git("status", "--porcelain", "--", *CODE)
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 

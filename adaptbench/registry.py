@@ -43,6 +43,11 @@ def source_of(package: str, name: str) -> str:
     return f"{package.replace('.', '/')}/{name}.py"
 
 
+def method_sources(axis: str, kind: str) -> tuple[str, ...]:
+    """The code that a method is: its file, and what the file names in `SOURCES`."""
+    return (source_of(f"methods.{axis}", kind), *getattr(method(axis, kind), "SOURCES", ()))
+
+
 def benchmark_sources(track: str, kind: str) -> tuple[str, ...]:
     """The code that a benchmark's splits come from: its file, what it shares with its track, what all tracks share."""
     folder = project_root() / "benchmarks"

@@ -23,16 +23,20 @@ SAMPLE_COLUMNS = (
 
 def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> None:
     """Write samples.parquet, then run.json: where run.json is, the run is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".samples.parquet.tmp"
-    try:
-        samples[list(SAMPLE_COLUMNS)].to_parquet(temporary, index=False)
-        temporary.replace(folder / "samples.parquet")
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_samples(folder / "samples.parquet", samples[list(SAMPLE_COLUMNS)])
     write_text(
         folder / "run.json", json.dumps({"schema_version": SCHEMA_VERSION} | run, indent=1, allow_nan=False) + "\n"
     )
+
+
+def write_samples(path: Path, samples: "pd.DataFrame") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        samples.to_parquet(temporary, index=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         text_tokenizer = models.load_tokenizer(name, revision=revision)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None
+    if text_tokenizer.eos_token_id is None:
+        raise AdaptbenchError(f"base.model: {name}: its tokenizer has no end-of-text token (eos_token)")
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
     models.save_model(model, text_tokenizer, out)
@@ -218,9 +220,14 @@ def _fit(
     make_callback: Callable[[Any], Any] | None = None,
     **hooks: Any,
 ) -> dict[str, Any]:
-    """Train, save the `result` with its log, and describe the cost."""
+    """Train, save the `result` with its log, and describe the cost.
+
+    An objective that runs other models forward on the same batches names them in its attribute `forward_only`.
+    """
+    import torch
+
     from adaptbench import training as loop
-    from adaptbench.cost import estimated_flops
+    from adaptbench.cost import estimated_flops, forward_flops
     from adaptbench.packing import Packed
 
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -244,12 +251,14 @@ def _fit(
         callback=make_callback(optimizers) if make_callback else None,
         **hooks,
     )
-    flops = estimated_flops(model, outcome.tokens)
+    beside = getattr(objective, "forward_only", ())
+    flops = estimated_flops(model, outcome.tokens) + sum(forward_flops(other, outcome.tokens) for other in beside)
     models.save_model(result(), text_tokenizer, out)
     shutil.copyfile(work / "training.jsonl", out / "training.jsonl")
     return {
         "parameters": counts,
         "cost": vars(outcome) | {"flops": flops},
+        "threads": torch.get_num_threads(),
         "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
     }
 

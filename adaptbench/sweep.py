@@ -24,6 +24,7 @@ SEED = 100
 def preset(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
     """The values of the sweep's preset: every trained run of `of` at every rate. Post-hoc runs train nothing."""
     values = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation"})
+    values["data"] = {name: value for name, value in values["data"].items() if not name.endswith("_tests")}
     runs = []
     for run, described in zip(of.runs, values["runs"], strict=True):
         if run.posthoc is None:
@@ -72,8 +73,13 @@ def choose(collected: Path, out: Path) -> None:
         }
     )
     table["chosen"] = False
+    key: Any
     rows: Any
-    for _, rows in table.groupby(["track", "run"]):
+    for key, rows in table.groupby(["track", "run"]):
+        if rows["task"].nunique() > 1:
+            raise AdaptbenchError(
+                f"{collected}: {'/'.join(map(str, key))} has several primary tasks; a rate is chosen by one"
+            )
         sign = 1 if tasks[rows["task"].iloc[0]].higher_is_better else -1
         best = rows.loc[(sign * rows["score"]).idxmax()]
         near = rows[sign * rows["score"] >= sign * best["score"] - best["standard_error"]]

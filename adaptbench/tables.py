@@ -15,8 +15,6 @@ from adaptbench.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-CAPTION = "Mean and 95 % interval over {seeds} and documents (two-level bootstrap). Forgotten: loss against the base."
-
 
 def write(collected: Path, report: Path, out: Path) -> None:
     """Write <table>.csv, .md and .tex for every table of the plan's `report`."""
@@ -49,7 +47,9 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.
             "trained_parameters": trained_parameters(run),
             "training_tokens": run["cost"]["tokens"],
             "training_flops": run["cost"]["flops"],
-            "training_seconds": run["cost"]["wall_seconds"],
+            "trained_tokens": run["cost"]["trained_tokens"],
+            "training_seconds": run["cost"]["train_seconds"],
+            "stage_seconds": run["cost"]["wall_seconds"],
             "peak_bytes": run["cost"]["peak_bytes"],
             "model_bytes": run["model"]["bytes"],
         }
@@ -57,7 +57,7 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.
         if run["status"] == "done"
     )
     table = scores.merge(cost.groupby("run", as_index=False).mean(), on="run", how="left")
-    skipped = {run["key"]["run"]: run["reason"] for run in runs if run["status"] == "skipped"}
+    skipped = {run["key"]["run"]: run["reason"] for run in runs if run["status"] != "done"}
     notes = pd.DataFrame({"run": list(skipped), "track": runs[0]["key"]["track"], "skipped": list(skipped.values())})
     return pd.concat([table, notes], ignore_index=True) if skipped else table
 
@@ -84,12 +84,13 @@ def layout(
     cells = {(str(row.run), str(row.task)): cast(Any, row) for row in scores.itertuples()}
     rows = []
     for name in names:
-        mine = [run for run in runs if run["key"]["run"] == name]
-        if not mine or mine[0]["status"] == "skipped":
-            reason = f"skipped: {mine[0]['reason']}" if mine else "missing"
+        named = [run for run in runs if run["key"]["run"] == name]
+        mine = [run for run in named if run["status"] == "done"]
+        if not mine:
+            reason = f"{named[0]['status']}: {named[0]['reason']}" if named else "missing"
             rows.append([name, reason, *[""] * (len(columns) - 2)])
             continue
-        row = [name]
+        row = [name if len(mine) == len(named) else f"{name} ({len(mine)} of {len(named)} seeds)"]
         for task in shown:
             cell = cells.get((name, task.name))
             row.append(_with_interval(cell.mean, cell.low, cell.high) if cell else "")
@@ -103,6 +104,7 @@ def layout(
 
 
 def _with_interval(mean: float, low: float, high: float) -> str:
+    mean, low, high = (round(value, 3) + 0.0 for value in (mean, low, high))  # no -0.000
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -115,8 +117,17 @@ def _forgotten(cell: Any, task: Task) -> str:
 
 
 def _caption(runs: Sequence[dict[str, Any]]) -> str:
-    seeds = len({run["key"]["seed"] for run in runs if run["key"]["run"] != "base"})
-    return CAPTION.format(seeds=f"{seeds} seeds" if seeds != 1 else "1 seed")
+    done = [run for run in runs if run["status"] == "done"]
+    seeds = len({run["key"]["seed"] for run in done if run["key"]["run"] != "base"})
+    over = f"{seeds} seeds and the documents" if seeds > 1 else "the documents, 1 seed"
+    caption = f"Mean and 95 % interval over {over} (two-level bootstrap). Forgotten: loss against the base."
+    options = done[0]["evaluation"] if done else {}
+    if options.get("limit"):
+        caption += f" Only the first {options['limit']} documents of each task."
+    if options.get("split") == "validation":
+        caption += " On validation."
+    left_out = [f"{run['key']['run']} seed {run['key']['seed']}" for run in runs if run["status"] == "left out"]
+    return caption + (f" Left out, missing or damaged: {', '.join(left_out)}." if left_out else "")
 
 
 def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> str:

@@ -24,6 +24,8 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> gr
     `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
     --config sets on top. A mistake ends the process with one line.
     """
+    if Path.cwd().resolve() != root.resolve():
+        sys.exit(f"error: run from {root}, or with --directory {root}")
     try:
         shown = [_shown(path) for path in files or [root / DEFAULT_PRESET]]
         values: dict[str, Any] = {}
@@ -51,7 +53,10 @@ def _typed(value: Any) -> Any:
         return {key: _typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_typed(inner) for inner in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        raise AdaptbenchError(f"--config: {value!r} is not YAML; quote it") from None
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,13 +86,13 @@ def _is_path(model: str) -> bool:
 
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     """The directories, data files and method files that a stage is made from."""
-    node = unfolded.nodes[node_id]
+    node = unfolded.node(node_id)
     return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.sources, *node.files]
 
 
 def node_threads(unfolded: graph.Graph, node_id: str) -> int:
     """The base waits for nobody's core; every other stage has others beside it."""
-    return 2 if unfolded.nodes[node_id].kind == "base" else 1
+    return 2 if unfolded.node(node_id).kind == "base" else 1
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
@@ -95,6 +100,11 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]
     return [*directories, *sorted(str(path) for path in Path("adaptbench/decoding").glob("*.py"))]
+
+
+def code(*names: str) -> list[str]:
+    """Modules of the machinery whose change makes a rule run again."""
+    return [f"adaptbench/{name}.py" for name in names]
 
 
 def collected(unfolded: graph.Graph, part: str) -> str:
@@ -113,9 +123,9 @@ def figures(unfolded: graph.Graph, part: str) -> list[str]:
 
 
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
-    """The method files that draw."""
+    """The files of the methods that draw."""
     drawn = plan.method_figures(unfolded, part).values()
-    return sorted({registry.source_of(f"methods.{figure['axis']}", figure["kind"]) for figure in drawn})
+    return sorted({file for figure in drawn for file in registry.method_sources(figure["axis"], figure["kind"])})
 
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
@@ -129,5 +139,5 @@ def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
         own = [run for run in mine if not any(run in others for other, others in runs.items() if other != part)]
         done = [Path(run).exists() for run in own]
         if any(done) and not all(done):
-            commands.append(f"partial {plan.report_file(unfolded, part)} {unfolded.root}/partial")
+            commands.append(f"partial {plan.report_file(unfolded, part)} {unfolded.root}/partial/{part}")
     return commands

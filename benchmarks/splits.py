@@ -9,11 +9,11 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
-import datasets
-
 
 def load(split, **metadata):
     """One split under the name "test", as lm-eval expects it."""
+    import datasets
+
     path = Path(__file__).resolve().parent.parent / "splits" / f"{split}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     return {"test": datasets.Dataset.from_list([json.loads(line) for line in lines])}

@@ -1,6 +1,7 @@
 """The words of the built-in world: names are made of syllables, values are drawn from lists.
 
-The general world and the domain share no value word, so that learning one is not a review of the other.
+The general world's people and the domain share no value word, so that learning one is not a review of the other. The base
+is told about a few minerals of the domain's kind, so that the domain's words have been seen, but none that is asked about.
 """
 
 import random
@@ -57,5 +58,5 @@ def names(syllables: Sequence[Sequence[str]], count: int, rng: random.Random) ->
     if count > len(everything):
         # Larger worlds number their names: "Tavro2", "Tavro3", ...
         copies = -(-count // len(everything))
-        everything += [f"{name}{copy}" for copy in range(2, copies + 1) for name in everything[: len(everything)]]
+        everything += [f"{name}{copy}" for copy in range(2, copies + 1) for name in everything]
     return rng.sample(everything, count)

@@ -47,7 +47,10 @@ def make_run(
     content = {
         "key": {"preset": "toy", "track": "domain", "run": run, "seed": seed}, "config": config, "status": "done", "metrics": {},
         "evaluation": {"split": split}, "model": {"directory": str(root / "stages/none"), "bytes": 1},
-        "cost": {"tokens": 1, "flops": 2, "wall_seconds": 3.0, "peak_bytes": 4, "stages": stages},
+        "cost": {
+            "tokens": 1, "trained_tokens": 1, "flops": 2, "train_seconds": 2.0, "wall_seconds": 3.0, "peak_bytes": 4,
+            "stages": stages,
+        },
     }  # fmt: skip
     results.write_run(folder, content, pd.DataFrame(rows))
     return folder / "run.json"
@@ -99,14 +102,44 @@ def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path
     assert "damaged" in lines[1]
     assert "damaged" in lines[2]
     assert "newer" in lines[3]
-    assert len(json.loads((tmp_path / "collected/runs.json").read_text())) == len(runs) - 4
+    collected = json.loads((tmp_path / "collected/runs.json").read_text())
+    assert [run["status"] for run in collected].count("left out") == 4
+    assert len(collected) == len(runs)
+    report = report_of(tmp_path)
+    tables.write(tmp_path / "collected", report, tmp_path / "tables")
+    figures.draw(tmp_path / "collected", report, tmp_path / "figures")
+    text = (tmp_path / "tables/domain.md").read_text()
+    assert "| full (1 of 3 seeds) |" in text
+    assert "| line-0.25 (2 of 3 seeds) |" in text
+    assert "Left out, missing or damaged: full seed 0, line-0.25 seed 0, line-0.5 seed 0, full seed 1." in text
+
+
+def test_runs_that_were_all_skipped_make_a_table_of_reasons(tmp_path):
+    key = {"preset": "toy", "track": "domain", "run": "full", "seed": 0}
+    skipped = {
+        "key": key,
+        "status": "skipped",
+        "reason": "needs a GPU",
+        "config": None,
+        "evaluation": {"split": "test"},
+    }
+    folder = tmp_path / "runs/domain/full/seed0"
+    results.write_run(folder, skipped, pd.DataFrame(columns=results.SAMPLE_COLUMNS))
+    collect.run([folder / "run.json"], tmp_path / "collected")
+    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    assert "| full | skipped: needs a GPU |" in (tmp_path / "tables/domain.md").read_text()
 
 
 def test_runs_that_answered_other_documents_are_not_compared(runs, tmp_path):
     path = runs[1].with_name("samples.parquet")
     samples = results.read_samples(path)
     samples.assign(document_hash="other").to_parquet(path)
-    with pytest.raises((AdaptbenchError, ValueError), match="same documents"):
+    with pytest.raises(AdaptbenchError, match="full, domain_facts: the seeds did not answer the same documents"):
+        collect.run(runs, tmp_path / "collected")
+    for run in runs[4], runs[7]:
+        path = run.with_name("samples.parquet")
+        results.read_samples(path).assign(document_hash="other").to_parquet(path)
+    with pytest.raises(AdaptbenchError, match="full and the base did not answer the same documents"):
         collect.run(runs, tmp_path / "collected")
 
 
@@ -143,7 +176,7 @@ def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(c
     numbers = pd.read_csv(tmp_path / "tables/domain.csv")
     assert set(numbers["run"]) == {"base", "full", "line-0.25", "line-0.5", "odd_one"}
     assert numbers.loc[numbers["run"] == "odd_one", "skipped"].item() == "needs a GPU"
-    assert numbers.loc[numbers["run"] == "full", "training_seconds"].iloc[0] == 3.0
+    assert numbers.loc[numbers["run"] == "full", "stage_seconds"].iloc[0] == 3.0
 
 
 def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missing_a_row(collected, tmp_path):

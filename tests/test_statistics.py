@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adaptbench.contracts import AdaptbenchError
 from adaptbench.statistics import matrix, two_level_bootstrap
 
 SIMULATIONS = 300
@@ -114,7 +115,7 @@ def test_with_seeds_that_differ_the_coverage_is_what_so_few_seeds_allow(seeds):
 def _samples():
     return pd.DataFrame(
         [
-            {"seed": seed, "document": document, "document_hash": f"h{document}", "value": 10.0 * seed + document, "weight": w}
+            {"run": "full", "task": "facts", "seed": seed, "document": document, "document_hash": f"h{document}", "prompt_hash": f"p{document}", "value": 10.0 * seed + document, "weight": w}
             for seed in (1, 0)
             for document, w in ((2, 5.0), (0, 3.0), (1, 4.0))
         ]
@@ -137,10 +138,11 @@ def test_the_matrix_can_be_of_another_column():
     [
         pytest.param(lambda t: t.drop(index=1), id="missing"),
         pytest.param(lambda t: t.assign(document_hash=["other", *t["document_hash"][1:]]), id="other-hash"),
+        pytest.param(lambda t: t.assign(prompt_hash=["other", *t["prompt_hash"][1:]]), id="other-prompt"),
         pytest.param(lambda t: t.assign(value=[float("nan"), *t["value"][1:]]), id="no-value"),
         pytest.param(lambda t: pd.concat([t, t.iloc[:1]]), id="twice"),
     ],
 )
 def test_seeds_that_did_not_answer_the_same_documents_are_refused(spoil):
-    with pytest.raises(ValueError, match=r"same documents|duplicate"):
+    with pytest.raises(AdaptbenchError, match="full, facts: the seeds did not answer the same documents"):
         matrix(spoil(_samples()))

@@ -24,6 +24,7 @@ from conftest import PROJECT, finished, snakemake
 
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
+RUNS = [run["name"] for run in yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]]
 NOTHING = "Nothing to be done"
 
 
@@ -47,6 +48,11 @@ def planned(folder: Path, *arguments: str) -> list[str]:
     return [] if NOTHING in text else re.findall(r"^    output: (.*)$", text, re.MULTILINE)
 
 
+def with_run(folder: Path, line: str) -> str:
+    """The smoke preset with one more run."""
+    return (folder / "config/smoke.yaml").read_text().replace("ablation:\n", f"{line}ablation:\n")
+
+
 def run_json(folder: Path, run: str, seed: int = 0) -> dict:
     return json.loads((folder / f"results/smoke/runs/domain/{run}/seed{seed}/run.json").read_text())
 
@@ -67,8 +73,9 @@ def test_everything_that_is_promised_is_there(smoke):
         assert result["seconds"]["all"] > result["seconds"]["evaluation"] > 0
     for suffix in ("csv", "md", "tex"):
         assert "wise-ft-0.5" in (smoke / f"results/smoke/tables/domain.{suffix}").read_text()
-    figures = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
-    assert figures == {f"domain_{name}.{s}" for name in ("forgetting", "scores", "loss") for s in ("svg", "pdf", "png")}
+    drawn = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
+    names = ("domain_forgetting", "domain_scores", "domain_loss", "adept_layer_importance", "adept_unit_rates")
+    assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
 
 
 def test_samples_hold_one_row_for_each_document_and_agree_with_the_metrics(smoke):
@@ -105,8 +112,9 @@ def test_a_second_run_does_nothing_and_is_fast(smoke):
 def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm_eval_command(smoke, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    models = {path.parent for path in smoke.glob("results/smoke/stages/*/adaptbench.json")}
-    assert len(models) == 8
+    models = {path.parent for path in smoke.glob("results/smoke/stages/*/config.json")}
+    # The base, two expansions, and what each run ends in.
+    assert len(models) == 1 + 2 + len(RUNS)
     for model in models:
         assert not [file for file in model.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".py")]
         assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
@@ -154,7 +162,7 @@ def test_an_edited_task_file_scores_again_and_trains_nothing(smoke):
         outputs = planned(smoke, *SMOKE)
     finally:
         source.write_text(before)
-    assert len([output for output in outputs if "runs/domain/" in output]) == 7
+    assert len([output for output in outputs if "runs/domain/" in output]) == 1 + len(RUNS)
     assert not any("stages/" in output for output in outputs)
 
 
@@ -174,8 +182,7 @@ def test_a_new_method_is_one_file_and_only_its_jobs_run(smoke):
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     line = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
     (smoke / "methods/tuners/norms.py").write_text(code)
-    preset = (smoke / "config/smoke.yaml").read_text() + line
-    (smoke / "config/more.yaml").write_text(preset)
+    (smoke / "config/more.yaml").write_text(with_run(smoke, line))
     arguments = ("--cores", "2", "--configfile", "config/more.yaml")
     made = [output for output in planned(smoke, *arguments) if "runs/" in output or "stages/" in output]
     assert len(made) == 2
@@ -203,6 +210,34 @@ def test_the_contract_suite_finds_a_new_method_by_its_name(smoke):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 5
 
 
+def test_an_ablation_is_made_when_it_is_asked_for_and_leaves_the_main_tables_alone(smoke):
+    before = (smoke / "results/smoke/tables/domain.md").stat().st_mtime_ns
+    assert not (smoke / "results/smoke/tables/ablation_adept.md").exists()
+    done = snakemake(smoke, "ablation", *SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = (smoke / "results/smoke/tables/ablation_adept.md").read_text().splitlines()[2:5]
+    assert [row.split("|")[1].strip() for row in rows] == ["base", "adept", "adept-minmax"]
+    assert (smoke / "results/smoke/figures/ablation_adept_forgetting.svg").exists()
+    assert (smoke / "results/smoke/tables/domain.md").stat().st_mtime_ns == before
+    assert not planned(smoke, *SMOKE)
+
+
+def test_a_copy_of_the_project_with_its_results_makes_nothing_again(smoke, tmp_path):
+    """Neither the folder's name, spaces in it included, nor the interpreter's is part of what a job is."""
+    moved = Path(shutil.copytree(smoke, tmp_path / "another place"))
+    assert not planned(moved, *SMOKE)
+    target = "results/again/data/" + next((smoke / "results/smoke/data").glob("general-*")).name
+    done = snakemake(moved, target, *SMOKE, "--config", "name=again")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_it_says_from_where_it_must_be_started(smoke, tmp_path):
+    done = snakemake(tmp_path, "--snakefile", str(smoke / "Snakefile"), "--cores", "1", "--dry-run")
+    assert done.returncode != 0
+    assert f"error: run from {smoke}, or with --directory {smoke}" in done.stderr
+    assert not list(tmp_path.glob("results"))
+
+
 def test_a_single_run_can_be_asked_for_by_naming_its_file(smoke):
     (smoke / "config/one.yaml").write_text(
         (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: one")
@@ -226,6 +261,7 @@ def test_config_on_the_command_line_changes_the_preset(smoke):
     ("arguments", "line"),
     [
         (("--config", "evaluation={batch_size: 0}"), "error: config/smoke.yaml: evaluation.batch_size: must be > 0"),
+        (("--config", "name=a: b: c"), "error: --config: 'a: b: c' is not YAML; quote it"),
         (("--config", "base={model: ./nowhere}"), "error: base.model: nowhere: no such model folder"),
         (("--config", "data={gsm8k: {path: nowhere}}"), "error: data.gsm8k.path: nowhere: no such folder"),
     ],
@@ -324,9 +360,9 @@ def test_an_interrupted_stage_says_so_in_one_line_and_leaves_nothing(smoke, tmp_
 
 def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smoke):
     """A run that diverges: the rest end, their tables are made apart from the real ones, the exit status says it."""
-    preset = (smoke / "config/smoke.yaml").read_text().replace("name: smoke", "name: fails")
+    preset = with_run(smoke, "").replace("name: smoke", "name: fails")
     bad = "  - {name: bad, track: domain, curriculum: {kind: cpt}, tuner: {kind: full}, training: {learning_rate: 1e30}}\n"
-    (smoke / "config/fails.yaml").write_text(preset + bad)
+    (smoke / "config/fails.yaml").write_text(with_run(smoke, bad).replace("name: smoke", "name: fails"))
     shutil.copytree(
         smoke / "results/smoke", smoke / "results/fails", ignore=shutil.ignore_patterns("tables", "figures")
     )
@@ -335,14 +371,16 @@ def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smo
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "the loss is nan; lower training.learning_rate" in said
-    assert "7 of 8 runs are done; their tables and figures: results/fails/partial." in said
-    table = (smoke / "results/fails/partial/tables/domain.md").read_text()
-    assert "| bad | missing |" in table
+    told = f"{1 + len(RUNS)} of {2 + len(RUNS)} runs are done; their tables and figures: results/fails/partial/main."
+    assert told in said
+    table = (smoke / "results/fails/partial/main/tables/domain.md").read_text()
+    assert "| bad | left out: results/fails/runs/domain/bad/seed0/run.json: missing |" in table
     assert re.search(r"\| lora \| 0\.\d{3} \[", table)
     assert not (smoke / "results/fails/tables/domain.md").exists()
     (smoke / "config/fails.yaml").write_text(preset)
     assert snakemake(smoke, *arguments).returncode == 0
     assert "| lora |" in (smoke / "results/fails/tables/domain.md").read_text()
+    assert not (smoke / "results/fails/partial").exists()
 
 
 def test_two_at_once_do_not_harm_each_other(smoke):

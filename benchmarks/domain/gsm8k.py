@@ -16,6 +16,7 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
 from adaptbench.documents import normalise, read_jsonl
+from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
@@ -61,7 +62,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         AdaptbenchError: the folder lacks a file, or a line is not a problem.
     """
     problems, test = load(public["gsm8k"])
-    # The published sets share no problem, but a few training problems are repeated; a copy of one must not be validation.
+    # Nothing is shared or repeated in the published sets; in a folder of the user's it may be.
     tested = {normalise(problem["question"]) for problem in test}
     unique = {normalise(problem["question"]): problem for problem in problems}
     kept = [problem for question, problem in unique.items() if question not in tested]
@@ -69,6 +70,9 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     if config.validation_items >= len(kept):
         raise AdaptbenchError(f"data.domain.validation_items: must be < {len(kept)}, the training problems")
     validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    for number, problem in enumerate(test, 1):
+        if last_number(problem["answer"]) is None:
+            raise AdaptbenchError(f"data.gsm8k: test problem {number}: no number after #### in its answer")
     items = [_item(problem) for problem in test[: config.test_items]]
     return {
         "train": [{"text": f"{item['prompt']} {item['target']}"} for item in map(_item, train[: config.train_items])],

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import BenchmarkConfig, Record, Task
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
 from benchmarks import minerals
 from benchmarks.facts import split_phrasings
 
@@ -44,6 +44,10 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
     asked = [(fact, held) for fact, (_, held) in zip(facts, phrasings, strict=True)]
     rng.shuffle(train)
     rng.shuffle(asked)
+    if config.test_items > len(asked):
+        raise AdaptbenchError(
+            f"data.domain.test_items: must be <= {len(asked)}, the facts of {config.entities} minerals"
+        )
     asked = asked[: config.test_items]
     return {
         "train": train,

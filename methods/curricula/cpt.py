@@ -71,7 +71,12 @@ def objective(config: Config, phase: str, model):
     if not config.l2_sp:
         return loss
     distance = _squared_distance_from(model)
-    return lambda model, batch: loss(model, batch) + config.l2_sp * distance(model)
+
+    def penalised(model, batch):
+        return loss(model, batch) + config.l2_sp * distance(model)
+
+    penalised.forward_only = getattr(loss, "forward_only", ())  # type: ignore[attr-defined]
+    return penalised
 
 
 def _squared_distance_from(model):
@@ -108,4 +113,5 @@ def _with_divergence(weight: float, model):
         divergence = torch.nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
         return torch.nn.functional.nll_loss(now, labels[trained]) + weight * divergence
 
+    loss.forward_only = (start,)  # type: ignore[attr-defined]
     return loss

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
+SOURCES = (
+    "methods/tuners/adept_figures.py", "adaptbench/expansion.py", "adaptbench/units.py", "kernels/unitwise_adamw.py",
+)  # fmt: skip
 PROBED = ("lowest", "highest")
 DECOUPLED = ("decoupled_rank", "decoupled_minmax")
 
@@ -47,6 +50,10 @@ class Config(TunerConfig):
     probe_documents: int | None = Field(None, gt=0, description="general documents to probe with; default: all")
     probe_batch_size: int = Field(16, gt=0, description="sequences in a probing batch")
     probe_length: int = Field(128, ge=8, description="tokens in a probing sequence")
+
+    @property
+    def moves_base_weights(self) -> bool:
+        return self.expansion == "none"
 
     def problem(self, run, base_layers: int | None) -> str:
         if base_layers is not None and self.layers > base_layers:
@@ -76,18 +83,17 @@ def preparations(config: Config) -> tuple[Preparation, ...]:
 def probe(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> dict[str, Any]:
     """Write importance.json: every layer's importance on the general benchmark's probe corpus."""
     from adaptbench import models
+    from adaptbench.cost import forward_flops
     from adaptbench.files import write_text
 
     model = models.load_model(inputs["base"]).to(context.device)
     batches = probe_batches(config, context)
     loss, importance = layer_importance(model, batches)
-    found = {
-        "base_loss": loss,
-        "importance": importance,
-        "sequences": sum(len(batch["input_ids"]) for batch in batches),
-    }
-    write_text(out / "importance.json", json.dumps(found, indent=1) + "\n")
-    return {}
+    write_text(out / "importance.json", json.dumps({"base_loss": loss, "importance": importance}, indent=1) + "\n")
+    # Bypassing each of n layers in turn puts a position through about (n + 1) / 2 whole models.
+    passes = 1 + (len(importance) + 1) / 2
+    tokens = sum(batch["input_ids"].numel() for batch in batches)
+    return {"cost": {"tokens": round(tokens * passes), "flops": round(forward_flops(model, tokens) * passes)}}
 
 
 def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, torch.Tensor]]":

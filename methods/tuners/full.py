@@ -1,13 +1,16 @@
 """Full fine-tuning: every weight moves, at one rate. What every other tuner is compared with."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from adaptbench.contracts import StageContext, TunerConfig
 
 
 class Config(TunerConfig):
     kind: Literal["full"] = "full"
-    moves_base_weights: ClassVar[bool] = True
+
+    @property
+    def moves_base_weights(self) -> bool:
+        return True
 
 
 def adapt(config: Config, model, context: StageContext):

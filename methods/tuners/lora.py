@@ -19,7 +19,7 @@ class Config(TunerConfig):
     alpha: Real = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: Real = Field(0.0, ge=0, lt=1, description="dropout on the update's input")
     target_modules: str | Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        "all-linear", description="module names, or all-linear: every linear layer but the output head"
+        "all-linear", min_length=1, description="module names, or all-linear: every linear layer but the output head"
     )
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank)")
     use_dora: bool = Field(False, description="learn each column's magnitude apart from its direction")
