@@ -113,17 +113,18 @@ class Architecture(StrictModel):
 class Base(StrictModel):
     """The model that every run starts from: pre-trained here, or named by `model`."""
 
-    model: str | None = Field(None, min_length=1, description="hub id or folder; then nothing is pre-trained")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="hub id or folder; then nothing is pre-trained, and seed and what follows mean nothing",
+    )
     revision: str = Field("main", description="of a hub model")
     seed: int = Field(0, ge=0)
     architecture: Architecture = Architecture()
     training: Training = Training(steps=600, learning_rate=5e-3, schedule="warmup_stable_decay")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "Base":
-        given = self.model_fields_set & {"architecture", "training", "seed"}
-        if self.model is not None and given:
-            raise ValueError(f"model is taken as it is; remove {min(given)}, which is for pre-training")
+    def _sequences_fit(self) -> "Base":
         if self.model is None and self.training.sequence_length > self.architecture.max_position_embeddings:
             raise ValueError("training.sequence_length must be <= architecture.max_position_embeddings")
         return self

@@ -41,7 +41,7 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.
     """The scores with each run's mean cost beside them, and skipped runs with their reason."""
     import pandas as pd
 
-    cost = pd.DataFrame(
+    costs = [
         {
             "run": run["key"]["run"],
             "trained_parameters": trained_parameters(run),
@@ -55,8 +55,10 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.
         }
         for run in runs
         if run["status"] == "done"
-    )
-    table = scores.merge(cost.groupby("run", as_index=False).mean(), on="run", how="left")
+    ]
+    table = scores
+    if costs:
+        table = scores.merge(pd.DataFrame(costs).groupby("run", as_index=False).mean(), on="run", how="left")
     skipped = {run["key"]["run"]: run["reason"] for run in runs if run["status"] != "done"}
     notes = pd.DataFrame({"run": list(skipped), "track": runs[0]["key"]["track"], "skipped": list(skipped.values())})
     return pd.concat([table, notes], ignore_index=True) if skipped else table

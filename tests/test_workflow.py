@@ -211,6 +211,7 @@ def test_the_contract_suite_finds_a_new_method_by_its_name(smoke):
 
 
 def test_an_ablation_is_made_when_it_is_asked_for_and_leaves_the_main_tables_alone(smoke):
+    assert snakemake(smoke, *SMOKE).returncode == 0
     before = (smoke / "results/smoke/tables/domain.md").stat().st_mtime_ns
     assert not (smoke / "results/smoke/tables/ablation_adept.md").exists()
     done = snakemake(smoke, "ablation", *SMOKE)
@@ -224,6 +225,7 @@ def test_an_ablation_is_made_when_it_is_asked_for_and_leaves_the_main_tables_alo
 
 def test_a_copy_of_the_project_with_its_results_makes_nothing_again(smoke, tmp_path):
     """Neither the folder's name, spaces in it included, nor the interpreter's is part of what a job is."""
+    assert snakemake(smoke, *SMOKE).returncode == 0
     moved = Path(shutil.copytree(smoke, tmp_path / "another place"))
     assert not planned(moved, *SMOKE)
     target = "results/again/data/" + next((smoke / "results/smoke/data").glob("general-*")).name
