@@ -21,8 +21,6 @@ ROOT = str(GRAPH.root)
 DEPLOYED = workflow.deployment_settings.deployment_method
 os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
 os.environ["PYTHONPATH"] = str(workflow.basedir)
-# Threads that wait without spinning: two that spin lose most of their time as soon as another process wants a core.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 
@@ -60,7 +58,7 @@ rule stage:
         f"{ROOT}/logs/{{folder}}/{{node}}.log",
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: flow.node_threads(GRAPH, wildcards.node)
+    threads: 1  # more lose their time waiting for each other as soon as anything else runs (docs/log.md)
     params:
         spec=f"{ROOT}/plan/{{node}}.json",
     shell:

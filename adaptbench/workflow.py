@@ -90,11 +90,6 @@ def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.sources, *node.files]
 
 
-def node_threads(unfolded: graph.Graph, node_id: str) -> int:
-    """The base waits for nobody's core; every other stage has others beside it."""
-    return 2 if unfolded.node(node_id).kind == "base" else 1
-
-
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())

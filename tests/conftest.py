@@ -13,9 +13,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Test workers share the cores: threads that spin while they wait would take them from each other.
+# Test workers share the cores, and two processes of several threads each slow each other down a hundredfold (docs/log.md).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 PROJECT = Path(__file__).resolve().parent.parent
 SENTENCES = [
