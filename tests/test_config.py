@@ -212,3 +212,45 @@ def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
     values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": str(tmp_path / "none")})
     with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*no such folder"):
         _check_surroundings(config.validate(values, "x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"name: a\nname: b\n", "toy.yaml: not YAML: key 'name' twice"),
+        (b"name: a\nruns:\n  - {name: x, tuner: {kind: full}, name: y}\n", "toy.yaml: not YAML: key 'name' twice"),
+        (b"name: \xff\xfe\n", "toy.yaml: not UTF-8 text"),
+        (b"[" * 5000 + b"]" * 5000, "toy.yaml: "),
+        (b"- a\n", "toy.yaml: must be a mapping of options"),
+        (b"", "toy.yaml: must be a mapping of options"),
+    ],
+    ids=["twice", "twice-inside", "encoding", "deep", "list", "empty"],
+)
+def test_a_file_that_is_no_preset_is_one_line(tmp_path, monkeypatch, content, line):
+    monkeypatch.chdir(tmp_path)
+    Path("toy.yaml").write_bytes(content)
+    with pytest.raises(AdaptbenchError) as error:
+        config.load(Path("toy.yaml"))
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+def test_scoring_on_validation_needs_validation_items():
+    values = preset_values()
+    values["data"]["domain"] = {"kind": "gsm8k"}
+    values["evaluation"] = {"split": "validation"}
+    with pytest.raises(AdaptbenchError, match=r"data\.domain\.validation_items: must be > 0 to score on validation"):
+        config.validate(values, "toy.yaml")
+    values["data"]["domain"]["validation_items"] = 10
+    config.validate(values, "toy.yaml")
+
+
+def test_what_a_penalty_on_moved_weights_needs_depends_on_adepts_expansion():
+    tuner = {"kind": "adept", "layers": 2}
+    with pytest.raises(AdaptbenchError, match="l2_sp: needs a tuner that moves the base's own weights; adept does not"):
+        config.validate(_changed("runs.0", _run(tuner)), "toy.yaml")
+    config.validate(_changed("runs.0", _run(tuner | {"expansion": "none"})), "toy.yaml")
+
+
+def _run(tuner: dict) -> dict:
+    return {"name": "x", "track": "domain", "curriculum": {"kind": "cpt", "l2_sp": 0.1}, "tuner": tuner}

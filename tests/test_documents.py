@@ -97,6 +97,13 @@ def test_an_item_leaks_where_its_prompt_with_the_right_answer_is_trained_on(item
     check_disjoint({"train": [{"text": "The capital of X is Rome."}]}, {"test": [item]})
 
 
+def test_a_tested_beginning_is_found_beside_a_longer_test_that_begins_alike():
+    tested = {"test": [{"text": "the cat"}, {"text": "the cat ran"}, {"text": "the cat sat down there"}]}
+    message = _problem(check_disjoint, {"train": [{"text": "The cat sat down."}]}, tested)
+    assert message == "test and train share a document: 'the cat'"
+    check_disjoint({"train": [{"text": "The category sat."}, {"text": "the"}]}, tested)
+
+
 def test_documents_that_differ_in_a_word_or_a_digit_are_no_leak():
     check_disjoint({"train": [{"text": "Number 12 is kept."}]}, {"test": [{"text": "Number 13 is kept."}]})
     check_disjoint({"train": [{"text": "now here"}]}, {"test": [{"text": "nowhere"}]})

@@ -87,6 +87,16 @@ def test_a_sentence_scored_whole_and_by_its_last_word_in_one_call_are_both_right
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_unknown_way_or_option_of_decoding_is_one_line(model_folder, task_folders):
+    folder = model_folder("qwen3")
+    for decode, line in (
+        ({"kind": "magic"}, "decodes by 'magic', which adaptbench/decoding does not have"),
+        ({"kind": "plain", "beam": 3}, "decode.beam: plain decoding has no such option"),
+    ):
+        with pytest.raises(AdaptbenchError, match=line):
+            evaluation.evaluate(folder, decode, ["general_facts"], task_folders, batch_size=1, limit=None)
+
+
 def test_every_document_keeps_its_hashes(scored):
     _, rows, found, _ = scored
     assert not rows.duplicated(["task", "document"]).any()

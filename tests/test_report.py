@@ -277,6 +277,31 @@ def test_the_sweep_takes_the_lowest_rate_within_one_standard_error_of_the_best(t
     assert set(table["run"]) == {"full", "lora-r8"}
 
 
+def test_a_rate_is_never_chosen_by_two_tasks_at_once(tmp_path):
+    made = [make_run(tmp_path, "base", 100, 0.25, split="validation")]
+    made += [make_run(tmp_path, f"full-{rate:g}", 100, 0.5, split="validation") for rate in (1e-3, 1e-2)]
+    for run in made:
+        path = run.with_name("samples.parquet")
+        rows = results.read_samples(path)
+        other = rows.assign(task="gsm8k_validation", metric="bits_per_byte")
+        pd.concat([rows, other], ignore_index=True).to_parquet(path)
+    collect.run(made, tmp_path / "collected")
+    with pytest.raises(AdaptbenchError, match="domain/full has several primary tasks"):
+        sweep.choose(tmp_path / "collected", tmp_path / "rates.csv")
+
+
+def test_the_caption_says_what_the_numbers_rest_on(runs, tmp_path):
+    one = [run for run in runs if "seed0" in str(run)]
+    for run in one:
+        content = json.loads(run.read_text())
+        run.write_text(json.dumps(content | {"evaluation": {"split": "validation", "limit": 7}}))
+    collect.run(one, tmp_path / "collected")
+    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    caption = (tmp_path / "tables/domain.md").read_text().splitlines()[-1]
+    assert "over the documents, 1 seed" in caption
+    assert "Only the first 7 documents of each task. On validation." in caption
+
+
 def test_rates_are_never_chosen_on_a_test(collected, tmp_path):
     with pytest.raises(AdaptbenchError, match="never chosen on a test"):
         sweep.choose(collected, tmp_path / "rates.csv")

@@ -180,6 +180,16 @@ def test_trained_tokens_are_the_labels_of_every_step(tmp_path):
     assert outcome.trained_tokens == sum(len(example.input_ids) - 1 for row in rows for example in row)
 
 
+def test_a_frozen_models_forward_pass_costs_two_operations_a_weight_and_token():
+    model = _model()
+    matrices = [p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    assert len(matrices) == 2 * 7 + 1  # seven a layer, and the head
+    assert cost.forward_flops(model, 10) == 2 * 10 * sum(matrices)
+    tied = _tied()
+    inner = sum(p.numel() for name, p in tied.named_parameters() if p.ndim == 2 and "embed" not in name)
+    assert cost.forward_flops(tied, 3) == 2 * 3 * (inner + tied.get_input_embeddings().weight.numel())
+
+
 @pytest.mark.parametrize("make", [_model, _lora], ids=["plain", "lora"])
 def test_an_objective_with_several_passes_counts_the_positions_of_each(tmp_path, make):
     def thrice(model, batch):

@@ -159,6 +159,37 @@ def test_an_overlap_stops_the_build(tmp_path, monkeypatch):
         data.build(options, StageContext(0, {}), tmp_path)
 
 
+def test_a_probe_corpus_that_holds_a_test_stops_the_build(tmp_path, monkeypatch):
+    """ADEPT chooses layers and rates by the general probe corpus: it must not have seen any track's test."""
+    made = domain.build(domain.Config(entities=20, test_items=16), 0, {})
+    leaked = made["domain_answers"][0]
+    (tmp_path / "general/splits").mkdir(parents=True)
+    probe = tmp_path / "general/splits/probe.jsonl"
+    probe.write_text(json.dumps({"text": f"{leaked['prompt']} {leaked['target']} and more"}) + "\n")
+    options = {
+        "track": "domain",
+        "config": {"kind": "world", "entities": 20, "test_items": 16},
+        "seed": 0,
+        "public": {},
+    }
+    with pytest.raises(AdaptbenchError, match=r"domain_(facts|answers) and general's probe share a document"):
+        data.build(options, StageContext(0, {"general": tmp_path / "general"}), tmp_path / "out")
+
+
+def test_more_test_items_than_facts_are_refused():
+    with pytest.raises(AdaptbenchError, match=r"data\.domain\.test_items: must be <= 80, the facts of 20 minerals"):
+        domain.build(domain.Config(entities=20, test_items=81), 0, {})
+
+
+def test_a_gsm8k_test_problem_without_its_number_is_named(toy_gsm8k):
+    lines = (toy_gsm8k / "test.jsonl").read_text().splitlines()
+    lines[1] = json.dumps({"question": "How many?", "answer": "Nobody knows."})
+    (toy_gsm8k / "test.jsonl").write_text("\n".join(lines))
+    source = {"path": str(toy_gsm8k), "hub_id": "openai/gsm8k", "revision": "main"}
+    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k: test problem 2: no number after ####"):
+        gsm8k.build(gsm8k.Config(), 0, {"gsm8k": source})
+
+
 @pytest.fixture
 def toy_gsm8k(tmp_path) -> Path:
     """Twelve problems in the published form."""

@@ -113,6 +113,14 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_th
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("options", [{"kl": 0.5}, {"kl": 0.5, "l2_sp": 0.1}], ids=["kl", "both"])
+def test_the_copy_that_the_divergence_is_from_is_named_for_its_cost(options):
+    objective = cpt.objective(cpt.Config(**options), "tune", toy_model("qwen3", layers=2))
+    (start,) = objective.forward_only
+    assert start.num_parameters() == toy_model("qwen3", layers=2).num_parameters()
+    assert not any(p.requires_grad for p in start.parameters())
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["all", "some-frozen"])
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma"], ids=["untied", "tied"])
 def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(architecture, frozen):
