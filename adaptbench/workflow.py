@@ -118,9 +118,10 @@ def figures(unfolded: graph.Graph, part: str) -> list[str]:
 
 
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
-    """The files of the methods that draw."""
+    """The files of the functions with which methods draw."""
     drawn = plan.method_figures(unfolded, part).values()
-    return sorted({file for figure in drawn for file in registry.method_sources(figure["axis"], figure["kind"])})
+    functions = [registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]] for figure in drawn]
+    return sorted({function.__module__.replace(".", "/") + ".py" for function in functions})
 
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:

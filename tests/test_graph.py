@@ -170,17 +170,17 @@ def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_p
 
 
 def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
-    from methods.tuners import llama_pro, lora
+    from methods.tuners import adept_figures, llama_pro, lora
 
-    monkeypatch.setattr(llama_pro, "FIGURES", {"depth": print}, raising=False)
-    monkeypatch.setattr(lora, "FIGURES", {"ranks": print}, raising=False)
+    monkeypatch.setattr(llama_pro, "FIGURES", {"depth": adept_figures.unit_rates}, raising=False)
+    monkeypatch.setattr(lora, "FIGURES", {"ranks": adept_figures.unit_rates}, raising=False)
     monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
     unfolded = unfold(preset_values())
     assert plan.method_figures(unfolded, "main") == {
         "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
     }
     assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded, "main")
-    assert workflow.figure_sources(unfolded, "main") == ["adaptbench/expansion.py", "methods/tuners/llama_pro.py"]
+    assert workflow.figure_sources(unfolded, "main") == ["methods/tuners/adept_figures.py"]
 
 
 def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():

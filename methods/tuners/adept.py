@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
-SOURCES = (
-    "methods/tuners/adept_figures.py", "adaptbench/expansion.py", "adaptbench/units.py", "kernels/unitwise_adamw.py",
-)  # fmt: skip
+SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unitwise_adamw.py")
 PROBED = ("lowest", "highest")
 DECOUPLED = ("decoupled_rank", "decoupled_minmax")
 

@@ -25,7 +25,7 @@ def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
         importance = json.loads((run.stages["probe"] / "importance.json").read_text())["importance"]
         chosen = json.loads((run.stages["expand"] / "chosen.json").read_text())
         colours = ["#D55E00" if layer in chosen else "#B9B9B9" for layer in range(len(importance))]
-        axes.bar(range(len(importance)), importance, color=colours)
+        axes.bar_label(axes.bar(range(len(importance)), importance, color=colours), fmt="%.2f", fontsize=7, padding=1)
         axes.set_xticks(range(len(importance)))
         axes.set_ylabel("importance (nats a token)")
         axes.set_title(
