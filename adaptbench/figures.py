@@ -48,7 +48,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
     planned = json.loads(report.read_text())
-    look = styles(runs)
+    look = styles(planned["order"])
     out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         for table, content in planned["tables"].items():

@@ -2,7 +2,7 @@
 
     <node id>.json        what a stage's job must know
     run-<key>.json        what an evaluation's job must know
-    report-<part>.json    which runs each table shows, and which figures the methods draw
+    report-<part>.json    which runs each table shows, which figures the methods draw, and all runs
 
 Files that are already right are left alone, so that a second start touches nothing.
 """
@@ -40,11 +40,15 @@ def write(graph: Graph) -> Path:
             "config": _config(graph, evaluation),
         }
         _write(evaluation_file(graph, evaluation.key), spec)
+    # One look for a run in all figures: it depends on the preset as a whole, not on what a figure shows.
+    whole = {(evaluation.track, evaluation.run): _config(graph, evaluation) for evaluation in graph.evaluations}
+    every_run = [{"key": {"track": track, "run": run}, "config": config} for (track, run), config in whole.items()]
     for part in parts(graph):
         report = {
             "runs": runs(graph, part),
             "tables": tables(graph, part),
             "figures": method_figures(graph, part),
+            "order": every_run,
         }
         _write(report_file(graph, part), report)
     return folder

@@ -56,10 +56,18 @@ def make_run(
     return folder / "run.json"
 
 
+def described(name: str, *, tuner: str = "full", posthoc=None) -> dict:
+    """A run as the plan describes it."""
+    config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": tuner}, "training": {}, "posthoc": posthoc}
+    return {"key": {"track": "domain", "run": name}, "config": None if name == "base" else config}
+
+
 def report_of(folder: Path, **more) -> Path:
     shown = {"domain": {"track": "domain", "runs": ["base", "full", "line-0.25", "line-0.5", "odd_one"]}}
     path = folder / "report.json"
-    path.write_text(json.dumps({"runs": [], "tables": shown | more, "figures": {}}))
+    order = [described(name) for name in ("base", "full")]
+    order += [described(f"line-{a}", posthoc={"kind": "wise_ft", "alpha": a}) for a in (0.25, 0.5)]
+    path.write_text(json.dumps({"runs": [], "tables": shown | more, "figures": {}, "order": order}))
     return path
 
 
@@ -194,6 +202,22 @@ def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missin
     assert not list((tmp_path / "tables").glob("other*"))
 
 
+def test_a_figure_of_some_runs_gives_them_the_colours_that_they_have_among_all(collected, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
+    part = {"track": "domain", "runs": ["base", "line-0.5"]}
+    figures.draw(collected, report_of(tmp_path, part=part), tmp_path / "figures")
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+    assert seen[0]["line-0.5"] != seen[0]["full"]
+
+
+def _empty_figure():
+    import matplotlib.pyplot as plt
+
+    return plt.figure()
+
+
 def test_without_the_base_there_are_scores_but_nothing_is_forgotten(runs, tmp_path):
     collect.run(runs[1:], tmp_path / "collected")
     tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
@@ -251,15 +275,12 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
 
 
 def test_a_run_has_one_colour_everywhere_and_a_curve_shares_it():
-    def run(name: str, posthoc=None, tuner="full") -> dict:
-        config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": tuner}, "training": {}, "posthoc": posthoc}
-        return {"key": {"run": name}, "config": None if name == "base" else config}
-
-    line = [run(f"line-{alpha}", {"kind": "wise_ft", "alpha": alpha}) for alpha in (0.25, 0.5)]
-    look = figures.styles([run("base"), run("lora-8", tuner="lora"), run("lora-16", tuner="lora"), *line])
+    line = [described(f"line-{alpha}", posthoc={"kind": "wise_ft", "alpha": alpha}) for alpha in (0.25, 0.5)]
+    loras = [described("lora-8", tuner="lora"), described("lora-16", tuner="lora")]
+    look = figures.styles([described("base"), *loras, *line])
     assert look["line-0.25"] == look["line-0.5"]
     assert look["lora-8"] != look["lora-16"]
-    many = figures.styles([run(f"run-{i}", tuner=str(i)) for i in range(40)])
+    many = figures.styles([described(f"run-{i}", tuner=str(i)) for i in range(40)])
     assert len({tuple(style.values()) for style in many.values()}) == 40
 
 
