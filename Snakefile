@@ -25,6 +25,11 @@ RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 
 
+envvars:
+    "ADAPTBENCH_PYTHON",
+    "PYTHONPATH",
+
+
 wildcard_constraints:
     folder="data|tasks|stages",
     node=r"[^/]+",
