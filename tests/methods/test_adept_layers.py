@@ -1,0 +1,221 @@
+"""ADEPT's stage 1: importance of layers against naive full passes, what probing costs, and which layers are chosen.
+
+Run: python -m pytest tests/methods/test_adept_layers.py
+"""
+
+import random
+import statistics
+import time
+
+import pytest
+import torch
+from adept_cases import (
+    LENGTH,
+    PARTS,
+    ROWS,
+    _batches,
+    _differing,
+    _fresh_accelerate,
+    _labelled,
+    _logits,
+    _naive,
+    _one_line,
+    _token_losses,
+    _traces,
+    _weights,
+)
+from conftest import ARCHITECTURES, toy_model
+
+from adaptbench import expansion
+from adaptbench import training as loop
+from methods.tuners import adept
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_layers_importance_is_the_rise_of_the_mean_loss_of_all_tokens_without_it(architecture):
+    """The reference sees each document alone and takes one mean over all tokens of all batches."""
+    model = toy_model(architecture).double()
+    base, rises = _naive(model, lambda model: _token_losses(model, ROWS).mean().item())
+    assert min(abs(one - other) for i, one in enumerate(rises) for other in rises[:i]) > 1e-4
+    loss, importance = adept.layer_importance(model, _batches())
+    assert loss == pytest.approx(base, abs=1e-6)
+    assert importance == pytest.approx(rises, abs=1e-6)
+    # The mean of the batches' means is something else.
+    with torch.no_grad():
+        means = [_token_losses(model, rows).mean().item() for rows in PARTS]
+    assert len({_labelled(rows) for rows in PARTS}) == 3
+    assert abs(sum(means) / 3 - base) > 1e-3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_reusing_what_lies_below_the_bypassed_layer_changes_nothing(architecture):
+    """In float32, as it is used, against whole forward passes on the same packed batches."""
+    model = toy_model(architecture, layers=6)
+    batches = _batches()
+
+    def loss_of(model):
+        found = [
+            loop.causal_lm(model, batch).item() * _labelled(rows) for batch, rows in zip(batches, PARTS, strict=True)
+        ]
+        return sum(found) / _labelled(ROWS)
+
+    base, rises = _naive(model, loss_of)
+    loss, importance = adept.layer_importance(model, batches)
+    assert loss == pytest.approx(base, abs=1e-6)
+    assert importance == pytest.approx(rises, abs=1e-6)
+    assert min(map(abs, rises)) > 1e-3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_never_counts_in_a_layers_importance(architecture):
+    model = toy_model(architecture).double()
+    loss, importance = adept.layer_importance(model, _batches())
+    for length, pad in ((LENGTH + 9, 0), (LENGTH, 77), (2 * LENGTH, 77)):
+        other_loss, other = adept.layer_importance(model, _batches(length, pad))
+        assert other_loss == pytest.approx(loss, abs=1e-6)
+        assert other == pytest.approx(importance, abs=1e-6)
+
+
+def test_probing_leaves_the_model_as_it_was():
+    model = toy_model("qwen3")
+    logits, before, random_state = _logits(model), _weights(model), torch.get_rng_state()
+    adept.layer_importance(model, _batches())
+    assert _traces(model) == []
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert _differing(_weights(model), before) == []
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert torch.equal(_logits(model), logits)
+    # It can still be trained: nothing of the inference mode is left in it.
+    loop.causal_lm(model, _batches()[0]).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 8], ids=["whole", "first-bypass", "third-bypass", "second-batch"])
+def test_an_exception_in_the_middle_of_probing_leaves_the_model_as_it_was(at):
+    model = toy_model("qwen3")
+    logits = _logits(model)
+    passes = []
+
+    def failing(*_):
+        passes.append(1)
+        if len(passes) == at:
+            raise MemoryError
+
+    hook = model.lm_head.register_forward_pre_hook(failing)
+    with pytest.raises(MemoryError):
+        adept.layer_importance(model, _batches())
+    hook.remove()
+    assert len(passes) == at
+    assert _traces(model) == []
+    assert torch.equal(_logits(model), logits)
+
+
+def test_a_layer_that_returns_more_than_hidden_states_is_refused_and_the_model_left_as_it_was(monkeypatch):
+    model = toy_model("llama")
+    kind = type(model.model.layers[0])
+    plain = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, *given, **named: (plain(self, *given, **named), None))
+    assert "LlamaDecoderLayer" in _one_line(adept.layer_importance, model, _batches())
+    monkeypatch.setattr(kind, "forward", plain)
+    assert _traces(model) == []
+
+
+def _computed(model, monkeypatch, call):
+    """How many layers are really computed in a call."""
+    kind, count = type(model.model.layers[0]), []
+    plain = kind.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "forward", lambda self, *given, **named: (count.append(1), plain(self, *given, **named))[1])
+        call()
+    return len(count)
+
+
+def _loss_of(batches):
+    return lambda model: sum(loop.causal_lm(model, batch).item() for batch in batches)
+
+
+def test_probing_28_layers_computes_at_most_55_percent_of_the_naive_layers(monkeypatch):
+    model, batches = toy_model("qwen3", layers=28), _batches(parts=(ROWS[:1], ROWS[1:3]))
+    naive = _computed(model, monkeypatch, lambda: _naive(model, _loss_of(batches)))
+    assert naive == 2 * (28 + 28 * 27)
+    assert 2 * 28 < _computed(model, monkeypatch, lambda: adept.layer_importance(model, batches)) <= 0.55 * naive
+
+
+def test_probing_28_layers_takes_much_less_processor_time_than_the_naive_way():
+    """Measured, in processor time of this one thread, medians of interleaved repeats. Embedding and output head count in
+    both and weigh much in a toy: about 0.55 on a quiet machine."""
+    model, batches = toy_model("qwen3", layers=28), _batches(parts=(ROWS[:4],))
+    calls = {"naive": lambda: _naive(model, _loss_of(batches)), "ours": lambda: adept.layer_importance(model, batches)}
+    seconds = {name: [] for name in calls}
+    for _ in range(6):
+        for name, call in calls.items():
+            started = time.process_time()
+            call()
+            seconds[name].append(time.process_time() - started)
+    medians = {name: statistics.median(found[1:]) for name, found in seconds.items()}
+    assert medians["ours"] <= 0.75 * medians["naive"]
+
+
+IMPORTANCE = [0.5, -0.25, 3.0, 0.125, 0.5, -1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("placement", "count", "expected"),
+    [
+        ("lowest", 1, [5]),
+        ("lowest", 3, [1, 3, 5]),
+        ("highest", 1, [2]),
+        ("highest", 2, [2, 6]),
+        ("suffix", 3, [4, 5, 6]),
+        ("uniform", 3, [1, 3, 6]),
+        *[(placement, 7, list(range(7))) for placement in ("lowest", "highest", "suffix", "uniform", "random")],
+    ],
+)
+def test_the_chosen_layers_are_those_of_the_placement_in_order(placement, count, expected):
+    cfg = adept.Config(layers=count, placement=placement)
+    assert adept.chosen_layers(cfg, 7, IMPORTANCE, 0) == expected
+
+
+def test_of_equally_important_layers_the_first_are_taken():
+    tied = [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    for count, lowest, highest in ((1, [1], [0]), (2, [1, 3], [0, 2]), (4, [0, 1, 3, 4], [0, 1, 2, 5])):
+        for placement, expected in (("lowest", lowest), ("highest", highest)):
+            assert adept.chosen_layers(adept.Config(layers=count, placement=placement), 6, tied, 0) == expected
+
+
+def test_lowest_is_the_k_smallest_whatever_the_numbers():
+    rng = random.Random(0)
+    for _ in range(200):
+        layers = rng.randrange(1, 12)
+        importance = [rng.choice((-1.0, 0.0, 0.5, rng.random())) for _ in range(layers)]
+        count = rng.randrange(1, layers + 1)
+        for placement, sign in (("lowest", 1), ("highest", -1)):
+            chosen = adept.chosen_layers(adept.Config(layers=count, placement=placement), layers, importance, 0)
+            assert chosen == sorted(set(chosen))
+            assert len(chosen) == count
+            left = [sign * importance[i] for i in range(layers) if i not in chosen]
+            assert max(sign * importance[i] for i in chosen) <= min(left, default=9e9)
+
+
+def test_uniform_is_llama_pros_choice():
+    for layers in range(1, 13):
+        for count in range(1, layers + 1):
+            cfg = adept.Config(layers=count, placement="uniform")
+            assert adept.chosen_layers(cfg, layers, None, 0) == expansion.evenly_spread(layers, count)
+
+
+def test_random_layers_depend_on_the_seed_and_on_nothing_else():
+    cfg = adept.Config(layers=3, placement="random")
+    first = [adept.chosen_layers(cfg, 8, None, seed) for seed in range(40)]
+    random.seed(99)
+    torch.manual_seed(99)
+    assert [adept.chosen_layers(cfg, 8, IMPORTANCE, seed) for seed in range(40)] == first
+    assert all(chosen == sorted(set(chosen)) and len(chosen) == 3 for chosen in first)
+    assert {layer for chosen in first for layer in chosen} == set(range(8))
+    assert len({tuple(chosen) for chosen in first}) > 20
+
+
+@pytest.mark.parametrize("placement", ["lowest", "highest", "suffix", "uniform", "random"])
+def test_more_layers_than_the_model_has_are_refused_in_the_stage(placement):
+    cfg = adept.Config(layers=8, placement=placement)
+    assert _one_line(adept.chosen_layers, cfg, 7, IMPORTANCE, 0) == "tuner.layers: must be <= 7, the base's layers"

@@ -1,0 +1,240 @@
+"""ADEPT's stage 2: importance of units against slices by hand, and the rates that follow from it.
+
+Run: python -m pytest tests/methods/test_adept_units.py
+"""
+
+import weakref
+
+import pytest
+import torch
+from adept_cases import (
+    DECOUPLED,
+    LENGTH,
+    PARTS,
+    ROWS,
+    _adapted,
+    _batches,
+    _by_kind,
+    _cuts,
+    _differing,
+    _dropping,
+    _flat,
+    _fresh_accelerate,
+    _hand_importance,
+    _hand_multipliers,
+    _labelled,
+    _odd_model,
+    _projection,
+    _traces,
+    _weights,
+    drawing,
+    every_unit,
+)
+from torch import nn
+
+from adaptbench.units import units
+from methods.tuners import adept
+
+
+@every_unit
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral"])
+def test_a_units_importance_is_the_mean_of_weight_times_gradient_over_its_entries(architecture, unit):
+    model = _adapted(_odd_model(architecture).double())
+    batches = _batches()
+    expected = _hand_importance(model, batches, unit)
+    found = _flat(adept.unit_importance(model, batches, units(model, unit)))
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=1e-11, abs=0)
+    names = {name for name, _ in found}
+    assert names == {
+        name for name, _ in model.named_parameters() if name.startswith(("model.layers.2.", "model.layers.5."))
+    }
+    assert ("model.layers.2.self_attn.q_proj.bias" in names) == (architecture == "qwen2")
+    assert ("model.layers.2.self_attn.k_norm.weight" in names) == (architecture == "qwen3")
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_heads_are_counted_by_their_own_kind_under_grouped_queries(architecture):
+    model = _adapted(_odd_model(architecture))
+    counts = {
+        name.removeprefix("model.layers.2."): values.numel()
+        for name, values in adept.unit_importance(model, _batches(), units(model, "head")).items()
+        if ".2." in name
+    }
+    expected = {"self_attn.q_proj.weight": 6, "self_attn.k_proj.weight": 3, "self_attn.v_proj.weight": 3}
+    expected |= {"self_attn.o_proj.weight": 6, "mlp.gate_proj.weight": 1, "mlp.up_proj.weight": 1}
+    expected |= {"mlp.down_proj.weight": 1, "input_layernorm.weight": 1, "post_attention_layernorm.weight": 1}
+    if architecture == "qwen3":
+        expected |= {"self_attn.q_norm.weight": 1, "self_attn.k_norm.weight": 1}
+    else:
+        expected |= {"self_attn.q_proj.bias": 6, "self_attn.k_proj.bias": 3, "self_attn.v_proj.bias": 3}
+    assert counts == expected
+
+
+@every_unit
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_a_units_value_is_spread_over_that_unit_alone(architecture, unit):
+    """The way back: values in the order of the units reach exactly the entries that were averaged."""
+    model = _adapted(_odd_model(architecture))
+    for name, split in units(model, unit).items():
+        p = model.get_parameter(name).detach()
+        cuts = _cuts(name, p.shape, unit)
+        means = split.means(p)
+        assert means.numel() == len(cuts), name
+        by_unit = torch.arange(1.0, len(cuts) + 1).reshape(means.shape)
+        expected = torch.zeros_like(p)
+        for i, cut in enumerate(cuts):
+            expected[cut] = i + 1
+        spread = split.spread(by_unit, p)
+        assert torch.equal(spread.expand(p.shape), expected), name
+        assert spread.numel() <= max(p.shape), "not smaller than the parameter"
+
+
+def test_padding_and_the_cut_into_batches_weigh_as_tokens_in_a_units_importance():
+    model = _adapted(_odd_model("qwen3").double())
+    split = units(model, "row")
+    parts = [adept.unit_importance(model, [batch], split) for batch in _batches()]
+    weights = [_labelled(rows) / _labelled(ROWS) for rows in PARTS]
+    for length, pad in ((LENGTH, 0), (LENGTH + 9, 77)):
+        found = adept.unit_importance(model, _batches(length, pad), split)
+        for name, values in found.items():
+            mean = sum(weight * part[name] for weight, part in zip(weights, parts, strict=True))
+            torch.testing.assert_close(values, mean, rtol=1e-5, atol=0, msg=name)
+
+
+class _Drawing(nn.Module):
+    """Draws random numbers in every mode, as no layer here does but a router with noise may."""
+
+    def forward(self, hidden_states, *_, **__):
+        torch.rand(3)
+        return hidden_states
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_measuring_importance_leaves_no_gradient_no_mode_and_no_random_state_behind(training):
+    model = _dropping(_adapted(_odd_model("qwen3")))
+    split = units(model, "head")
+    expected = adept.unit_importance(model.eval(), _batches(), split)
+    model.model.layers[0] = _Drawing()
+    drawing = adept.unit_importance(model, _batches(), split)
+    torch.manual_seed(8)
+    model.train(training)
+    kept = torch.full_like(model.lm_head.weight, 7.0)
+    model.lm_head.weight.grad = kept
+    before, random_state = _weights(model), torch.get_rng_state()
+    again = adept.unit_importance(model, _batches(), split)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert {module.training for module in model.modules()} == {training}
+    assert [name for name, p in model.named_parameters() if p.grad is not None] == ["lm_head.weight"]
+    assert model.lm_head.weight.grad is kept
+    assert kept.eq(7.0).all()
+    assert _differing(_weights(model), before) == []
+    assert _traces(model) == []
+    # What is measured does not depend on the mode: dropout is off in both.
+    assert _differing(again, drawing) == []
+    assert _differing(expected, drawing) == sorted(expected, key=list(expected).index), "the first layer had no effect"
+
+
+def test_gradients_are_let_go_batch_by_batch(monkeypatch):
+    model = _adapted(_odd_model("qwen3"))
+    grad, alive = torch.autograd.grad, []
+
+    def watched(*given, **named):
+        assert not any(ref() is not None for refs in alive[:-1] for ref in refs), (
+            "gradients of earlier batches are kept"
+        )
+        found = grad(*given, **named)
+        alive.append([weakref.ref(one) for one in found])
+        return found
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    adept.unit_importance(model, _batches() * 2, units(model, "tensor"))
+    assert len(alive) == 6
+    assert not any(ref() is not None for refs in alive for ref in refs)
+
+
+def _drawn(model, unit, seed=0):
+    """Importances of a model's units of very different size by kind, with ties."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {}
+    for name, split in units(model, unit).items():
+        shape = split.means(model.get_parameter(name).detach()).shape
+        values = torch.randint(1, 9, shape, generator=generator).double()
+        drawn[name] = values * (1000.0 if "norm" in name else 1e-3)
+    return drawn
+
+
+@pytest.mark.parametrize("unit_lr", DECOUPLED)
+@every_unit
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma2"])
+def test_the_multipliers_are_the_formulas(architecture, unit, unit_lr):
+    model = _adapted(_odd_model(architecture))
+    split, importance = units(model, unit), _drawn(model, unit)
+    found = adept.multipliers(importance, split, unit_lr)
+    assert {name: values.shape for name, values in found.items()} == {n: v.shape for n, v in importance.items()}
+    assert _flat(found) == pytest.approx(_hand_multipliers(_flat(importance), unit_lr), rel=0, abs=1e-12)
+
+
+@every_unit
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma2"])
+def test_ranked_rates_fall_with_importance_and_are_one_in_the_mean_of_every_kind(architecture, unit):
+    model = _adapted(_odd_model(architecture))
+    split, importance = units(model, unit), _drawn(model, unit)
+    rates, kinds = _flat(adept.multipliers(importance, split, "decoupled_rank")), _by_kind(_flat(importance))
+    matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert set(kinds) == matrices | {"norm"} | ({"bias"} if architecture == "qwen2" else set())
+    if architecture == "qwen3":
+        assert {_projection(name) for name, _ in kinds["norm"]} >= {"q_norm", "k_norm", "input_layernorm"}
+    for members in kinds.values():
+        assert sum(rates[key] for key in members) / len(members) == pytest.approx(1.0, abs=1e-12)
+        for one, value in members.items():
+            assert 0 < rates[one] < 2
+            for other, other_value in members.items():
+                if value < other_value:
+                    assert rates[one] > rates[other]
+                elif value == other_value:
+                    assert rates[one] == rates[other]
+
+
+def test_ranked_rates_of_matrices_do_not_depend_on_the_size_of_norms():
+    """As released, where norm gains outweigh every matrix, all matrices get the double rate; here none does."""
+    model = _adapted(_odd_model("qwen3"))
+    split, importance = units(model, "tensor"), _drawn(model, "tensor")
+    larger = {name: values * (1e6 if "norm" in name else 1) for name, values in importance.items()}
+    rank, again = (_flat(adept.multipliers(given, split, "decoupled_rank")) for given in (importance, larger))
+    assert rank == again
+    released = _flat(adept.multipliers(importance, split, "decoupled_minmax"))
+    assert all(value > 1.999 for (name, _), value in released.items() if "norm" not in name)
+    assert any(value < 1.5 for (name, _), value in rank.items() if "norm" not in name)
+
+
+def test_a_kind_of_one_unit_has_the_base_rate():
+    model = _adapted(_odd_model("qwen3"), sources=(2,))
+    split = units(model, "tensor")
+    rates = adept.multipliers(_drawn(model, "tensor"), split, "decoupled_rank")
+    alone = [name for name in rates if "norm" not in name]
+    assert len(alone) == 7
+    assert [rates[name].item() for name in alone] == [1.0] * 7
+
+
+@every_unit
+def test_the_released_normalisation_gives_the_extremes_two_and_nothing_over_all_units(unit):
+    model = _adapted(_odd_model("qwen3"))
+    importance = {name: torch.rand_like(values) + 1 for name, values in _drawn(model, unit).items()}
+    low, high = list(importance)[3], list(importance)[-1]
+    importance[low].view(-1)[0], importance[high].view(-1)[-1] = 0.25, 3.5
+    rates = adept.multipliers(importance, units(model, unit), "decoupled_minmax")
+    assert rates[low].view(-1)[0] == 2.0
+    assert rates[high].view(-1)[-1] == 0.0
+    others = [value for value in _flat(rates).values() if value not in (0.0, 2.0)]
+    assert len(others) == len(_flat(rates)) - 2
+    assert all(0 < value < 2 for value in others)
+
+
+@pytest.mark.parametrize("unit_lr", DECOUPLED)
+def test_equally_important_units_share_a_finite_rate(unit_lr):
+    model = _adapted(_odd_model("qwen3"))
+    importance = {name: torch.full_like(values, 0.3) for name, values in _drawn(model, "row").items()}
+    rates = set(_flat(adept.multipliers(importance, units(model, "row"), unit_lr)).values())
+    assert len(rates) == 1
+    assert 0 <= rates.pop() <= 2
