@@ -1,0 +1,133 @@
+"""The dialogue between user, agent and tools as text: the one formatter and the one parser.
+
+Training, static and live evaluation all go through this file, so that no model is asked in other words than it was taught.
+Only the standard library is used and records are plain dictionaries: a copy lies beside the lm-eval tasks, which then run
+without this project.
+
+A trajectory is {"instruction": text, "tools": [tool, ...], "steps": [step, ...]}.
+A tool is {"name", "description", "parameters"}, its parameters a JSON object of names and what they mean, as text.
+A step is {"thought", "decision", "action", "arguments", "observation", "answer"}, all text; `arguments` is a JSON object
+as text. A step that calls has an action, arguments and (once it has run) an observation; one that answers an answer.
+
+Roles (GLPFT, arXiv 2401.07324, section 3.2): `assistant` is the single model that writes whole steps; `planner` writes a
+thought and who is next, `caller` the call, `summarizer` the answer. The wording is ours.
+"""
+
+import json
+import re
+
+ROLES = ("assistant", "planner", "caller", "summarizer")
+CALL, ANSWER, GIVE_UP = "caller", "summarizer", "give up"
+DECISIONS = (CALL, ANSWER, GIVE_UP)
+FALLBACK = CALL  # for a decision that is missing or unknown; the same everywhere
+ASSUMED = "Next: (missing)"  # stands in a team's step whose planner left the decision out
+CUES = {"assistant": "Assistant:", "planner": "Planner:", "caller": "Caller:", "summarizer": "Summarizer:"}
+
+
+def step(thought, decision, *, action="", arguments="", observation="", answer=""):
+    """A step record with all of its fields."""
+    return {
+        "thought": thought,
+        "decision": decision,
+        "action": action,
+        "arguments": arguments,
+        "observation": observation,
+        "answer": answer,
+    }
+
+
+def canonical(arguments):
+    """A call's arguments as JSON text, in the one way in which they are written."""
+    return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+
+
+def tool_line(tool):
+    """`name(parameter, ...): description`."""
+    return f"{tool['name']}({', '.join(json.loads(tool['parameters']))}): {tool['description']}"
+
+
+def past_step(one):
+    """A step that lies behind, as every role reads it."""
+    text = f"Thought: {one['thought']}\n"
+    if one["decision"] == CALL:
+        text += f"{_call(one)}\nObservation: {one['observation']}\n"
+    return text
+
+
+def prompt(role, instruction, tools, history, thought=""):
+    """What `role` is asked.
+
+    The caller and the summarizer read this step's `thought`; the summarizer is not shown the tools.
+    """
+    head = "" if role == "summarizer" else "Tools:\n" + "".join(f"{tool_line(tool)}\n" for tool in tools)
+    past = "".join(past_step(one) for one in history)
+    now = f"Thought: {thought}\n" if role in ("caller", "summarizer") else ""
+    return f"{head}Task: {instruction}\n{past}{now}{CUES[role]}"
+
+
+def target(role, one):
+    """What `role` should write in step `one`; None where the step does not need that role."""
+    if role == "assistant":
+        end = {CALL: _call(one), ANSWER: f"Answer: {one['answer']}", GIVE_UP: "Give up"}[one["decision"]]
+        return f" {one['thought']}\n{end}"
+    if role == "planner":
+        return f" {one['thought']}\nNext: {one['decision']}"
+    if role == "caller":
+        return f" {_call(one)}" if one["decision"] == CALL else None
+    return f" {one['answer']}" if one["decision"] == ANSWER else None
+
+
+def _call(one):
+    return f"Action: {one['action']}\nAction Input: {one['arguments']}"
+
+
+# A thought is one line, so the first later line that begins with a marker ends it, whatever follows.
+_MARKER = re.compile(r"\n(?:Action: (?P<action>[^\n]*)|Answer: (?P<answer>.*)|(?P<give_up>Give up)\s*$)", re.DOTALL)
+_NEXT = re.compile(r"\nNext: (?P<decision>[^\n]*)")
+_INPUT = re.compile(r"\nAction Input: (?P<arguments>.*)", re.DOTALL)
+
+
+def parse(role, text):
+    """The step that `role` wrote: the inverse of `target`.
+
+    Returns a step with those fields that the role writes. `decision` is None where the text holds none that is known; a
+    call that is not there has the action "". `arguments` is the text as written: see `parse_arguments`.
+    """
+    if role == "summarizer":
+        return step("", ANSWER, answer=text.removeprefix(" "))
+    if role == "caller":
+        found = _MARKER.search("\n" + text.removeprefix(" "))
+        return step("", CALL, **(_written(text, found) if found and found["action"] is not None else {}))
+    if role == "planner":
+        found = _NEXT.search(text)
+        decision = found["decision"].strip() if found else None
+        return step(_thought(text, found), decision if decision in DECISIONS else None)
+    found = _MARKER.search(text)
+    thought = _thought(text, found)
+    if found is None:
+        return step(thought, None)
+    if found["action"] is not None:
+        return step(thought, CALL, **_written(text, found))
+    return step(thought, GIVE_UP) if found["give_up"] else step(thought, ANSWER, answer=found["answer"])
+
+
+def _thought(text, found):
+    return (text[: found.start()] if found else text).removeprefix(" ").replace("\n", " ")
+
+
+def _written(text, found):
+    arguments = _INPUT.search(text, max(0, found.end() - 1 - len(found["action"])))
+    return {"action": found["action"], "arguments": arguments["arguments"] if arguments else ""}
+
+
+def parse_arguments(text):
+    """The arguments as a dictionary; None where the text is not a JSON object."""
+
+    def refuse(name):
+        raise ValueError(name)
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,88 @@
+"""Trajectories as what each role is trained on: one sample a step and role, only its target trained.
+
+Labels are exact: the tokens of the target and the end of text train; tools, instruction, history, observations and this
+step's thought (where the role reads it) do not. A prompt that is too long loses its oldest history first, never its tools
+or instruction; training, static and live evaluation cut it by the same function.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaptbench.agent import dialogue
+from adaptbench.agent.trajectory import check
+from adaptbench.contracts import AdaptbenchError, Record, StageContext
+from adaptbench.documents import read_jsonl
+from adaptbench.packing import IGNORED, Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Part = Literal["all", "first_half", "second_half"]
+
+
+def examples(context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
+    """The samples of `roles` from the track's training trajectories (those of the context's first benchmark).
+
+    Raises:
+        AdaptbenchError: a record is no trajectory, or a sample cannot fit whatever history it loses.
+    """
+    assert context.tokenizer is not None
+    path = next(iter(context.data.values())) / "splits" / "train.jsonl"
+    trajectories = read(path, part)
+    return role_examples(trajectories, roles, context.tokenizer, context.sequence_length)
+
+
+def read(path: Path, part: Part = "all") -> list[Record]:
+    """The trajectories of a file, or every second one of them from the first or the second on."""
+    records = read_jsonl(path, require=("instruction",))
+    for number, record in enumerate(records, 1):
+        check(record, f"{path}:{number}")
+    return {"all": records, "first_half": records[::2], "second_half": records[1::2]}[part]
+
+
+def role_examples(
+    trajectories: Iterable[Record], roles: Sequence[str], tokenizer: "PreTrainedTokenizerBase", length: int
+) -> list[Example]:
+    """A sample for every step of every trajectory and each of `roles` that the step needs."""
+    made = []
+    for trajectory in trajectories:
+        for number, one in enumerate(trajectory["steps"]):
+            asked = {"instruction": trajectory["instruction"], "tools": trajectory["tools"]}
+            asked |= {"history": trajectory["steps"][:number], "thought": one["thought"]}
+            for role in roles:
+                text = dialogue.target(role, one)
+                if text is not None:
+                    made.append(_example(tokenizer, role, asked, text, length))
+    return made
+
+
+def _example(
+    tokenizer: "PreTrainedTokenizerBase", role: str, asked: Mapping[str, Any], text: str, length: int
+) -> Example:
+    target = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    prompt = prompt_ids(tokenizer, role, asked, length - len(target))
+    if prompt is None:
+        needed = len(prompt_ids(tokenizer, role, {**asked, "history": []}, None) or ()) + len(target)
+        raise AdaptbenchError(
+            f"training.sequence_length: must be >= {needed} for the {role}'s prompt {asked['instruction'][:50]!r}"
+        )
+    return Example([*prompt, *target], [*[IGNORED] * len(prompt), *target])
+
+
+def prompt_ids(
+    tokenizer: "PreTrainedTokenizerBase", role: str, asked: Mapping[str, Any], room: int | None
+) -> list[int] | None:
+    """The tokens of what `role` is asked, in at most `room` tokens (None: any number).
+
+    `asked` holds dialogue.prompt's arguments. The oldest steps of the history are left out as far as need be; None where
+    even that does not suffice.
+    """
+    for first in range(len(asked["history"]) + 1):
+        text = dialogue.prompt(role, **{**asked, "history": asked["history"][first:]})
+        ids = list(tokenizer(text).input_ids)
+        if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
+            ids = ids[:-1]  # a tokenizer that ends what it encodes
+        if room is None or len(ids) <= room:
+            return ids
+    return None

@@ -1,0 +1,131 @@
+"""What a step and an episode are worth: the metrics of the agent track, one set of numbers a document.
+
+Definitions: GLPFT, arXiv 2401.07324, section 4 (plan accuracy, action exact match, hallucination, argument F1, Rouge-L),
+with what the paper leaves open said at each function. Rouge-L is rouge_score's rougeL F-measure; the authors' package
+computes another value. A copy lies beside the lm-eval tasks, with dialogue.py; nothing of this project is needed.
+"""
+
+import importlib.util
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _beside(name):
+    """The module in the file next to this one, which lm-eval loads by its path."""
+    path = Path(__file__).resolve().parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"adaptbench_agent_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+DECISIONS = ("caller", "summarizer", "give up")
+
+
+def step_scores(doc, results):
+    """One step, the history being the right one. `results` holds the whole step as a single model writes it.
+
+    `plan_acc`: the decision is right. `act_em` (gold calls): the tool's name is. `arg_f1` (gold calls), also split by
+    whether the gold call has arguments. `hallucination`: the step calls a tool that is not offered, over all steps as in
+    the paper; with `called` also over calls. `rouge_l` (gold answers): 0 where the model does not answer. `exact`: the
+    whole step does what the right one does. `gold` and `predicted` number the decisions, for the F1 of each.
+    """
+    dialogue = _beside("dialogue")
+    gold, text = doc["step"], results[0]
+    predicted = dialogue.parse("assistant", text)
+    missing = predicted["decision"] is None or predicted["thought"].endswith(dialogue.ASSUMED)
+    decision = predicted["decision"] or dialogue.FALLBACK
+    called = decision == dialogue.CALL
+    offered = {tool["name"] for tool in doc["tools"]}
+    scores = {
+        "plan_acc": float(decision == gold["decision"]),
+        "hallucination": float(called and predicted["action"] not in offered),
+        "called": float(called),
+        "missing": float(missing),
+        "gold": float(DECISIONS.index(gold["decision"])),
+        "predicted": float(DECISIONS.index(decision)),
+    }
+    if gold["decision"] == dialogue.CALL:
+        wanted = dialogue.parse_arguments(gold["arguments"])
+        right = called and predicted["action"] == gold["action"]
+        given = dialogue.parse_arguments(predicted["arguments"]) if right else None
+        score = argument_f1(wanted, given) if given is not None else 0.0
+        split = "arg_f1_filled" if wanted else "arg_f1_empty"
+        return scores | {"act_em": float(right), "arg_f1": score, split: score, "exact": float(score == 1.0)}
+    if gold["decision"] == dialogue.ANSWER:
+        answered = decision == dialogue.ANSWER
+        score = rouge_l(gold["answer"], predicted["answer"]) if answered else 0.0
+        same = answered and last_word(predicted["answer"]) == last_word(gold["answer"])
+        return scores | {"rouge_l": score, "exact": float(same)}
+    return scores | {"exact": scores["plan_acc"]}
+
+
+def argument_f1(gold, predicted):
+    """F1 over arguments: a key counts 1 with the right value and 1/2 with another. Both empty: 1."""
+    if not gold and not predicted:
+        return 1.0
+    if not gold or not predicted:
+        return 0.0
+    score = sum(1.0 if same(gold[key], predicted[key]) else 0.5 for key in gold if key in predicted)
+    return 2 * score / (len(gold) + len(predicted))  # = 2PR / (P + R) with P = score/|predicted|, R = score/|gold|
+
+
+def same(one, other):
+    """Equal as JSON values; true is not 1, but 1.0 is."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other
+
+
+def rouge_l(gold, predicted):
+    """rougeL F-measure of the final answer, without stemming."""
+    return float(_rouge().score(gold, predicted)["rougeL"].fmeasure)
+
+
+@cache
+def _rouge():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def last_word(text):
+    """What an answer ends in, without a full stop; numbers by their value, so that 72.0 is 72 and 1,000 is 1000."""
+    words = re.findall(r"[^\s]+", text)
+    word = words[-1].rstrip(".!").strip("\"'$€%") if words else ""
+    try:
+        return Decimal(word.replace(",", "")).normalize()
+    except InvalidOperation:
+        return word.casefold()
+
+
+def episode_scores(doc, results):
+    """One live episode. `success`: it ended as it should, in the right answer or, where none can be had, in giving up.
+
+    `solved` is that over the problems that can be solved, `gave_up_right` over the others; `gave_up_wrong` over the former.
+    `calls` is what the problem needs.
+    """
+    try:
+        episode = json.loads(results[0])
+        steps, stopped = episode["steps"], episode["stopped"]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError("this task plays episodes; it needs adaptbench's agent decoding") from None
+    answered = stopped == "answer"
+    right = answered and doc["solvable"] and last_word(steps[-1]["answer"]) == last_word(doc["answer"])
+    gave_up = stopped == "give up"
+    scores = {
+        "success": float(right if doc["solvable"] else gave_up),
+        "turns": float(episode["turns"]),
+        "tokens": float(episode["tokens"]),
+        "errors": float(episode["errors"]),
+        "missing": float(episode["missing"]),
+        "gave_up": float(gave_up),
+        "calls": float(doc["calls"]),
+    }
+    if doc["solvable"]:
+        return scores | {"solved": float(right), "gave_up_wrong": float(gave_up)}
+    return scores | {"gave_up_right": float(gave_up)}

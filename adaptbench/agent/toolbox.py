@@ -1,0 +1,176 @@
+"""Runs one call that a model wrote, and always has an observation to show for it.
+
+Action and arguments are untrusted text: whatever they are, and whatever the tool then does, the model reads one line and
+the evaluation goes on. What went wrong is told as far as the model can mend it. Tools run in this process, as they are
+ours and pure Python; the time limit is against those that some arguments make slow.
+"""
+
+import inspect
+import reprlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from types import FrameType
+
+from adaptbench.agent.calculator import CalculationError, number_text
+from adaptbench.agent.dialogue import canonical, parse_arguments
+
+MAX_OBSERVATION = 1024  # characters
+NOTHING = "(nothing)"
+_REPEAT_SECONDS = 0.1  # of the alarm; far above what it takes to handle one, or nothing else would be done
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a call gave: one line that is not empty, can be written as UTF-8 and begins "error: " if it is an error."""
+
+    text: str
+    error: bool
+
+
+class ToolError(Exception):
+    """What a tool cannot do with its arguments, said to the model in one line."""
+
+
+class _TimeUp(BaseException):
+    """Ends a tool; no Exception, so that a tool's own `except Exception` does not hold it."""
+
+
+class Toolbox:
+    def __init__(self, functions: Mapping[str, Callable[..., object]], *, seconds: float = 1.0) -> None:
+        """`functions` maps a tool's name to what runs it, called with the arguments by name, for `seconds` at most.
+
+        A tool returns text, a number, None, or what JSON can hold.
+        """
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"seconds must be positive and finite: {seconds}")
+        self._tools = {name: (function, inspect.signature(function)) for name, function in functions.items()}
+        self._seconds = seconds
+
+    def call(self, action: str, arguments: str, offered: Collection[str]) -> Observation:
+        """The tool `action` on `arguments`, a JSON object as text; only tools in `offered` exist for the model.
+
+        Raises nothing but KeyboardInterrupt. The limit on time interrupts a tool in the main thread; in any other one,
+        a tool that is late is left behind to run on.
+        """
+        if action not in offered:
+            return _error(f"no tool {reprlib.repr(action)} is offered")
+        if action not in self._tools:
+            return _error(f"{action} cannot be run")
+        function, signature = self._tools[action]
+        try:
+            named = parse_arguments(arguments)
+        except MemoryError:
+            named = None
+        if named is None:
+            return _error(f"the arguments of {action} must be a JSON object")
+        try:
+            signature.bind(**named)
+        except TypeError:
+            known, given = ", ".join(signature.parameters), ", ".join(named)
+            return _error(f"{action} takes the arguments ({known}), not {reprlib.repr(given)}")
+        try:
+            observation = _limit()(lambda: _observe(action, function, named), self._seconds)
+        except RuntimeError:  # the system has no thread left
+            return _error(f"{action} cannot be run now")
+        return observation or _error(f"{action} took longer than {self._seconds:g} s")
+
+
+def _observe(name: str, function: Callable[..., object], named: Mapping[str, object]) -> Observation:
+    try:
+        return Observation(_line(_rendered(function(**named))), error=False)
+    except (KeyboardInterrupt, _TimeUp):
+        raise
+    except ToolError as problem:
+        return _error(str(problem))
+    except BaseException as problem:  # SystemExit, too. No more than its type: a message may hold paths.
+        return _error(f"{name} failed: {type(problem).__name__}")
+
+
+def _rendered(result: object) -> str:
+    if result is None:
+        return ""
+    if isinstance(result, str):
+        return result
+    try:
+        if isinstance(result, int | float | Fraction | Decimal) and not isinstance(result, bool):
+            return number_text(result)
+        return canonical(result)
+    except CalculationError as problem:
+        raise ToolError(str(problem)) from None
+    except (TypeError, ValueError):
+        raise ToolError("the result cannot be shown") from None
+
+
+def _line(text: str) -> str:
+    """`text` on one line, cut, without what UTF-8 cannot hold (half of a surrogate pair)."""
+    line = " ".join(text.split())[:MAX_OBSERVATION].rstrip()
+    return line.encode("utf-8", "replace").decode() or NOTHING
+
+
+def _error(message: str) -> Observation:
+    return Observation(_line(f"error: {_line(message)}"), error=True)
+
+
+def _limit() -> Callable[[Callable[[], Observation], float], Observation | None]:
+    """The alarm where it can be had: not in other threads, nor in place of a handler that is not Python's."""
+    main = threading.current_thread() is threading.main_thread()
+    return _by_alarm if main and signal.getsignal(signal.SIGALRM) is not None else _by_thread
+
+
+def _by_alarm(work: Callable[[], Observation], seconds: float) -> Observation | None:
+    """`work()`, interrupted by a signal wherever it is; None if it was late.
+
+    The alarm repeats, for a tool that catches everything. It raises nowhere but inside `work`: in this function's own
+    frame it might leave the handler and timer of the caller (a test runner's, say) unrestored.
+    """
+    own: FrameType | None = sys._getframe()  # None when `work` is over
+    observation, late = None, False
+
+    def ring(_number: int, frame: FrameType | None) -> None:
+        nonlocal late
+        if own is not None:
+            late = True
+            if frame is not own:
+                raise _TimeUp
+
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    started = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
+        observation = work()
+    except _TimeUp:
+        pass
+    finally:
+        own = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if remaining:
+            remaining -= time.monotonic() - started
+            signal.setitimer(signal.ITIMER_REAL, max(remaining, 1e-6), interval)
+    # A tool may have held the alarm back, or made an answer or an error of its own of it.
+    return None if late else observation
+
+
+def _by_thread(work: Callable[[], Observation], seconds: float) -> Observation | None:
+    """`work()` in a thread that is given up if it is late; None then. For where no signal can interrupt it."""
+    future: Future[Observation] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as problem:
+            future.set_exception(problem)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        return None
