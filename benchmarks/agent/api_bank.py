@@ -1,0 +1,174 @@
+"""API-Bank's dialogues, step by step: which API is called next, with what, and what the user is told then.
+
+Source: arXiv 2304.08244; dialogues of api-bank/ in https://github.com/AlibabaResearch/DAMO-ConvAI, one a line:
+
+    {"id": text, "turns": [{"role": "User" or "AI", "text"}, {"role": "API", "api_name", "param_dict", "result"}, ...]}
+
+with the result's "output" or "exception". Only for evaluation. 264 dialogues with 508 calls of 50 APIs; three
+dialogues have no call.
+
+APIs are called in runs: one call after another without a word between them. What was said and called before a run is
+its task; the calls of the run before this one are the history. Where the AI speaks after a run (478 of 482), what it
+says is the right answer of one more document. Thoughts are not recorded and are fixed texts.
+
+The dialogues describe no API, so a tool is what the calls of the whole file show: its name, the name in words, and
+every parameter that any call gave it. Besides the dialogue's own APIs others are offered, drawn by the seed and the
+dialogue's id. `ToolSearcher` (45 calls) looks for the API that is called next, though that one is offered anyway.
+"""
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from adaptbench.agent import dialogue
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.documents import read_jsonl
+from benchmarks.agent import measures
+from benchmarks.agent.measures import steps_task
+from benchmarks.agent.steps import step_documents
+
+PUBLIC_DATA = {"api_bank": "AlibabaResearch/DAMO-ConvAI"}
+EVALUATION_ONLY = True
+FILE = "dialogues.jsonl"
+ROLES = ("User", "AI", "API")
+CALL_THOUGHT = "I call an API."
+ANSWER_THOUGHT = "I tell the user."
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["api_bank"] = "api_bank"
+    tools: int = Field(8, ge=1, description="APIs in every prompt; more if a dialogue calls more")
+
+
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+SOURCES = measures.SOURCES
+
+TASKS = (steps_task("api_bank_steps", "API-Bank steps"),)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The split of API-Bank.
+
+    Returns:
+        api_bank_steps: a document a call or answer, as benchmarks/agent/steps.py makes them; "problem" counts the
+        dialogues.
+
+    Raises:
+        AdaptbenchError: no folder is named, or its file is missing or not of the form above.
+    """
+    if public["api_bank"]["path"] is None:
+        raise AdaptbenchError(
+            f"data.api_bank: not on the hub; set data.api_bank.path to a folder with {FILE}, in the form that "
+            "benchmarks/agent/api_bank.py describes, from https://github.com/AlibabaResearch/DAMO-ConvAI (api-bank/)"
+        )
+    path = Path(public["api_bank"]["path"]) / FILE
+    dialogues = read_jsonl(path, require=("id",))
+    for number, one in enumerate(dialogues, 1):
+        _check(one, f"{path}: dialogue {number} ({one['id']})")
+    known = tools_of(dialogues)
+    documents = []
+    for problem, one in enumerate(dialogues):
+        offered = _offered(one, known, config.tools, random.Random(f"{seed}/api_bank/{one['id']}"))
+        for instruction, steps in runs(one["turns"]):
+            answered = steps[-1]["decision"] == dialogue.ANSWER
+            # A trajectory must end; an end that nobody recorded is not asked for.
+            ended = steps if answered else [*steps, dialogue.step("", dialogue.GIVE_UP)]
+            trajectory = {"instruction": instruction, "tools": offered, "steps": ended}
+            asked = step_documents([trajectory], f"{path}: dialogue {problem + 1} ({one['id']})")
+            documents += [{**document, "problem": problem} for document in asked[: len(steps)]]
+    return {"api_bank_steps": documents}
+
+
+def _check(one: Record, where: str) -> None:
+    if not isinstance(one.get("turns"), list):
+        raise AdaptbenchError(f"{where}: field 'turns' must be a list")
+    for number, turn in enumerate(one["turns"], 1):
+        try:
+            _check_turn(turn)
+        except ValueError as error:
+            raise AdaptbenchError(f"{where}: turn {number}: {error}") from None
+
+
+def _check_turn(turn: Any) -> None:
+    if not isinstance(turn, dict):
+        raise ValueError("must be a JSON object")
+    if turn.get("role") not in ROLES:
+        raise ValueError(f"'role' must be one of {', '.join(ROLES)}, not {turn.get('role')!r}")
+    forms = {"api_name": str, "param_dict": dict, "result": dict} if turn["role"] == "API" else {"text": str}
+    for key, form in forms.items():
+        if not isinstance(turn.get(key), form):
+            raise ValueError(f"field {key!r} must be {'text' if form is str else 'an object'}")
+    if turn["role"] == "API":
+        if dialogue.parse_arguments(json.dumps(turn["param_dict"])) is None:
+            raise ValueError("field 'param_dict' must be JSON: it holds NaN or Infinity")
+        if "output" not in turn["result"] and "exception" not in turn["result"]:
+            raise ValueError("field 'result' needs 'output' or 'exception'")
+
+
+def tools_of(dialogues: Sequence[Record]) -> dict[str, Record]:
+    """The APIs by name, in alphabetical order, as the calls show them."""
+    parameters: dict[str, dict[str, str]] = {}
+    for one in dialogues:
+        for turn in one["turns"]:
+            if turn["role"] == "API":
+                parameters.setdefault(turn["api_name"], {}).update(dict.fromkeys(turn["param_dict"], "text"))
+    return {
+        name: {"name": name, "description": _in_words(name), "parameters": dialogue.canonical(parameters[name])}
+        for name in sorted(parameters)
+    }
+
+
+def _in_words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def _offered(one: Record, known: Mapping[str, Record], count: int, rng: random.Random) -> list[Record]:
+    """The dialogue's APIs and others up to `count`, shuffled: the same tools in each of its prompts."""
+    own = sorted({turn["api_name"] for turn in one["turns"] if turn["role"] == "API"})
+    others = [name for name in known if name not in own]
+    chosen = own + rng.sample(others, min(len(others), max(0, count - len(own))))
+    rng.shuffle(chosen)
+    return [known[name] for name in chosen]
+
+
+def runs(turns: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
+    """For every run of calls what was said and called before it, as text, and its calls and answer as steps."""
+    past: list[str] = []
+    groups = [(api, list(group)) for api, group in groupby(turns, lambda turn: turn["role"] == "API")]
+    for number, (api, group) in enumerate(groups):
+        if api:
+            steps = [_call(turn) for turn in group]
+            after = groups[number + 1][1][0] if number + 1 < len(groups) else None
+            if after and after["role"] == "AI" and after["text"].strip():
+                steps.append(dialogue.step(ANSWER_THOUGHT, dialogue.ANSWER, answer=after["text"].strip()))
+            yield "\n".join(past), steps
+        past += [_as_text(turn) for turn in group]
+
+
+def _call(turn: Record) -> Record:
+    given = {"action": turn["api_name"], "arguments": dialogue.canonical(turn["param_dict"])}
+    return dialogue.step(CALL_THOUGHT, dialogue.CALL, **given, observation=observation(turn["result"]))
+
+
+def _as_text(turn: Record) -> str:
+    if turn["role"] != "API":
+        return f"{turn['role']}: {_line(turn['text'])}"
+    return f"API: {turn['api_name']} {dialogue.canonical(turn['param_dict'])} -> {observation(turn['result'])}"
+
+
+def observation(result: Record) -> str:
+    """What a call gave, as one line that is not empty."""
+    if result.get("exception") is not None:
+        return _line(f"error: {result['exception']}")
+    output = result.get("output")
+    return _line(output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)) or "(nothing)"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,271 @@
+"""The problems of the built-in agent world, each solved by playing it out against the real tools.
+
+A wish is a generator: it yields the calls that it needs one after another, each with the thought that leads to it, is
+given the tool's answer, and returns the final answer. Playing it yields a trajectory whose observations are true by
+construction, in which an unknown item is asked for again under the name that the shop knows, and which gives up where the
+tool for the next call is not offered.
+"""
+
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from adaptbench.agent import dialogue
+from adaptbench.agent.toolbox import Toolbox
+from adaptbench.contracts import Record
+from benchmarks.agent import tools
+from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
+from benchmarks.agent.tables import Tables
+
+Plan = Generator[tuple[str, str, dict[str, object]], str, str]
+"""Yields (thought, tool, arguments), is sent the observation, returns the answer, which ends in the value asked for."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws what a problem is about from one split's entities. Some items are called by a name the shop does not know."""
+
+    rng: random.Random
+    tables: Tables
+    split: str
+    nicknames: float
+
+    def items(self, count: int) -> list[str]:
+        """What the user calls different items; the first by its nickname, if it has one and chance wants it."""
+        items = self.rng.sample(self.tables.items[self.split], count)
+        nickname = self.tables.nicknames.get(items[0])
+        return [nickname, *items[1:]] if nickname and self.rng.random() < self.nicknames else items
+
+    def people(self, count: int) -> list[str]:
+        return self.rng.sample(self.tables.people[self.split], count)
+
+    def day(self, first: int = 2024, last: int = 2039) -> date:
+        return date(self.rng.randint(first, last), 1, 1) + timedelta(days=self.rng.randint(0, 364))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants: the slots of its wordings, the tools that it takes, and the plan that fulfils it."""
+
+    tools: tuple[str, ...]
+    slots: dict[str, object]
+    plan: Plan
+
+
+def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wish]:
+    """A wish that one look-up fulfils."""
+
+    def wish(draw: Draw) -> Wish:
+        name = draw.items(1)[0] if slot == "item" else draw.people(1)[0]
+
+        def plan() -> Plan:
+            found = yield thought.format(name), tool, {slot: name}
+            return answer.format(name, found)
+
+        return Wish((tool,), {slot: name}, plan())
+
+    return wish
+
+
+def _sum(draw: Draw) -> Wish:
+    a, b = draw.rng.randint(11, 99), draw.rng.randint(2, 60)
+    return _calculation("add", "I add them.", "Together that is {}", a, b)
+
+
+def _rest(draw: Draw) -> Wish:
+    a = draw.rng.randint(30, 99)
+    return _calculation("subtract", "I take them away.", "What stays is {}", a, draw.rng.randint(3, a - 5))
+
+
+def _calculation(tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
+    def plan() -> Plan:
+        found = yield thought, tool, {"a": a, "b": b}
+        return answer.format(found)
+
+    return Wish((tool,), {"a": a, "b": b}, plan())
+
+
+def _unit(draw: Draw) -> Wish:
+    (unit, to), value = draw.rng.choice(list(tools.FACTORS)), draw.rng.randint(2, 60)
+
+    def plan() -> Plan:
+        found = yield f"I convert {unit} to {to}.", "convert", {"value": value, "unit": unit, "to": to}
+        return f"In {to} that is {found}"
+
+    return Wish(("convert",), {"value": value, "unit": unit, "to": to}, plan())
+
+
+def _span(draw: Draw) -> Wish:
+    start = draw.day()
+    end = start + timedelta(days=draw.rng.randint(5, 400))
+
+    def plan() -> Plan:
+        found = yield "I count the days.", "days", {"start": str(start), "end": str(end)}
+        return f"The number of days is {found}"
+
+    return Wish(("days",), {"start": start, "end": end}, plan())
+
+
+def _now(draw: Draw) -> Wish:
+    def plan() -> Plan:
+        found = yield "I find the date.", "today", {}
+        return f"Today is {found}"
+
+    return Wish(("today",), {}, plan())
+
+
+def _several(draw: Draw) -> Wish:
+    (item,), n = draw.items(1), draw.rng.randint(2, 9)
+
+    def plan() -> Plan:
+        each = yield f"I need the price of {item}.", "price", {"item": item}
+        cost = yield f"{n} of them cost more.", "multiply", {"a": n, "b": int(each)}
+        return f"The cost is {cost}"
+
+    return Wish(("price", "multiply"), {"n": n, "item": item}, plan())
+
+
+def _unsold(draw: Draw) -> Wish:
+    (item,), n = draw.items(1), draw.rng.randint(2, 11)
+
+    def plan() -> Plan:
+        stock = yield f"I need the stock of {item}.", "stock", {"item": item}
+        left = yield f"I take {n} away.", "subtract", {"a": int(stock), "b": n}
+        return f"What is left is {left}"
+
+    return Wish(("stock", "subtract"), {"n": n, "item": item}, plan())
+
+
+def _makers_age(draw: Draw) -> Wish:
+    (item,) = draw.items(1)
+
+    def plan() -> Plan:
+        person = yield f"I need the maker of {item}.", "maker", {"item": item}
+        age = yield f"I need the age of {person}.", "age", {"person": person}
+        return f"The age of {person} is {age}"
+
+    return Wish(("maker", "age"), {"item": item}, plan())
+
+
+def _both(draw: Draw) -> Wish:
+    item, other = draw.items(2)
+
+    def plan() -> Plan:
+        first = yield f"I need the price of {item}.", "price", {"item": item}
+        second = yield f"I need the price of {other}.", "price", {"item": other}
+        total = yield "I add both prices.", "add", {"a": int(first), "b": int(second)}
+        return f"The cost is {total}"
+
+    return Wish(("price", "add"), {"item": item, "other": other}, plan())
+
+
+def _gap(draw: Draw) -> Wish:
+    ages = draw.tables.age
+    younger, older = sorted(draw.people(2), key=lambda person: ages[person])
+
+    def plan() -> Plan:
+        first = yield f"I need the age of {older}.", "age", {"person": older}
+        second = yield f"I need the age of {younger}.", "age", {"person": younger}
+        years = yield "I compare both ages.", "subtract", {"a": int(first), "b": int(second)}
+        return f"The number of years is {years}"
+
+    return Wish(("age", "subtract"), {"person": older, "second": younger}, plan())
+
+
+def _change(draw: Draw) -> Wish:
+    (item, other), n = draw.items(2), draw.rng.randint(81, 199)
+
+    def plan() -> Plan:
+        first = yield f"I need the price of {item}.", "price", {"item": item}
+        second = yield f"I need the price of {other}.", "price", {"item": other}
+        total = yield "I add both prices.", "add", {"a": int(first), "b": int(second)}
+        left = yield f"I take that from {n}.", "subtract", {"a": n, "b": int(total)}
+        return f"What is left is {left}"
+
+    return Wish(("price", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
+
+
+WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
+    1: {
+        "price": _one("price", "item", "I need the price of {}.", "The price of {} is {}"),
+        "stock": _one("stock", "item", "I need the stock of {}.", "The stock of {} is {}"),
+        "maker": _one("maker", "item", "I need the maker of {}.", "The maker of {} is {}"),
+        "age": _one("age", "person", "I need the age of {}.", "The age of {} is {}"),
+        "sum": _sum,
+        "rest": _rest,
+        "unit": _unit,
+        "span": _span,
+        "now": _now,
+    },
+    2: {"several": _several, "unsold": _unsold, "makers_age": _makers_age},
+    3: {"both": _both, "gap": _gap},
+    4: {"change": _change},
+}
+"""By number of calls."""
+
+
+def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: Toolbox) -> Record:
+    """A trajectory of `calls` calls (without those that fail) with `offered` tools, one of those needed missing if it is
+    not `solvable`.
+
+    Besides the trajectory's fields: "wish" its name, "wording" ("known" from training or "new"), "calls", "solvable", and
+    "answer", the value that the final answer must end in ("" if it cannot be given).
+    """
+    rng = draw.rng
+    name = rng.choice(list(WISHES[calls]))
+    wish = WISHES[calls][name](draw)
+    wording = _wording(draw)
+    needed = list(wish.tools)
+    if not solvable:
+        needed.remove(rng.choice(needed))
+    others = [tool for tool in tools.NAMES if tool not in wish.tools]
+    chosen = needed + rng.sample(others, offered - len(needed))
+    rng.shuffle(chosen)
+    steps = _play(wish.plan, chosen, toolbox)
+    return {
+        "instruction": PHRASINGS[name][wording].format(**wish.slots),
+        "tools": [tools.described(tool) for tool in chosen],
+        "steps": steps,
+        "wish": name,
+        "wording": "known" if wording < TRAINED else "new",
+        "calls": calls,
+        "solvable": solvable,
+        "answer": steps[-1]["answer"].rpartition(" ")[2].removesuffix("."),
+    }
+
+
+def _wording(draw: Draw) -> int:
+    """Training knows the first wordings alone; half of a test asks in one of those, half in one of its own."""
+    if draw.split == "validation":
+        own = range(TRAINED, VALIDATED)
+    else:
+        own = range(VALIDATED, VALIDATED + 2)
+    known = draw.split == "train" or draw.rng.random() < 0.5
+    return draw.rng.choice(range(TRAINED) if known else own)
+
+
+def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
+    steps: list[Record] = []
+
+    def call(thought: str, tool: str, arguments: dict[str, object]) -> tuple[str, bool]:
+        written = dialogue.canonical(arguments)
+        seen = toolbox.call(tool, written, offered)
+        given = {"action": tool, "arguments": written, "observation": seen.text}
+        steps.append(dialogue.step(thought, dialogue.CALL, **given))
+        return seen.text, seen.error
+
+    reply: str | None = None
+    while True:
+        try:
+            thought, tool, arguments = plan.send(reply) if reply is not None else next(plan)
+        except StopIteration as end:
+            steps.append(dialogue.step("I know the answer.", dialogue.ANSWER, answer=f"{end.value}."))
+            return steps
+        if tool not in offered:
+            steps.append(dialogue.step("I have no tool for this.", dialogue.GIVE_UP))
+            return steps
+        reply, failed = call(thought, tool, arguments)
+        if failed:
+            known = reply.split(" is called ")[1].removesuffix(" here")
+            reply, _ = call(f"Here it is called {known}.", tool, {"item": known})

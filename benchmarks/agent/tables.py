@@ -1,0 +1,58 @@
+"""What the tools of the built-in agent world look up: a shop's items, who made them, and how old people are.
+
+Every item and person belongs to one of train, validation and test, so that a test asks for names that no training problem
+held. Some items also go by a name that the shop does not know: an error to recover from.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import words
+
+SPLITS = ("train", "validation", "test")
+SHARES = (0.6, 0.15, 0.25)
+NICKNAMED = 0.5  # share of the items that have a second name
+_ITEMS = (*words.FOODS, *words.INSTRUMENTS, *(thing for thing in words.OBJECTS if thing != "coins"))
+_NICKNAME_SYLLABLES = ("Al Bre Cor Dan El Fin Gar Hol Ist Jun Kar Lor".split(), "dor mi wen lo ses vin".split())
+PEOPLE = 160
+
+
+@dataclass(frozen=True)
+class Tables:
+    """`price`, `stock` (coins, pieces), `maker` by item; `age` (years) by person; the items' `nicknames`; the entities of
+    each split; the date of `today`.
+    """
+
+    price: Mapping[str, int]
+    stock: Mapping[str, int]
+    maker: Mapping[str, str]
+    age: Mapping[str, int]
+    nicknames: Mapping[str, str]
+    items: Mapping[str, Sequence[str]]
+    people: Mapping[str, Sequence[str]]
+    today: str
+
+
+def make(seed: int) -> Tables:
+    """The tables of the world of that seed."""
+    rng = random.Random(f"{seed}/agent/tables")
+    items, people = list(_ITEMS), words.names(words.PEOPLE_SYLLABLES, PEOPLE, rng)
+    rng.shuffle(items)
+    by_split = {"items": _shared_out(items), "people": _shared_out(people)}
+    nicknames = words.names(_NICKNAME_SYLLABLES, len(items), rng)
+    return Tables(
+        price={item: rng.randint(2, 40) for item in items},
+        stock={item: rng.randint(12, 99) for item in items},
+        maker={item: rng.choice(by_split["people"][split]) for split in SPLITS for item in by_split["items"][split]},
+        age={person: rng.randint(18, 79) for person in people},
+        nicknames={item: name for item, name in zip(items, nicknames, strict=True) if rng.random() < NICKNAMED},
+        today=f"20{rng.randint(24, 39)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
+        **by_split,
+    )
+
+
+def _shared_out(names: Sequence[str]) -> dict[str, Sequence[str]]:
+    first = round(SHARES[0] * len(names))
+    second = first + round(SHARES[1] * len(names))
+    return dict(zip(SPLITS, (names[:first], names[first:second], names[second:]), strict=True))

@@ -1,0 +1,119 @@
+"""The tools of the built-in agent world: what a model is told about them, and what they do.
+
+Every tool is deterministic and answers at once. What it cannot do it says with a ToolError, which becomes an observation.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date
+from fractions import Fraction
+
+from adaptbench.agent.toolbox import ToolError
+from adaptbench.contracts import Record
+from benchmarks.agent.tables import Tables
+
+_DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "price": ("coins for an item", {"item": "text"}),
+    "stock": ("count of an item", {"item": "text"}),
+    "maker": ("person who made an item", {"item": "text"}),
+    "age": ("years of a person", {"person": "text"}),
+    "add": ("a plus b", {"a": "number", "b": "number"}),
+    "subtract": ("a minus b", {"a": "number", "b": "number"}),
+    "multiply": ("a times b", {"a": "number", "b": "number"}),
+    "divide": ("a over b", {"a": "number", "b": "number"}),
+    "convert": ("value in a unit", {"value": "number", "unit": "text", "to": "text"}),
+    "days": ("days between dates", {"start": "date", "end": "date"}),
+    "today": ("date of this day", {}),
+}
+NAMES = tuple(_DESCRIPTIONS)
+
+FACTORS = {
+    ("km", "m"): 1000,
+    ("m", "cm"): 100,
+    ("kg", "g"): 1000,
+    ("h", "min"): 60,
+    ("min", "s"): 60,
+    ("l", "ml"): 1000,
+}
+"""How many of the second unit one of the first is."""
+
+
+def described(name: str) -> Record:
+    """The tool as a trajectory offers it."""
+    description, parameters = _DESCRIPTIONS[name]
+    return {"name": name, "description": description, "parameters": json.dumps(parameters)}
+
+
+def functions(tables: Tables) -> dict[str, Callable[..., object]]:
+    """The tools by name, each called with its parameters by keyword."""
+
+    known = {nickname: item for item, nickname in tables.nicknames.items()}
+
+    def of_item(table: Mapping[str, object]) -> Callable[..., object]:
+        def find(item: object) -> object:
+            if isinstance(item, str) and item in table:
+                return table[item]
+            if isinstance(item, str) and item in known:
+                raise ToolError(f"{item} is called {known[item]} here")
+            raise ToolError(f"no {item} here")
+
+        return find
+
+    def age(person: object) -> object:
+        if isinstance(person, str) and person in tables.age:
+            return tables.age[person]
+        raise ToolError(f"nobody is called {person}")
+
+    return {
+        "price": of_item(tables.price),
+        "stock": of_item(tables.stock),
+        "maker": of_item(tables.maker),
+        "age": age,
+        "add": lambda a, b: _number(a) + _number(b),
+        "subtract": lambda a, b: _number(a) - _number(b),
+        "multiply": lambda a, b: _number(a) * _number(b),
+        "divide": _divide,
+        "convert": _convert,
+        "days": lambda start, end: (_date(end) - _date(start)).days,
+        "today": lambda: tables.today,
+    }
+
+
+def _number(value: object) -> Fraction:
+    """A JSON number, exactly; a model may also write it as text.
+
+    Raises:
+        ToolError: it is not one, or beyond a million million.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ToolError(f"{value} is not a number")
+    try:
+        if len(str(value)) > 30:
+            raise ValueError
+        found = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ToolError(f"{value} is not a number") from None
+    if abs(found) > 10**12:
+        raise ToolError(f"{value} is too large")
+    return found
+
+
+def _divide(a: object, b: object) -> Fraction:
+    if not _number(b):
+        raise ToolError("division by zero")
+    return _number(a) / _number(b)
+
+
+def _convert(value: object, unit: object, to: object) -> Fraction:
+    if (unit, to) in FACTORS:
+        return _number(value) * FACTORS[str(unit), str(to)]
+    if (to, unit) in FACTORS:
+        return _number(value) / FACTORS[str(to), str(unit)]
+    raise ToolError(f"no way from {unit} to {to}")
+
+
+def _date(value: object) -> date:
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ToolError(f"{value} is not a date such as 2031-05-14") from None

@@ -1,0 +1,86 @@
+"""The built-in agent world: a shop, a few people, units and dates, and eleven tools that know about them.
+
+Problems of one to four calls are asked in wordings that do not name the tools; more tools are offered than needed, and in
+some problems one that is needed is not: then the right end is to give up. Some items are called by a name that the shop
+does not know: the tool answers with an error that says the right one. Names of items and people are split between
+training, validation and test, and every wish has wordings of its own in each, so that a test asks about new names always
+and in new words half of the time.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from adaptbench.agent.toolbox import Toolbox
+from adaptbench.contracts import BenchmarkConfig, Real, Record
+from benchmarks.agent import baselines, measures, tables, tools
+from benchmarks.agent.measures import live_task, steps_task
+from benchmarks.agent.problems import Draw, problem
+from benchmarks.agent.steps import live_documents, step_documents, training_records
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["world"] = "world"
+    train_problems: int = Field(2000, ge=20, description="trajectories to train on")
+    validation_problems: int = Field(80, ge=4, description="trajectories whose steps choose hyper-parameters")
+    test_problems: int = Field(160, ge=4, description="problems of the live test; their steps are the static test")
+    offered_tools: int = Field(5, ge=3, le=len(tools.NAMES) - 1, description="tools in every prompt")
+    unsolvable: Real = Field(0.15, ge=0, le=1, description="share of problems for which a tool is missing")
+    nicknames: Real = Field(0.5, ge=0, le=1, description="how often an item that has a second name is called by it")
+
+
+CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
+"""How many calls the problems need, in turn."""
+
+BASELINES = baselines.BASELINES
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+SOURCES = (*measures.SOURCES, "adaptbench/agent/calculator.py", "adaptbench/agent/toolbox.py")
+
+TASKS = (
+    steps_task("agent_steps", "agent steps"),
+    live_task("agent_live", "live agent"),
+    steps_task("agent_validation", "agent validation", split="validation", primary=True),
+)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]]) -> dict[str, list[Record]]:
+    """The splits of the world.
+
+    Returns:
+        train: trajectories with their "text"; agent_steps, agent_validation: a document a step; agent_live: a document a
+        problem, the same problems as those of agent_steps.
+    """
+    world = tables.make(seed)
+    toolbox = Toolbox(tools.functions(world))
+    sizes = {"train": config.train_problems, "validation": config.validation_problems, "test": config.test_problems}
+    made: dict[str, list[Record]] = {}
+    asked: set[str] = set()
+    for split, count in sizes.items():
+        rng = random.Random(f"{seed}/agent/{split}")
+        draw = Draw(rng, world, split, config.nicknames)
+        made[split] = []
+        while len(made[split]) < count:
+            one = problem(
+                draw,
+                CALLS[len(made[split]) % len(CALLS)],
+                offered=config.offered_tools,
+                solvable=rng.random() >= config.unsolvable,
+                toolbox=toolbox,
+            )
+            if split == "train" or one["instruction"] not in asked:
+                made[split].append(one)
+            asked.add(one["instruction"])
+        rng.shuffle(made[split])
+    return {
+        "train": training_records(made["train"], "train"),
+        "agent_validation": step_documents(made["validation"], "validation"),
+        "agent_steps": step_documents(made["test"], "test"),
+        "agent_live": live_documents(made["test"]),
+    }
+
+
+def functions(config: Config, seed: int) -> dict[str, Callable[..., object]]:
+    """The tools of the world of that seed."""
+    return tools.functions(tables.make(seed))
