@@ -6,23 +6,24 @@ for new parameters, of which a language model has none); and one on the distance
 lambda * KL(start || model) on the trained tokens (as distillation in Learning without Forgetting, arXiv 1606.09282).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 
+SOURCES = ("adaptbench/replay.py",)
+
 
 class Config(CurriculumConfig):
     kind: Literal["cpt"] = "cpt"
+    tracks: ClassVar[tuple[str, ...]] = ("domain",)
     replay: Real = Field(0.0, ge=0, lt=1, description="share of the training tokens that is general text")
     l2_sp: Real = Field(0.0, ge=0, description="weight of the squared distance from the starting weights")
     kl: Real = Field(0.0, ge=0, description="weight of the divergence from the starting model's predictions")
 
     def problem(self, run, base_layers: int | None) -> str:
-        if run.track == "general":
-            return "kind: cpt needs a track with training text of its own; general has none"
         if self.l2_sp > 0 and not run.tuner.moves_base_weights:
             return f"l2_sp: needs a tuner that moves the base's own weights; {run.tuner.kind} does not"
         return ""
@@ -33,34 +34,15 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every document of the track's `train` split, and general documents until they are `replay` of all tokens.
-
-    One pass over the examples keeps the mixture; if the replay corpus is too small for its share it is told again.
-    """
-    import random
-
+    """Every document of the track's `train` split, and general documents until they are `replay` of all tokens."""
     from adaptbench.documents import read_jsonl
     from adaptbench.packing import document
+    from adaptbench.replay import with_replay
     from adaptbench.tokenizer import encode_documents
 
-    def documents(path):
-        texts = [record["text"] for record in read_jsonl(path, require=("text",))]
-        return [document(ids) for ids in encode_documents(context.tokenizer, texts)]
-
-    track = next(iter(context.data))
-    chosen = documents(context.data[track] / "splits" / "train.jsonl")
-    if config.replay:
-        budget = sum(len(example.input_ids) for example in chosen) * config.replay / (1 - config.replay)
-        general = documents(context.data["general"] / "splits" / "replay.jsonl")
-        rng = random.Random(f"{context.seed}/replay")
-        while budget > 0:
-            rng.shuffle(general)
-            for example in general:
-                if budget <= 0:
-                    break
-                chosen.append(example)
-                budget -= len(example.input_ids)
-    return chosen
+    path = next(iter(context.data.values())) / "splits" / "train.jsonl"
+    texts = [record["text"] for record in read_jsonl(path, require=("text",))]
+    return with_replay([document(ids) for ids in encode_documents(context.tokenizer, texts)], config.replay, context)
 
 
 def objective(config: Config, phase: str, model):

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
 
+ADAPTERS = True  # what training adds can be kept apart from the model it was added to
+
 
 class Config(TunerConfig):
     kind: Literal["lora"] = "lora"

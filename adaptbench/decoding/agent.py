@@ -1,0 +1,221 @@
+"""Agent decoding: one model, or a planner, a caller and a summarizer, at single steps and in live episodes.
+
+Everything else that lm-eval asks (log-likelihoods, the general tasks) goes to one model by lm-eval's own Hugging Face
+backend: the assistant, or of a team the planner, which reads what the user says first; `general` names another role.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval.models.huggingface import HFLM
+
+from adaptbench import models, registry
+from adaptbench.agent import dialogue, episodes
+from adaptbench.agent.samples import prompt_ids
+from adaptbench.agent.toolbox import Toolbox
+from adaptbench.contracts import AdaptbenchError
+
+ASKED = ("instruction", "tools", "history")
+
+
+def language_model(
+    directory: Path,
+    *,
+    batch_size: int,
+    tasks: Mapping[str, Path],
+    roles: Mapping[str, str] | None = None,
+    base: str | None = None,
+    general: str = "",
+    max_turns: int = 10,
+):
+    """An lm-eval `LM` over a model's or a team's directory; `roles` and `base` as adaptbench/agent/team.py writes them.
+
+    Greedy; each role writes at most the task's `max_gen_toks` tokens a step, an episode has at most `max_turns` steps.
+
+    Raises:
+        AdaptbenchError: `general` is no role of this directory.
+    """
+    roles = roles or {"assistant": "."}
+    front = general or next(iter(roles))
+    if front not in roles:
+        raise AdaptbenchError(f"decode.general: must be one of {', '.join(roles)}")
+    members = _adapted(directory, roles, base) if base else _plain(directory, roles)
+    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
+    """Roles with models of their own; those in the same directory share one."""
+    loaded = {place: models.load_model(directory / place).eval().to(_device()) for place in set(roles.values())}
+    return {
+        role: Member(loaded[place], models.load_tokenizer(directory / place), lambda: None)
+        for role, place in roles.items()
+    }
+
+
+def _adapted(directory: Path, roles: Mapping[str, str], base: str) -> "dict[str, Member]":
+    """One model and an adapter a role."""
+    from peft import PeftModel
+
+    first, *others = roles
+    model = PeftModel.from_pretrained(
+        models.load_model(directory / base), str(directory / roles[first]), adapter_name=first
+    )
+    for role in others:
+        model.load_adapter(str(directory / roles[role]), adapter_name=role)
+    model.eval().to(_device())
+    tokenizer = models.load_tokenizer(directory / base)
+
+    def switch(role: str):
+        return lambda: model.set_adapter(role)
+
+    return {role: Member(model, tokenizer, switch(role)) for role in roles}
+
+
+class Member:
+    """A role's model; `use` makes it ready where roles share one model."""
+
+    def __init__(self, model: Any, tokenizer: Any, use: Any) -> None:
+        self.model, self.tokenizer, self.use = model, tokenizer, use
+
+
+class AgentLM(HFLM):
+    """Steps and episodes for documents that ask for them, all other requests as HFLM answers them.
+
+    A document of an agent task has "ask": "step" (the history is given; the answer is the whole step's text) or "episode"
+    (the answer is the played episode as JSON).
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Member],
+        front: str,
+        batch_size: int,
+        tasks: Mapping[str, Path],
+        *,
+        max_turns: int,
+    ) -> None:
+        self.members, self.tasks, self.max_turns = members, tasks, max_turns
+        self.single = "assistant" in members
+        self.front = members[front]
+        self.front.use()
+        super().__init__(
+            pretrained=self.front.model, tokenizer=self.front.tokenizer, batch_size=batch_size, logits_cache=False
+        )
+
+    def loglikelihood(self, requests, disable_tqdm: bool = False):
+        self.front.use()
+        return super().loglikelihood(requests, disable_tqdm)
+
+    def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+        """The answers to all generative requests of all tasks, in order."""
+        answers = answer(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
+        rest = [i for i in range(len(requests)) if i not in answers]
+        if rest:
+            self.front.use()
+            found = super().generate_until([requests[i] for i in rest], disable_tqdm)
+            answers |= dict(zip(rest, found, strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    def respond(self, role: str, asked: Sequence[episodes.Asked], max_new_tokens: int) -> list[episodes.Written]:
+        """What the role's model writes, greedily, prompts of like length side by side."""
+        member = self.members[role]
+        member.use()
+        room = self.max_length - max_new_tokens
+        prompts = [prompt_ids(member.tokenizer, role, {"thought": "", **one}, room) for one in asked]
+        fitting = sorted((i for i, ids in enumerate(prompts) if ids is not None), key=lambda i: len(prompts[i] or ()))
+        written = {i: episodes.Written(None, 0) for i, ids in enumerate(prompts) if ids is None}
+        for first in range(0, len(fitting), self.batch_size):
+            batch = fitting[first : first + self.batch_size]
+            made = greedy(member.model, member.tokenizer, [prompts[i] or [] for i in batch], max_new_tokens)
+            for i, ids in zip(batch, made, strict=True):
+                text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                written[i] = episodes.Written(text, len(ids))
+        return [written[i] for i in range(len(asked))]
+
+
+def answer(
+    requests: Sequence[Any],
+    respond: Callable[[str, Sequence[episodes.Asked], int], Sequence[episodes.Written]],
+    tasks: Mapping[str, Path],
+    *,
+    single: bool,
+    max_turns: int,
+) -> dict[int, str]:
+    """The answers to those of lm-eval's requests that ask for a step or an episode, by their place.
+
+    `respond` is also given the most tokens that a role may write, which is the task's.
+    """
+    answers: dict[int, str] = {}
+    of_task: dict[tuple[str, str], list[int]] = {}
+    for i, one in enumerate(requests):
+        if "ask" in one.doc:
+            of_task.setdefault((one.task_name, one.doc["ask"]), []).append(i)
+    for (task, ask), places in of_task.items():
+        docs = [requests[i].doc for i in places]
+        most = requests[places[0]].args[1]["max_gen_toks"]
+
+        def write(role: str, asked: Sequence[episodes.Asked], most: int = most) -> Sequence[episodes.Written]:
+            return respond(role, asked, most)
+
+        if ask == "step":
+            turns = episodes.steps([{name: doc[name] for name in ASKED} for doc in docs], write, single=single)
+            texts = [_text(turn) for turn in turns]
+        else:
+            box = toolbox(task, tasks)
+            played = episodes.play(docs, write, [box] * len(docs), single=single, max_turns=max_turns)
+            texts = [json.dumps(episode.record(), ensure_ascii=False) for episode in played]
+        answers |= dict(zip(places, texts, strict=True))
+    return answers
+
+
+def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
+
+    Returns each prompt's new tokens, the end of text left out.
+    """
+    import torch
+
+    longest = max(map(len, prompts))
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    padded = [[pad] * (longest - len(ids)) + list(ids) for ids in prompts]
+    seen = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
+    with torch.inference_mode():
+        made = model.generate(
+            input_ids=torch.tensor(padded, device=model.device),
+            attention_mask=torch.tensor(seen, device=model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
+            eos_token_id=end,
+            pad_token_id=pad,
+        )
+    rows = made[:, longest:].tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:
+    """The executable tools of the benchmark that an episode's task belongs to."""
+    folder = next(path for path in tasks.values() if (path / "tasks" / f"{task}.yaml").exists())
+    made = json.loads((folder / "manifest.json").read_text())["options"]
+    module = registry.benchmark(made["track"], made["config"]["kind"])
+    return Toolbox(module.functions(module.Config.model_validate(made["config"]), made["seed"]))
+
+
+def _text(turn: episodes.Turn) -> str:
+    """A step as a single model would have written it, which is what scores read; "" where it could not be asked."""
+    if turn.step is None:
+        return ""
+    thought = f"{turn.step['thought']} {dialogue.ASSUMED}" if turn.missing else turn.step["thought"]
+    return dialogue.target("assistant", {**turn.step, "thought": thought})

@@ -1,0 +1,37 @@
+"""Multi-task: one model learns the three roles' parts together and plays each of them.
+
+Paper: GLPFT, arXiv 2401.07324, table 2, "Single-LLM multi-task".
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training
+from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
+from methods.curricula.single import SOURCES as SOURCES
+
+
+class Config(CurriculumConfig):
+    kind: Literal["multi_task"] = "multi_task"
+    tracks: ClassVar[tuple[str, ...]] = ("agent",)
+    replay: Real = Field(0.0, ge=0, lt=1, description="share of the training tokens that is general text")
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return (Phase("roles", data=(track, "general") if config.replay else (track,)),)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """The samples of all three roles."""
+    from adaptbench.agent.samples import examples
+    from adaptbench.agent.team import TEAM
+    from adaptbench.replay import with_replay
+
+    return with_replay(examples(context, TEAM), config.replay, context)
+
+
+def decode(config: Config, phase: str):
+    from adaptbench.agent.team import TEAM, decode
+
+    return decode({role: "." for role in TEAM})

@@ -1,0 +1,43 @@
+"""One-stage: three models tuned from the base for their roles alone, without a global stage before.
+
+Paper: GLPFT, arXiv 2401.07324, table 2, "Multi-LLM one-stage".
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training, TrainingOverrides
+from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
+from methods.curricula import single
+
+SOURCES = (*single.SOURCES, "adaptbench/agent/team.py")
+
+
+class Config(CurriculumConfig):
+    kind: Literal["one_stage"] = "one_stage"
+    tracks: ClassVar[tuple[str, ...]] = ("agent",)
+    planner: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    caller: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    summarizer: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    replay: Real = Field(0.0, ge=0, lt=1, description="share of each stage's training tokens that is general text")
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    data = (track, "general") if config.replay else (track,)
+    roles = {role: getattr(config, role).model_dump(exclude_unset=True) for role in ("planner", "caller", "summarizer")}
+    return tuple(Phase(role, data=data, training=own, merge=False) for role, own in roles.items())
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """The samples of the phase's role."""
+    from adaptbench.agent.samples import examples
+    from adaptbench.replay import with_replay
+
+    return with_replay(examples(context, (phase,)), config.replay, context)
+
+
+def assemble(config: Config, members, out, context: StageContext):
+    from adaptbench.agent.team import assemble
+
+    return assemble(members, out)

@@ -1,0 +1,44 @@
+"""Single-LLM: one model writes whole steps, thought and call or answer. GLPFT's global stage is this one.
+
+Paper: GLPFT, arXiv 2401.07324, section 3.3, stage 1, and the baseline of its table 2. In the authors' code the samples
+that give up carry the previous step's prompt, which harms this baseline; here every sample carries its own.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training
+from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
+
+SOURCES = (
+    "adaptbench/agent/dialogue.py",
+    "adaptbench/agent/samples.py",
+    "adaptbench/agent/trajectory.py",
+    "adaptbench/replay.py",
+)
+
+
+class Config(CurriculumConfig):
+    kind: Literal["single"] = "single"
+    tracks: ClassVar[tuple[str, ...]] = ("agent",)
+    trajectories: Literal["all", "first_half", "second_half"] = Field("all", description="which ones it is trained on")
+    replay: Real = Field(0.0, ge=0, lt=1, description="share of the training tokens that is general text")
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return (Phase("global", data=(track, "general") if config.replay else (track,)),)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every step of every trajectory, to be written whole."""
+    from adaptbench.agent.samples import examples
+    from adaptbench.replay import with_replay
+
+    return with_replay(examples(context, ("assistant",), config.trajectories), config.replay, context)
+
+
+def decode(config: Config, phase: str):
+    from adaptbench.agent.team import decode
+
+    return decode({"assistant": "."})

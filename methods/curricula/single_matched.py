@@ -1,0 +1,44 @@
+"""Single-LLM trained as long as all of GLPFT's stages together: the control that the paper lacks.
+
+GLPFT's team sees more optimizer steps than its global stage alone. This is what one model makes of that many steps, under
+one schedule. The options are those of the `glpft` run that it is held against.
+"""
+
+from typing import Literal
+
+from adaptbench.config import Training, merge_training
+from adaptbench.contracts import Phase, StageContext
+from methods.curricula import glpft, single
+
+SOURCES = (*glpft.SOURCES, "methods/curricula/glpft.py")
+
+
+class Config(glpft.Config):
+    kind: Literal["single_matched"] = "single_matched"  # type: ignore[assignment]
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return single.phases(single.Config(replay=config.replay), track, training)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every step of every trajectory, to be written whole."""
+    return single.examples(single.Config(replay=config.replay), phase, model, context)
+
+
+def steps(config: Config, phase: str, training: Training, context: StageContext) -> int:
+    """The optimizer steps of GLPFT's four stages on the same data."""
+    from adaptbench.packing import Packed
+    from adaptbench.training import total_steps
+
+    total = 0
+    for one in glpft.phases(config, "agent", training):
+        module, options = (single, one.curriculum) if one.curriculum else (glpft, config)
+        samples = module.examples(options, one.name, None, context)
+        of_phase = merge_training(training, one.training)
+        total += total_steps(of_phase, Packed(samples, of_phase.sequence_length, context.seed))
+    return total
+
+
+def decode(config: Config, phase: str):
+    return single.decode(single.Config(), phase)
