@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench import registry, results, statistics
-from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.files import write_text
 
 if TYPE_CHECKING:
@@ -73,8 +73,11 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
     low and high bound the mean at 95 %; change, change_low and change_high are the mean paired difference after - base,
     empty for the base itself and where the base is missing.
     """
+    import math
+
     import pandas as pd
 
+    tasks = known_tasks()
     order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
     rows = []
     for track, name in order:
@@ -88,7 +91,18 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
                 change = statistics.two_level_bootstrap(*_change(mine, before))
                 row |= {"change": change.mean, "change_low": change.low, "change_high": change.high}
             rows.append(row)
+        for task, derived in ((one, of) for one in dict.fromkeys(of_run["task"]) for of in tasks[one].derived):
+            found = _derived(of_run[of_run["task"] == task], derived)
+            if not math.isnan(found.mean):
+                rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(found)})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def _derived(samples: "pd.DataFrame", metric: Derived) -> statistics.Interval:
+    """A metric of all documents together; it has no change against the base."""
+    answers = [statistics.matrix(samples[samples["metric"] == name]) for name in metric.of]
+    counts = metric.counts(*(one.values for one in answers))
+    return statistics.bootstrap_of_sums(counts, metric.combine, answers[0].groups)
 
 
 def _change(after: "pd.DataFrame", before: "pd.DataFrame") -> Any:

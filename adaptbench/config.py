@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
+from adaptbench import registry
 from adaptbench.contracts import (
     AdaptbenchError,
     BenchmarkConfig,
@@ -72,8 +73,23 @@ class Training(StrictModel):
         return self
 
 
-class TrainingOverrides(StrictModel):
-    """Some of the training options; the rest come from the preset."""
+if TYPE_CHECKING:
+
+    class TrainingOverrides(StrictModel):
+        """Some of the training options; the rest come from the preset."""
+
+else:
+    TrainingOverrides = create_model(
+        "TrainingOverrides",
+        __base__=StrictModel,
+        __module__=__name__,
+        __doc__="Some of the training options; the rest come from the preset.",
+        # A union with None would keep a field's constraints on the whole union, where they do not apply.
+        **{
+            name: (Annotated[(info.annotation, name, *info.metadata)] | None, None)
+            for name, info in Training.model_fields.items()
+        },
+    )
 
 
 def merge_training(base: Training, *overrides: Mapping[str, Any]) -> Training:
@@ -201,6 +217,11 @@ class Preset(StrictModel):
         groups = {"runs": self.runs, "ablation": self.ablation}
         return tuple((f"{name}.{i}", run) for name, runs in groups.items() for i, run in enumerate(runs))
 
+    def _policies(self, track: str) -> tuple[str, ...]:
+        """The names of the baselines that the track's benchmark brings."""
+        config = getattr(self.data, track, None)
+        return tuple(getattr(registry.benchmark(track, config.kind), "BASELINES", {})) if config else ()
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
@@ -213,8 +234,8 @@ class Preset(StrictModel):
         for key, run in self.every_run():
             if (run.track, run.name.casefold()) in seen:
                 raise ValueError(f"{key}.name: {run.name!r} names another {run.track} run already")
-            if run.name.casefold() == "base":
-                raise ValueError(f"{key}.name: 'base' is the model before tuning")
+            if run.name.casefold() in ("base", *self._policies(run.track)):
+                raise ValueError(f"{key}.name: {run.name!r} is a baseline that every {run.track} table has")
             seen.add((run.track, run.name.casefold()))
             if len(set(run.shown_in())) != len(run.shown_in()):
                 raise ValueError(f"{key}.tables: each table once")
@@ -259,12 +280,6 @@ def _union(package: str) -> Any:
 @cache
 def preset_model() -> type[Preset]:
     """`Preset` with a field for every track and a union over every method that exists."""
-    overrides: Any = {
-        # A union with None would keep a field's constraints on the whole union, where they do not apply.
-        name: (Annotated[(info.annotation, name, *info.metadata)] | None, None)
-        for name, info in Training.model_fields.items()
-    }
-    training = create_model("TrainingOverrides", __base__=TrainingOverrides, **overrides)
     tuner, curriculum, posthoc = (_union(f"methods.{axis}") for axis in METHOD_AXES)
     names = tracks()
     run: Any = create_model(
@@ -274,7 +289,6 @@ def preset_model() -> type[Preset]:
         tuner=(tuner, ...),
         curriculum=(curriculum, ...),
         posthoc=(posthoc | None, None),
-        training=(training, training()),
     )
     benchmarks: Any = {
         track: (_union(f"benchmarks.{track}"), ...)
@@ -330,6 +344,9 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
     decodings = {path.stem for path in (Path(__file__).parent / "decoding").glob("*.py")} - {"__init__"}
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        problem = _track_problem(preset, run)
+        if problem:
+            raise AdaptbenchError(f"{source}: {key}.{problem}")
         whole = run.model_copy(update={"training": training})
         kind = run.decode.get("kind")
         if kind is not None and kind not in decodings:
@@ -339,6 +356,19 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
             if problem:
                 raise AdaptbenchError(f"{source}: {key}.{axis}.{problem}")
     return preset
+
+
+def _track_problem(preset: Preset, run: Run) -> str:
+    """Why the run's curriculum cannot train on its track or its post-hoc step not follow, as "<key>: <reason>"."""
+    on = run.curriculum.tracks
+    if on is not None and run.track not in on:
+        return f"curriculum.kind: {run.curriculum.kind} trains on {' or '.join(on)}, not on {run.track}"
+    benchmark = getattr(preset.data, run.track)
+    if getattr(registry.benchmark(run.track, benchmark.kind), "EVALUATION_ONLY", False):
+        return f"track: data.{run.track} is {benchmark.kind}, which has nothing to train on; list it as data.{run.track}_tests"
+    if run.posthoc is not None and hasattr(registry.method("curricula", run.curriculum.kind), "assemble"):
+        return f"posthoc: {run.curriculum.kind} ends in several models; {run.posthoc.kind} needs one"
+    return ""
 
 
 def _base_layers(base: Base) -> int | None:

@@ -5,10 +5,10 @@ few functions with agreed names; docs/architecture.md lists them. Nothing here i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -64,7 +64,9 @@ class TunerConfig(MethodConfig):
 
 
 class CurriculumConfig(MethodConfig):
-    """Which stages, what targets, what the forward pass looks like."""
+    """Which stages, what targets, what the forward pass looks like. `tracks` are those it can train on (None: any)."""
+
+    tracks: ClassVar[tuple[str, ...] | None] = None
 
 
 class PosthocConfig(MethodConfig):
@@ -72,12 +74,28 @@ class PosthocConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
+class Derived:
+    """A metric of all documents together, such as a ratio or an F1: no mean of documents' values.
+
+    `counts` is given the documents' values of the metrics `of` (arrays of one shape) and returns arrays of that shape;
+    `combine` turns their sums over documents into the metric. Both work on numpy arrays; nothing to count gives nan.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    counts: Callable[..., Sequence[Any]]
+    combine: Callable[..., Any]
+
+
+@dataclass(frozen=True)
 class Task:
     """One lm-eval task and how its main number is shown.
 
     `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them, the same
-    ones whatever the model answers. `weight`
-    names the sample's field that weights a document, for metrics that are ratios. `split` says what the task may be used
+    ones whatever the model answers; `derived` are made of all documents' values of those. `shown` says which of both tables
+    show beside the main one, as pairs of a metric and its heading. `weight`
+    names the sample's field that weights a document, for metrics that are ratios; `group` the document's field whose equal
+    values mark documents that belong together (the steps of one problem, say) and are drawn together for intervals. `split` says what the task may be used
     for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
     """
 
@@ -87,7 +105,10 @@ class Task:
     unit: str
     higher_is_better: bool = True
     more: tuple[str, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    shown: tuple[tuple[str, str], ...] = ()
     weight: str | None = None
+    group: str | None = None
     split: Literal["test", "validation"] = "test"
     primary: bool = False
 
@@ -117,7 +138,7 @@ class Phase:
     `parent` names the phase that it continues (None: the prepared base), `data` the benchmarks that it reads, `training`
     what it overrides in the run's training options, `tuner` a tuner other than the run's. `curriculum` says that the
     phase is another curriculum's phase of that name under those options, so that both share the stage. With `merge` off
-    the stage keeps what the tuner made (adapters, say) instead of one plain model; `assemble` then builds from it.
+    a tuner with `ADAPTERS` leaves them unmerged, beside nothing else; `assemble` then builds from them.
     """
 
     name: str = "tune"

@@ -72,7 +72,8 @@ def lay_tasks(options: Mapping[str, Any], data: Path, out: Path) -> None:
         if not file.is_file():
             raise AdaptbenchError(f"{file}: the task {name!r} has no lm-eval file")
         shutil.copyfile(file, out / "tasks" / file.name)
-    shutil.copyfile(benchmarks / "splits.py", out / "tasks" / "splits.py")
+    for file in options["files"]:
+        shutil.copyfile(registry.project_root() / file, out / "tasks" / Path(file).name)
     for split in sorted((data / "splits").glob("*.jsonl")):
         if split.stem not in TRAINED:
             shutil.copyfile(split, out / "splits" / split.name)

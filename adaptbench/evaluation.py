@@ -7,12 +7,13 @@ cost that the model's lineage has run up.
 import inspect
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench import models, provenance, registry, results
-from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 
 if TYPE_CHECKING:
@@ -33,8 +34,12 @@ def run(plan: Path, out: Path) -> None:
             pd.DataFrame(columns=results.SAMPLE_COLUMNS),
         )
         return
-    directory = Path(spec["model_directory"])
-    manifest = models.read_manifest(directory)
+    if spec["policy"]:
+        directory = Path(spec["data_directory"])
+        manifest: dict[str, Any] = {"decode": {"kind": "policy", "policy": spec["policy"]}}
+    else:
+        directory = Path(spec["model_directory"])
+        manifest = models.read_manifest(directory)
     tasks = tasks_of(spec)
     evaluated, seconds = evaluate(
         directory,
@@ -135,6 +140,7 @@ def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) 
                     {
                         "task": task.name,
                         "document": int(sample["doc_id"]),
+                        "group": int(sample["doc"][task.group] if task.group else sample["doc_id"]),
                         "document_hash": sample["doc_hash"],
                         "prompt_hash": sample["prompt_hash"],
                         "metric": metric,
@@ -165,9 +171,17 @@ def _metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:
         rows = samples[(samples["task"] == task.name) & (samples["metric"] == metric)]
         return float((rows["value"] * rows["weight"]).sum() / rows["weight"].sum())
 
+    def derived(metric: Derived) -> float:
+        rows = samples[(samples["task"] == task.name)].pivot(index="document", columns="metric", values="value")
+        counts = metric.counts(*(rows[name].to_numpy() for name in metric.of))
+        return float(metric.combine(*(one.sum() for one in counts)))
+
     documents = samples[samples["task"] == task.name]["document"].nunique()
     found = {"metric": task.metric, "value": mean(task.metric), "documents": int(documents)}
-    return found | ({"more": {metric: mean(metric) for metric in task.more}} if task.more else {})
+    asked = set(samples[samples["task"] == task.name]["metric"])
+    more = {metric: mean(metric) for metric in task.more if metric in asked}
+    more |= {metric.name: value for metric in task.derived if not math.isnan(value := derived(metric))}
+    return found | ({"more": more} if more else {})
 
 
 def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
@@ -206,6 +220,8 @@ def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:
         for name, directory in spec["task_directories"].items()
     }
     bases = [Path(directory) for node, directory in spec["lineage"].items() if node.startswith("base-")]
+    if not bases:
+        return {"base": None, "data": data}
     manifest = models.read_manifest(bases[0])
     return {"base": manifest["options"] | {"commit": manifest.get("commit")}, "data": data}
 

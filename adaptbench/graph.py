@@ -9,7 +9,7 @@ its rule. adaptbench/plan.py writes the graph down for the jobs.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Node:
 class Evaluation:
     """One run under one seed: the model that is scored, and on what.
 
-    `model` is None where the run is skipped, for the reason in `skipped`; `tasks` maps a benchmark to its tasks' node.
+    `tasks` maps a benchmark to its tasks' node. `model` is None where the run is skipped, for the reason in `skipped`, and
+    where no model but the benchmark's baseline `policy` answers, which knows the training data in the node `data`.
     """
 
     track: str
@@ -59,6 +60,8 @@ class Evaluation:
     tasks: Mapping[str, str]
     options: Mapping[str, Any]
     skipped: str = ""
+    policy: str = ""
+    data: str | None = None
 
     @property
     def key(self) -> str:
@@ -105,7 +108,7 @@ class Graph:
         return self.nodes[node_id]
 
     def run(self, evaluation: Evaluation) -> Run | None:
-        """The preset's run that an evaluation scores; None for the base."""
+        """The preset's run that an evaluation scores; None for a baseline."""
         runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
         return runs.get((evaluation.track, evaluation.run))
 
@@ -174,10 +177,11 @@ class _Builder:
             kind = config.kind
             name = track if config is main else f"{track}-{kind}"
             names = [task.name for task in registry.benchmark(track, kind).TASKS]
-            files = tuple(f"benchmarks/{track}/tasks/{task}.yaml" for task in names)
-            options = {"track": track, "kind": kind, "tasks": names}
+            yamls = tuple(f"benchmarks/{track}/tasks/{task}.yaml" for task in names)
+            code = ("benchmarks/splits.py", *getattr(registry.benchmark(track, kind), "TASK_FILES", ()))
+            options = {"track": track, "kind": kind, "tasks": names, "files": code}
             data = self.data(track, None if config is main else config)
-            sources = (*files, "benchmarks/splits.py")
+            sources = (*yamls, *code)
             made[name] = self.add(name, "tasks", options, {"data": data}, sources=sources)
         return made
 
@@ -232,7 +236,8 @@ class _Builder:
         if hasattr(curriculum, "assemble"):
             options = {"curriculum": run.curriculum.model_dump(mode="json")}
             code = registry.method_sources("curricula", run.curriculum.kind)
-            end = self.add(f"{run.curriculum.kind}-assemble-seed{seed}", "assemble", options, made, sources=code)
+            members = {"start": start} | made
+            end = self.add(f"{run.curriculum.kind}-assemble-seed{seed}", "assemble", options, members, sources=code)
         if run.posthoc is not None:
             options = {"posthoc": run.posthoc.model_dump(mode="json")}
             code = registry.method_sources("posthoc", run.posthoc.kind)
@@ -277,13 +282,24 @@ class _Builder:
         options = self.preset.evaluation.model_dump(mode="json") | {"decode": dict(decode or {})}
         return Evaluation(track, run, seed, model, tasks, options, skipped)
 
+    def baselines(self, track: str) -> list[Evaluation]:
+        """The base model on a track, and the policies that its benchmark holds models against."""
+        module = registry.benchmark(track, getattr(self.preset.data, track).kind)
+        seed = self.preset.base.seed
+        base = self.evaluation(track, "base", seed, self.base(), decode=getattr(module, "DECODE", {}))
+        made = [base]
+        for name in getattr(module, "BASELINES", {}):
+            whole = self.evaluation(track, name, seed, None)
+            tasks = {one: node for one, node in whole.tasks.items() if not one.startswith("general")}
+            made.append(replace(whole, tasks=tasks, policy=name, data=self.data(track)))
+        return made
+
 
 def unfold(preset: Preset) -> Graph:
-    """Every stage and every evaluation of a preset. The base itself is evaluated on every track that has a run."""
+    """Every stage and every evaluation of a preset. Baselines are evaluated on every track that has a run."""
     builder = _Builder(preset)
     evaluations = [
-        builder.evaluation(track, "base", preset.base.seed, builder.base())
-        for track in dict.fromkeys(run.track for _, run in preset.every_run())
+        one for track in dict.fromkeys(run.track for _, run in preset.every_run()) for one in builder.baselines(track)
     ]
     for _, run in preset.every_run():
         reason = skip_reason(run)

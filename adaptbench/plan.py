@@ -35,6 +35,7 @@ def write(graph: Graph) -> Path:
             "hash": evaluation.digest,
             "preset": graph.preset.name,
             "model_directory": str(graph.directory(evaluation.model)) if evaluation.model else None,
+            "data_directory": str(graph.directory(evaluation.data)) if evaluation.data else None,
             "task_directories": {name: str(graph.directory(node)) for name, node in evaluation.tasks.items()},
             "lineage": {node: str(graph.directory(node)) for node in lineage if graph.nodes[node].kind != "data"},
             "config": _config(graph, evaluation),
@@ -72,11 +73,15 @@ def parts(graph: Graph) -> tuple[str, ...]:
 
 
 def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
-    """By table: its track, and the runs that it shows, the base first. A table with a run of the ablation belongs to it."""
+    """By table: its track, and the runs that it shows, baselines first. A table with a run of the ablation belongs to it.
+
+    The policies of a benchmark are shown in its track's own table; the base in every one.
+    """
     found: dict[str, dict[str, Any]] = {}
     for _, run in graph.preset.every_run():
         for name in run.shown_in():
-            found.setdefault(name, {"track": run.track, "runs": ["base"]})["runs"].append(run.name)
+            policies = [one.run for one in graph.evaluations if one.policy and one.track == run.track == name]
+            found.setdefault(name, {"track": run.track, "runs": ["base", *policies]})["runs"].append(run.name)
     of_ablation = {name for run in graph.preset.ablation for name in run.shown_in()}
     return {name: table for name, table in found.items() if (name in of_ablation) == (part == "ablation")}
 

@@ -49,13 +49,15 @@ def method_sources(axis: str, kind: str) -> tuple[str, ...]:
 
 
 def benchmark_sources(track: str, kind: str) -> tuple[str, ...]:
-    """The code that a benchmark's splits come from: its file, what it shares with its track, what all tracks share."""
+    """The code that a benchmark's splits come from: its file, what it shares with its track, what all tracks share, and what it names in
+    `SOURCES`.
+    """
     folder = project_root() / "benchmarks"
     kinds = {f"{name}.py" for name in discover(f"benchmarks.{track}")}
     shared = [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "splits.py")]
     shared += [path for path in sorted((folder / track).glob("*.py")) if path.name not in kinds | {"__init__.py"}]
     names = (path.relative_to(project_root()).as_posix() for path in shared)
-    return (source_of(f"benchmarks.{track}", kind), *names)
+    return (source_of(f"benchmarks.{track}", kind), *names, *getattr(benchmark(track, kind), "SOURCES", ()))
 
 
 def tracks() -> tuple[str, ...]:

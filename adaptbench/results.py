@@ -14,10 +14,10 @@ from adaptbench.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SAMPLE_COLUMNS = (
-    "track", "run", "seed", "task", "document", "document_hash", "prompt_hash", "metric", "value", "weight", "prompt",
-    "prediction", "target",
+    "track", "run", "seed", "task", "document", "group", "document_hash", "prompt_hash", "metric", "value", "weight",
+    "prompt", "prediction", "target",
 )  # fmt: skip
 
 

@@ -180,6 +180,9 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     also_trained: tuple[str, ...] = ()
     if hasattr(curriculum, "extend"):
         also_trained = curriculum.extend(curriculum_config, options["phase"], model, text_tokenizer)
+    if hasattr(curriculum, "steps"):
+        counted = curriculum.steps(curriculum_config, options["phase"], training, context)
+        training = training.model_copy(update={"steps": counted, "epochs": None})
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)
     for name, parameter in adapted.named_parameters():
@@ -199,7 +202,8 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     )
 
     def merge() -> Any:
-        merged = tuner.merge(tuner_config, adapted) if options["merge"] and hasattr(tuner, "merge") else adapted
+        keep = not options["merge"] and getattr(tuner, "ADAPTERS", False)
+        merged = tuner.merge(tuner_config, adapted) if hasattr(tuner, "merge") and not keep else adapted
         return merged.to(stored_dtype)
 
     return manifest | _fit(spec, adapted, merge, text_tokenizer, examples, training, out, work, **hooks)

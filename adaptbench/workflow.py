@@ -93,6 +93,7 @@ def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
+    models_and_tasks += [evaluation.data] if evaluation.data else []
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]
     return [*directories, *sorted(str(path) for path in Path("adaptbench/decoding").glob("*.py"))]
 

@@ -291,4 +291,4 @@ def test_several_phases_are_assembled_into_one_directory(monkeypatch):
     unfolded = unfold(preset_values())
     end = unfolded.nodes[next(e.model for e in unfolded.evaluations if e.run == "full")]
     assert end.kind == "assemble"
-    assert set(end.parents) == set(roles)
+    assert set(end.parents) == {"start", *roles}

@@ -28,7 +28,7 @@ def make_run(
     )
     rows = [
         {
-            "track": "domain", "run": run, "seed": seed, "task": task, "document": i, "document_hash": f"{task}{i}",
+            "track": "domain", "run": run, "seed": seed, "task": task, "document": i, "group": i, "document_hash": f"{task}{i}",
             "prompt_hash": f"{task}{i}", "metric": "acc", "value": float(i < share * DOCUMENTS), "weight": 1.0,
             "prompt": "p", "prediction": "x", "target": "y",
         }

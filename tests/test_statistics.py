@@ -115,7 +115,7 @@ def test_with_seeds_that_differ_the_coverage_is_what_so_few_seeds_allow(seeds):
 def _samples():
     return pd.DataFrame(
         [
-            {"run": "full", "task": "facts", "seed": seed, "document": document, "document_hash": f"h{document}", "prompt_hash": f"p{document}", "value": 10.0 * seed + document, "weight": w}
+            {"run": "full", "task": "facts", "seed": seed, "document": document, "group": 0, "document_hash": f"h{document}", "prompt_hash": f"p{document}", "value": 10.0 * seed + document, "weight": w}
             for seed in (1, 0)
             for document, w in ((2, 5.0), (0, 3.0), (1, 4.0))
         ]
@@ -123,13 +123,13 @@ def _samples():
 
 
 def test_the_matrix_is_seeds_by_documents_with_each_documents_weight():
-    values, weights = matrix(_samples())
+    values, weights, _ = matrix(_samples())
     assert values.tolist() == [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]]
     assert weights.tolist() == [3.0, 4.0, 5.0]
 
 
 def test_the_matrix_can_be_of_another_column():
-    values, _ = matrix(_samples().assign(other=lambda t: -t["value"]), "other")
+    values, *_ = matrix(_samples().assign(other=lambda t: -t["value"]), "other")
     assert values.tolist() == [[0.0, -1.0, -2.0], [-10.0, -11.0, -12.0]]
 
 

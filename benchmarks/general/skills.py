@@ -29,6 +29,34 @@ def _word(rng: random.Random) -> str:
     return rng.choice(rng.choice((CITIES, COLOURS, FOODS, PETS, OBJECTS)))
 
 
+def _made_up(rng: random.Random) -> str:
+    """A name that is no word: what can be copied but not known."""
+    length = rng.randint(2, 3)
+    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(length)).capitalize()
+
+
+def _item(rng: random.Random) -> str:
+    """Anything that a text may name: a word, a thing with its colour, a name, a number or a date."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return _word(rng)
+    if kind == 1:
+        return f"{rng.choice(COLOURS)} {rng.choice(OBJECTS)}"
+    if kind == 2:
+        return _made_up(rng) if rng.random() < 0.5 else _person(rng)
+    if kind == 3:
+        return str(rng.randint(0, 999))
+    return f"20{rng.randint(10, 60)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+
+
+def _items(count: int, rng: random.Random) -> list[str]:
+    """Different ones."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[_item(rng)] = None
+    return list(found)
+
+
 def _near(number: int, rng: random.Random) -> tuple[str, ...]:
     """Three wrong non-negative numbers close to the right one."""
     others = [n for n in range(max(0, number - 4), number + 5) if n != number]
@@ -37,8 +65,9 @@ def _near(number: int, rng: random.Random) -> tuple[str, ...]:
 
 def look_up(rng: random.Random) -> Instance:
     """Find a key's value among pairs given in the text."""
-    keys = rng.sample(LETTERS, rng.randint(3, 6))
-    values = rng.sample(COLOURS + PETS + CITIES, len(keys))
+    count = rng.randint(3, 6)
+    keys = rng.sample(LETTERS, count) if rng.random() < 0.5 else _items(count, rng)
+    values = rng.sample(COLOURS + PETS + CITIES, count)
     pairs = [f"{key} {value}" for key, value in zip(keys, values, strict=True)]
     asked, *others = rng.sample(range(len(keys)), len(keys))
     wrong = [values[i] for i in others] + [value for value in COLOURS if value not in values]
@@ -50,7 +79,7 @@ def look_up(rng: random.Random) -> Instance:
 def copy_slots(rng: random.Random) -> Instance:
     """Put the words of a request into the named slots of a JSON object; the last slot is asked."""
     keys = rng.sample(KEYS, rng.randint(1, 4))
-    values = [rng.choice((_word(rng), str(rng.randint(0, 99)), _person(rng))) for _ in keys]
+    values = [_item(rng) for _ in keys]
     given = list(zip(keys, values, strict=True))
     form = rng.choice(("{} {}", '{} "{}"'))
     request = ", ".join(form.format(key, value) for key, value in rng.sample(given, len(given)))
@@ -67,7 +96,7 @@ def copy_slots(rng: random.Random) -> Instance:
 
 def copy_words(rng: random.Random) -> Instance:
     """Repeat a list of words."""
-    words = rng.sample(LETTERS + COLOURS + PETS, rng.randint(3, 6))
+    words = rng.sample(LETTERS + COLOURS + PETS, rng.randint(3, 6)) if rng.random() < 0.5 else _items(3, rng)
     wrong: set[str] = set()
     while len(wrong) < 3:
         other = " ".join(rng.sample(words, len(words)))
@@ -131,6 +160,36 @@ def modular(rng: random.Random) -> Instance:
     return Instance(f"{story} {a} {sign} {b} mod 10 =", str(answer), wrong)
 
 
+ATTRIBUTES = "weight size height length width speed shape smell taste depth".split()
+
+
+def tool_call(rng: random.Random) -> Instance:
+    """Call the one of a few described functions, each new, that gives what is asked; its answer follows."""
+    names = [_made_up(rng).casefold() for _ in range(6)]
+    count = rng.randint(2, 4)
+    names = list(dict.fromkeys(names))[:count]
+    attributes, items = rng.sample(ATTRIBUTES, count), _items(2, rng)
+    keys = [rng.choice(KEYS) for _ in names]
+    told = "".join(
+        f"{name}({key}): {attribute} of a thing\n"
+        for name, key, attribute in zip(names, keys, attributes, strict=False)
+    )
+    asked = rng.randrange(len(names))
+    wish = rng.choice(("What is the {0} of {1}?", "Tell me the {0} of {1}.", "I want {1}. Which {0} is that?"))
+
+    def call(tool: int, item: str) -> str:
+        return f'{names[tool]}\nAction Input: {{"{keys[tool]}": "{item}"}}'
+
+    other = (asked + 1) % len(names)
+    answer = rng.randint(2, 99)
+    return Instance(
+        f"Tools:\n{told}Task: {wish.format(attributes[asked], items[0])}\nAction:",
+        call(asked, items[0]),
+        (call(other, items[0]), call(asked, items[1]), call(other, items[1])),
+        f"\nObservation: {answer}\nAnswer: The {attributes[asked]} of {items[0]} is {answer}.",
+    )
+
+
 SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     look_up,
     look_up,
@@ -142,5 +201,6 @@ SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     order,
     arithmetic,
     modular,
+    tool_call,
 )
 """In the parts in which text and tests hold them; look-up and slot copying are the slowest to learn, hence twice."""

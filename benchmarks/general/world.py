@@ -7,7 +7,7 @@ are general text as well, disjoint from every test.
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -82,6 +82,7 @@ class Config(BenchmarkConfig):
     fact_repeats: int = Field(
         20, ge=1, description="how often the pre-training corpus tells each fact in each phrasing"
     )
+    document_sentences: int = Field(8, ge=1, description="most sentences in a document of the pre-training corpus")
     skill_instances: int = Field(32000, ge=100, description="pre-training instances of all skills together")
     probe_documents: int = Field(256, ge=8, description="documents of the probe corpus")
     replay_documents: int = Field(4000, ge=8, description="documents of the replay corpus")
@@ -149,13 +150,23 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
     pretrain = told * config.fact_repeats + skill_text(config.skill_instances)
     rng.shuffle(pretrain)
     return {
-        "pretrain": [{"text": sentence} for sentence in pretrain],
+        "pretrain": [{"text": text} for text in _documents(pretrain, config.document_sentences, rng)],
         "replay": mixed(config.replay_documents),
         "probe": mixed(config.probe_documents),
         "general_facts": fact_items,
         "general_skills": skill_items,
         "general_text": [{"text": sentence} for sentence in text],
     }
+
+
+def _documents(sentences: Sequence[str], most: int, rng: random.Random) -> list[str]:
+    """The sentences in order, one to `most` of them in a document, as texts of all lengths are what a base has read."""
+    made, first = [], 0
+    while first < len(sentences):
+        count = rng.randint(1, most)
+        made.append(" ".join(sentences[first : first + count]))
+        first += count
+    return made
 
 
 def _words(prompt: str) -> tuple[str, ...]:
