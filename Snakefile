@@ -42,6 +42,7 @@ rule all:
         plan.runs(GRAPH, "main"),
         flow.tables(GRAPH, "main"),
         flow.figures(GRAPH, "main"),
+        flow.transcripts(GRAPH, "main"),
 
 
 rule ablation:
@@ -50,7 +51,11 @@ rule ablation:
             part_files
             for part in plan.parts(GRAPH)
             if part == "ablation"
-            for part_files in (flow.tables(GRAPH, part), flow.figures(GRAPH, part))
+            for part_files in (
+                flow.tables(GRAPH, part),
+                flow.figures(GRAPH, part),
+                flow.transcripts(GRAPH, part),
+            )
         ],
 
 
@@ -131,6 +136,7 @@ for PART in plan.parts(GRAPH):
         input:
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
+            samples=f"{COLLECTED}/samples.parquet",
             report=plan.report_file(GRAPH, PART),
             code=flow.code("figures") + flow.figure_sources(GRAPH, PART),
         output:
@@ -141,6 +147,25 @@ for PART in plan.parts(GRAPH):
             ENVIRONMENT
         shell:
             f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
+
+    if flow.transcripts(GRAPH, PART):
+
+        rule:
+            name:
+                f"transcripts_{PART}"
+            input:
+                runs=f"{COLLECTED}/runs.json",
+                samples=f"{COLLECTED}/samples.parquet",
+                report=plan.report_file(GRAPH, PART),
+                code=flow.code("transcripts") + ["adaptbench/transcripts.html"],
+            output:
+                flow.transcripts(GRAPH, PART),
+            log:
+                f"{ROOT}/logs/transcripts-{PART}.log",
+            conda:
+                ENVIRONMENT
+            shell:
+                f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{input.report}} {ROOT}/transcripts"
 
 
 onsuccess:

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command("collect", _collect, "join runs into one set of scores", "out").add_argument("runs", nargs="+", type=Path)
     command("tables", _tables, "write the tables", "collected", "report", "out")
     command("figures", _figures, "draw the figures", "collected", "report", "out")
+    command("transcripts", _transcripts, "write pages with episodes to read", "collected", "report", "out")
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     command("time", _time, "say where a preset's time went", "results")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
@@ -105,16 +106,23 @@ def _figures(options: argparse.Namespace) -> None:
     figures.draw(options.collected, options.report, options.out)
 
 
+def _transcripts(options: argparse.Namespace) -> None:
+    from adaptbench import transcripts
+
+    transcripts.write(options.collected, options.report, options.out)
+
+
 def _partial(options: argparse.Namespace) -> None:
     import json
 
-    from adaptbench import collect, figures, tables
+    from adaptbench import collect, figures, tables, transcripts
 
     planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
     collect.run(planned, options.out / "collected")
     tables.write(options.out / "collected", options.report, options.out / "tables")
     figures.draw(options.out / "collected", options.report, options.out / "figures")
+    transcripts.write(options.out / "collected", options.report, options.out / "transcripts")
     print(
         f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
         file=sys.stderr,

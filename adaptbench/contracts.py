@@ -95,7 +95,7 @@ class Task:
     ones whatever the model answers; `derived` are made of all documents' values of those. `shown` says which of both tables
     show beside the main one, as pairs of a metric and its heading. `weight`
     names the sample's field that weights a document, for metrics that are ratios; `group` the document's field whose equal
-    values mark documents that belong together (the steps of one problem, say) and are drawn together for intervals. `split` says what the task may be used
+    values mark documents that belong together (the steps of one problem, say) and are drawn together for intervals. `episodes` says that answers are played episodes, kept as JSON to be read. `split` says what the task may be used
     for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
     """
 
@@ -109,6 +109,7 @@ class Task:
     shown: tuple[tuple[str, str], ...] = ()
     weight: str | None = None
     group: str | None = None
+    episodes: bool = False
     split: Literal["test", "validation"] = "test"
     primary: bool = False
 

@@ -46,7 +46,8 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     import pandas as pd
 
     runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
-    scores = main_scores(pd.read_csv(collected / "scores.csv"))
+    scores = pd.read_csv(collected / "scores.csv")
+    samples = pd.read_parquet(collected / "samples.parquet")
     planned = json.loads(report.read_text())
     look = styles(planned["order"])
     out.mkdir(parents=True, exist_ok=True)
@@ -56,9 +57,13 @@ def draw(collected: Path, report: Path, out: Path) -> None:
             if not ours:
                 continue
             of_table = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
-            _save(learning_against_forgetting(of_table, ours, look), out / f"{table}_forgetting")
+            _save(learning_against_forgetting(main_scores(of_table), ours, look), out / f"{table}_forgetting")
             _save(score_bars(of_table, look), out / f"{table}_scores")
             _save(loss_curves(ours, look), out / f"{table}_loss")
+            for name, figure in content["figures"].items():
+                drawing = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
+                mine = samples[(samples["track"] == content["track"]) & samples["run"].isin(content["runs"])]
+                _save(drawing(mine, look), out / f"{table}_{name}")
         for name, figure in planned["figures"].items():
             of_method = [run_files(run) for run in runs if _uses(run, figure)]
             if of_method:
@@ -116,9 +121,12 @@ def learning_against_forgetting(
 
     tasks = known_tasks()
     names = list(dict.fromkeys(scores["task"]))
-    order = list(dict.fromkeys(scores["run"]))
     kept = next((name for name in names if name.startswith("general")), names[0])
     learned = [name for name in names if not name.startswith("general")] or [kept]
+    scores = scores[
+        scores["run"].isin(scores["run"][scores["task"] == kept])
+    ]  # a baseline without a model forgets nothing
+    order = list(dict.fromkeys(scores["run"]))
     family = {name: one for name, one in families(runs).items() if name in order}
     curves = [[name for name in family if family[name] == one] for one in dict.fromkeys(family.values())]
     figure, panels = plt.subplots(1, len(learned), figsize=(4.0 * len(learned) + 1.6, 4.2), sharex=True, squeeze=False)
@@ -177,18 +185,30 @@ def _tuned_end(members: Sequence[str], runs: Sequence[dict[str, Any]]) -> str | 
     return next(ends, None)
 
 
+PANELS_IN_A_ROW = 5
+
+
 def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """One panel a task, one bar a run."""
+    """One panel for every number of a task that tables show, one bar a run."""
     import matplotlib.pyplot as plt
 
     tasks = known_tasks()
     names = sorted(dict.fromkeys(scores["task"]), key=lambda name: name.startswith("general"))
+    shown = [
+        (tasks[name], metric, heading)
+        for name in names
+        for metric, heading in ((tasks[name].metric, tasks[name].unit), *tasks[name].shown)
+    ]
     runs = list(dict.fromkeys(scores["run"]))
-    figure, panels = plt.subplots(
-        1, len(names), figsize=(2.3 * len(names) + 1, 0.28 * len(runs) + 1.2), sharey=True, squeeze=False
-    )
-    for axes, name in zip(panels[0], names, strict=True):
-        cells = scores[scores["task"] == name].set_index("run").reindex(runs)
+    across = min(len(shown), PANELS_IN_A_ROW)
+    down = -(-len(shown) // across)
+    size = (2.3 * across + 1, (0.28 * len(runs) + 1.2) * down)
+    figure, panels = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
+    for axes in panels.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, (task, metric, heading) in zip(panels.flat, shown, strict=False):
+        rows = scores[(scores["task"] == task.name) & (scores["metric"] == metric)]
+        cells = rows.set_index("run").reindex(runs)
         errors = [cells["mean"] - cells["low"], cells["high"] - cells["mean"]]
         axes.barh(
             runs,
@@ -198,11 +218,11 @@ def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
             height=0.7,
             error_kw={"linewidth": 0.8},
         )
-        axes.set_title(tasks[name].label, fontsize=9)
-        direction = "" if tasks[name].higher_is_better else ", lower is better"
-        axes.set_xlabel(tasks[name].unit + direction, fontsize=8)
+        axes.set_title(task.label, fontsize=9)
+        direction = "" if task.higher_is_better else ", lower is better"
+        axes.set_xlabel(heading + direction, fontsize=8)
         axes.grid(axis="y", visible=False)
-        if tasks[name].unit in ("accuracy", "exact match"):
+        if cells["high"].max() <= 1 and task.higher_is_better:
             axes.set_xlim(0, 1)
     panels[0][0].invert_yaxis()
     return figure

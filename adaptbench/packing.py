@@ -20,10 +20,20 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens and, for each, the label: the token itself where it is trained, IGNORED where it is context."""
+    """Tokens and, for each, the label: the token itself where it is trained, IGNORED where it is context.
+
+    `branches` are further examples that begin as this one does, without what they share: see adaptbench/prefixes.py. Each
+    is the length of the shared beginning and the rest, whose first token is context.
+    """
 
     input_ids: Sequence[int]
     labels: Sequence[int]
+    branches: "tuple[tuple[int, Example], ...]" = ()
+
+    @property
+    def size(self) -> int:
+        """Tokens that it takes in a row."""
+        return len(self.input_ids) + sum(len(rest.input_ids) for _, rest in self.branches)
 
 
 def document(input_ids: Sequence[int]) -> Example:
@@ -35,6 +45,10 @@ def cut(examples: Sequence[Example], length: int) -> list[Example]:
     """Examples of at most `length` tokens; longer ones in pieces, pieces without any trained token left out."""
     pieces = []
     for example in examples:
+        if example.branches:
+            assert example.size <= length
+            pieces.append(example)
+            continue
         for start in range(0, len(example.input_ids), length):
             labels = [IGNORED, *example.labels[start + 1 : start + length]]
             if any(label != IGNORED for label in labels):
@@ -42,17 +56,26 @@ def cut(examples: Sequence[Example], length: int) -> list[Example]:
     return pieces
 
 
+OPEN_ROWS = 16
+
+
 def pack(examples: Sequence[Example], length: int, order: Sequence[int]) -> list[list[Example]]:
-    """Rows of at most `length` tokens, filled in the given order."""
+    """Rows of at most `length` tokens: each example, in the given order, goes into the fullest of the open rows that has
+    room for it. The fullest is closed when there are too many, so that rows stay near the given order.
+    """
     rows: list[list[Example]] = []
-    room = 0
+    room: dict[int, int] = {}  # of the open rows
     for index in order:
-        size = len(examples[index].input_ids)
-        if size > room:
+        size = examples[index].size
+        fitting = [row for row in room if room[row] >= size]
+        row = min(fitting, key=lambda one: room[one], default=len(rows))
+        if row == len(rows):
             rows.append([])
-            room = length
-        rows[-1].append(examples[index])
-        room -= size
+            room[row] = length
+        rows[row].append(examples[index])
+        room[row] -= size
+        if not room[row] or len(room) > OPEN_ROWS:
+            del room[min(room, key=lambda one: room[one])]
     return rows
 
 
@@ -96,20 +119,41 @@ class Packed:
 def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dict[str, torch.Tensor]":
     """Tensors of a batch, each (rows, length): input_ids, labels, position_ids.
 
-    The padding at a row's end is a document of its own without labels.
+    The padding at a row's end is a document of its own without labels. Where examples have branches, attention_mask
+    (rows, 1, length, length) is added, 0 where a token is seen and the smallest float32 where not; else transformers makes
+    the mask from the positions.
     """
     import torch
 
-    input_ids, labels, positions = [], [], []
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
+    owners, starts = [], []
     for row in rows:
-        ids = [token for example in row for token in example.input_ids]
-        padding = length - len(ids)
-        input_ids.append(ids + [pad_id] * padding)
-        labels.append([label for example in row for label in example.labels] + [IGNORED] * padding)
-        places = [place for example in row for place in range(len(example.input_ids))]
-        positions.append(places + list(range(padding)))
-    return {
-        "input_ids": torch.tensor(input_ids),
-        "labels": torch.tensor(labels),
-        "position_ids": torch.tensor(positions),
-    }
+        parts = [part for example in row for part in ((0, example), *example.branches)]
+        padding = length - sum(len(part.input_ids) for _, part in parts)
+        parts.append((0, Example([pad_id] * padding, [IGNORED] * padding)))
+        columns["input_ids"].append([token for _, part in parts for token in part.input_ids])
+        columns["labels"].append([label for _, part in parts for label in part.labels])
+        columns["position_ids"].append([first + place for first, part in parts for place in range(len(part.input_ids))])
+        # For the mask, of every token: which example it belongs to, and (in a branch) how much of the trunk it sees.
+        numbers = [n for n, example in enumerate(row) for _ in range(1 + len(example.branches))] + [len(row)]
+        owners.append([n for n, (_, part) in zip(numbers, parts, strict=True) for _ in part.input_ids])
+        starts.append([first for first, part in parts for _ in part.input_ids])
+    batch = {name: torch.tensor(values) for name, values in columns.items()}
+    if any(example.branches for row in rows for example in row):
+        batch["attention_mask"] = _tree_mask(torch.tensor(owners), torch.tensor(starts), batch["position_ids"])
+    return batch
+
+
+def _tree_mask(owners: "torch.Tensor", starts: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
+    """What each token sees: earlier tokens of its own part, and, from a branch, the trunk up to where it branches off."""
+    import torch
+
+    parts = (positions == starts).cumsum(dim=1)  # numbers a row's parts: a part begins where its position is its start
+    trunk = starts == 0
+    same_part = parts[:, :, None] == parts[:, None, :]
+    same_example = owners[:, :, None] == owners[:, None, :]
+    of_trunk = same_example & trunk[:, None, :] & (positions[:, None, :] < starts[:, :, None])
+    earlier = torch.ones(positions.shape[1], positions.shape[1]).tril().bool()
+    seen = (same_part | of_trunk) & earlier
+    mask = torch.full(seen.shape, torch.finfo(torch.float32).min)
+    return mask.masked_fill(seen, 0.0)[:, None]

@@ -81,9 +81,27 @@ def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
     for _, run in graph.preset.every_run():
         for name in run.shown_in():
             policies = [one.run for one in graph.evaluations if one.policy and one.track == run.track == name]
-            found.setdefault(name, {"track": run.track, "runs": ["base", *policies]})["runs"].append(run.name)
+            empty: dict[str, Any] = {
+                "track": run.track,
+                "runs": ["base", *policies],
+                "figures": benchmark_figures(graph, run.track),
+            }
+            empty["episodes"] = plays_episodes(graph, run.track)
+            found.setdefault(name, empty)["runs"].append(run.name)
     of_ablation = {name for run in graph.preset.ablation for name in run.shown_in()}
     return {name: table for name, table in found.items() if (name in of_ablation) == (part == "ablation")}
+
+
+def plays_episodes(graph: Graph, track: str) -> bool:
+    """Whether some task of the track's benchmark plays episodes, which can then be read."""
+    tasks = registry.benchmark(track, getattr(graph.preset.data, track).kind).TASKS
+    return any(task.episodes for task in tasks) and graph.preset.evaluation.split == "test"
+
+
+def benchmark_figures(graph: Graph, track: str) -> dict[str, dict[str, str]]:
+    """By figure: the function in `FIGURES` of the track's benchmark that draws it from a table's samples."""
+    kind = getattr(graph.preset.data, track).kind
+    return {name: {"kind": kind, "name": name} for name in getattr(registry.benchmark(track, kind), "FIGURES", {})}
 
 
 def runs(graph: Graph, part: str) -> list[str]:

@@ -17,7 +17,7 @@ def with_replay(examples: Sequence[Example], share: float, context: StageContext
     chosen = list(examples)
     if not share:
         return chosen
-    budget = sum(len(example.input_ids) for example in chosen) * share / (1 - share)
+    budget = sum(example.size for example in chosen) * share / (1 - share)
     records = read_jsonl(context.data["general"] / "splits" / "replay.jsonl", require=("text",))
     general = [document(ids) for ids in encode_documents(context.tokenizer, [record["text"] for record in records])]
     rng = random.Random(f"{context.seed}/replay")

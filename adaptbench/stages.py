@@ -181,7 +181,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     if hasattr(curriculum, "extend"):
         also_trained = curriculum.extend(curriculum_config, options["phase"], model, text_tokenizer)
     if hasattr(curriculum, "steps"):
-        counted = curriculum.steps(curriculum_config, options["phase"], training, context)
+        counted = curriculum.steps(curriculum_config, options["phase"], training, model, context)
         training = training.model_copy(update={"steps": counted, "epochs": None})
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)

@@ -63,11 +63,16 @@ class Outcome:
     final_loss: float
 
 
+def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
+    """What the model reads of a batch: tokens, positions and, where packing needs one, the mask."""
+    return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
+
+
 def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     """Mean next-token cross-entropy (nats) over the labelled tokens."""
     import torch
 
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = model(**inputs_of(batch), use_cache=False).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED

@@ -113,15 +113,24 @@ def tables(unfolded: graph.Graph, part: str) -> list[str]:
 
 
 def figures(unfolded: graph.Graph, part: str) -> list[str]:
-    names = [f"{table}_{name}" for table in plan.tables(unfolded, part) for name in TABLE_FIGURES]
+    drawn = plan.tables(unfolded, part).items()
+    names = [f"{table}_{name}" for table, content in drawn for name in (*TABLE_FIGURES, *content["figures"])]
     names += plan.method_figures(unfolded, part)
     return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]
+
+
+def transcripts(unfolded: graph.Graph, part: str) -> list[str]:
+    shown = (name for name, content in plan.tables(unfolded, part).items() if content["episodes"])
+    return [f"{unfolded.root}/transcripts/{name}.html" for name in shown]
 
 
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
     """The files of the functions with which methods draw."""
     drawn = plan.method_figures(unfolded, part).values()
     functions = [registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]] for figure in drawn]
+    for content in plan.tables(unfolded, part).values():
+        of_benchmark = content["figures"].values()
+        functions += [registry.benchmark(content["track"], one["kind"]).FIGURES[one["name"]] for one in of_benchmark]
     return sorted({function.__module__.replace(".", "/") + ".py" for function in functions})
 
 

@@ -14,6 +14,7 @@ from adaptbench.agent.trajectory import check
 from adaptbench.contracts import AdaptbenchError, Record, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.packing import IGNORED, Example
+from adaptbench.prefixes import can_share, share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
 Part = Literal["all", "first_half", "second_half"]
 
 
-def examples(context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
-    """The samples of `roles` from the track's training trajectories (those of the context's first benchmark).
+def examples(model: Any, context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
+    """The samples of `roles` from the track's training trajectories (those of the context's first benchmark), those of a
+    trajectory joined where they begin alike, if the `model` can read them so.
 
     Raises:
         AdaptbenchError: a record is no trajectory, or a sample cannot fit whatever history it loses.
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
-    trajectories = read(path, part)
-    return role_examples(trajectories, roles, context.tokenizer, context.sequence_length)
+    made = []
+    for trajectory in read(path, part):
+        samples = role_examples([trajectory], roles, context.tokenizer, context.sequence_length)
+        made += share(samples, context.sequence_length) if can_share(model) else samples
+    return made
 
 
 def read(path: Path, part: Part = "all") -> list[Record]:

@@ -8,7 +8,6 @@ ours and pure Python; the time limit is against those that some arguments make s
 import inspect
 import reprlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -127,18 +126,16 @@ def _limit() -> Callable[[Callable[[], Observation], float], Observation | None]
 def _by_alarm(work: Callable[[], Observation], seconds: float) -> Observation | None:
     """`work()`, interrupted by a signal wherever it is; None if it was late.
 
-    The alarm repeats, for a tool that catches everything. It raises nowhere but inside `work`: in this function's own
-    frame it might leave the handler and timer of the caller (a test runner's, say) unrestored.
+    The alarm repeats, for a tool that catches everything. The handler and timer of the caller (a test runner's, say) are
+    as before afterwards; an alarm of its that was due meanwhile rings then.
     """
-    own: FrameType | None = sys._getframe()  # None when `work` is over
-    observation, late = None, False
+    observation, late, over = None, False, False
 
-    def ring(_number: int, frame: FrameType | None) -> None:
+    def ring(_number: int, _frame: FrameType | None) -> None:
         nonlocal late
-        if own is not None:
+        if not over:
             late = True
-            if frame is not own:
-                raise _TimeUp
+            raise _TimeUp
 
     remaining, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     started = time.monotonic()
@@ -149,7 +146,7 @@ def _by_alarm(work: Callable[[], Observation], seconds: float) -> Observation | 
     except _TimeUp:
         pass
     finally:
-        own = None
+        over = True  # first, before any call: handlers run at calls, and one that raised here would skip the rest
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         if remaining:

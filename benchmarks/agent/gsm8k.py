@@ -26,7 +26,7 @@ from adaptbench.agent.calculator import CalculationError, calculate
 from adaptbench.agent.toolbox import Toolbox, ToolError
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import normalise
-from benchmarks.agent import baselines, measures
+from benchmarks.agent import baselines, figures, measures
 from benchmarks.agent.measures import live_task, steps_task
 from benchmarks.agent.steps import live_documents, step_documents, training_records
 from benchmarks.domain.gsm8k import load
@@ -58,7 +58,7 @@ class Config(BenchmarkConfig):
     test_items: int | None = Field(None, gt=0, description="test problems, the first ones; default: all 1,319")
 
 
-BASELINES = baselines.BASELINES
+BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 SOURCES = (
     *measures.SOURCES,

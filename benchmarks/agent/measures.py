@@ -101,4 +101,5 @@ def live_task(name: str, label: str) -> Task:
             ("tokens", "tokens written"),
             ("errors", "errors observed"),
         ),
+        episodes=True,
     )  # fmt: skip

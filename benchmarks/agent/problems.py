@@ -70,12 +70,12 @@ def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wi
 
 def _sum(draw: Draw) -> Wish:
     a, b = draw.rng.randint(11, 99), draw.rng.randint(2, 60)
-    return _calculation("add", "I add them.", "Together that is {}", a, b)
+    return _calculation("add", "I add.", "Together that is {}", a, b)
 
 
 def _rest(draw: Draw) -> Wish:
     a = draw.rng.randint(30, 99)
-    return _calculation("subtract", "I take them away.", "What stays is {}", a, draw.rng.randint(3, a - 5))
+    return _calculation("subtract", "I subtract.", "What stays is {}", a, draw.rng.randint(3, a - 5))
 
 
 def _calculation(tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
@@ -90,8 +90,8 @@ def _unit(draw: Draw) -> Wish:
     (unit, to), value = draw.rng.choice(list(tools.FACTORS)), draw.rng.randint(2, 60)
 
     def plan() -> Plan:
-        found = yield f"I convert {unit} to {to}.", "convert", {"value": value, "unit": unit, "to": to}
-        return f"In {to} that is {found}"
+        found = yield "I convert.", "convert", {"value": value, "unit": unit, "to": to}
+        return f"In {to} it is {found}"
 
     return Wish(("convert",), {"value": value, "unit": unit, "to": to}, plan())
 
@@ -112,15 +112,15 @@ def _now(draw: Draw) -> Wish:
         found = yield "I find the date.", "today", {}
         return f"Today is {found}"
 
-    return Wish(("today",), {}, plan())
+    return Wish(("today",), {"person": draw.people(1)[0]}, plan())
 
 
 def _several(draw: Draw) -> Wish:
     (item,), n = draw.items(1), draw.rng.randint(2, 9)
 
     def plan() -> Plan:
-        each = yield f"I need the price of {item}.", "price", {"item": item}
-        cost = yield f"{n} of them cost more.", "multiply", {"a": n, "b": int(each)}
+        each = yield "I need the price.", "price", {"item": item}
+        cost = yield "I multiply.", "multiply", {"a": n, "b": int(each)}
         return f"The cost is {cost}"
 
     return Wish(("price", "multiply"), {"n": n, "item": item}, plan())
@@ -130,8 +130,8 @@ def _unsold(draw: Draw) -> Wish:
     (item,), n = draw.items(1), draw.rng.randint(2, 11)
 
     def plan() -> Plan:
-        stock = yield f"I need the stock of {item}.", "stock", {"item": item}
-        left = yield f"I take {n} away.", "subtract", {"a": int(stock), "b": n}
+        stock = yield "I need the stock.", "stock", {"item": item}
+        left = yield "I subtract.", "subtract", {"a": int(stock), "b": n}
         return f"What is left is {left}"
 
     return Wish(("stock", "subtract"), {"n": n, "item": item}, plan())
@@ -141,9 +141,9 @@ def _makers_age(draw: Draw) -> Wish:
     (item,) = draw.items(1)
 
     def plan() -> Plan:
-        person = yield f"I need the maker of {item}.", "maker", {"item": item}
-        age = yield f"I need the age of {person}.", "age", {"person": person}
-        return f"The age of {person} is {age}"
+        person = yield "I need the maker.", "maker", {"item": item}
+        age = yield "Now I need the age.", "age", {"person": person}
+        return f"The age is {age}"
 
     return Wish(("maker", "age"), {"item": item}, plan())
 
@@ -152,9 +152,9 @@ def _both(draw: Draw) -> Wish:
     item, other = draw.items(2)
 
     def plan() -> Plan:
-        first = yield f"I need the price of {item}.", "price", {"item": item}
-        second = yield f"I need the price of {other}.", "price", {"item": other}
-        total = yield "I add both prices.", "add", {"a": int(first), "b": int(second)}
+        first = yield "I need the price.", "price", {"item": item}
+        second = yield "Now I need the other price.", "price", {"item": other}
+        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
         return f"The cost is {total}"
 
     return Wish(("price", "add"), {"item": item, "other": other}, plan())
@@ -165,9 +165,9 @@ def _gap(draw: Draw) -> Wish:
     younger, older = sorted(draw.people(2), key=lambda person: ages[person])
 
     def plan() -> Plan:
-        first = yield f"I need the age of {older}.", "age", {"person": older}
-        second = yield f"I need the age of {younger}.", "age", {"person": younger}
-        years = yield "I compare both ages.", "subtract", {"a": int(first), "b": int(second)}
+        first = yield "I need the age.", "age", {"person": older}
+        second = yield "Now I need the other age.", "age", {"person": younger}
+        years = yield "I subtract.", "subtract", {"a": int(first), "b": int(second)}
         return f"The number of years is {years}"
 
     return Wish(("age", "subtract"), {"person": older, "second": younger}, plan())
@@ -177,10 +177,10 @@ def _change(draw: Draw) -> Wish:
     (item, other), n = draw.items(2), draw.rng.randint(81, 199)
 
     def plan() -> Plan:
-        first = yield f"I need the price of {item}.", "price", {"item": item}
-        second = yield f"I need the price of {other}.", "price", {"item": other}
-        total = yield "I add both prices.", "add", {"a": int(first), "b": int(second)}
-        left = yield f"I take that from {n}.", "subtract", {"a": n, "b": int(total)}
+        first = yield "I need the price.", "price", {"item": item}
+        second = yield "Now I need the other price.", "price", {"item": other}
+        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
+        left = yield "I subtract.", "subtract", {"a": n, "b": int(total)}
         return f"What is left is {left}"
 
     return Wish(("price", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
@@ -188,10 +188,10 @@ def _change(draw: Draw) -> Wish:
 
 WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
     1: {
-        "price": _one("price", "item", "I need the price of {}.", "The price of {} is {}"),
-        "stock": _one("stock", "item", "I need the stock of {}.", "The stock of {} is {}"),
-        "maker": _one("maker", "item", "I need the maker of {}.", "The maker of {} is {}"),
-        "age": _one("age", "person", "I need the age of {}.", "The age of {} is {}"),
+        "price": _one("price", "item", "I need the price.", "The price is {1}"),
+        "stock": _one("stock", "item", "I need the stock.", "The stock is {1}"),
+        "maker": _one("maker", "item", "I need the maker.", "The maker is {1}"),
+        "age": _one("age", "person", "I need the age.", "The age is {1}"),
         "sum": _sum,
         "rest": _rest,
         "unit": _unit,
@@ -268,4 +268,4 @@ def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
         reply, failed = call(thought, tool, arguments)
         if failed:
             known = reply.split(" is called ")[1].removesuffix(" here")
-            reply, _ = call(f"Here it is called {known}.", tool, {"item": known})
+            reply, _ = call("It has another name.", tool, {"item": known})

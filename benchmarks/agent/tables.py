@@ -13,9 +13,10 @@ from benchmarks import words
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)
 NICKNAMED = 0.5  # share of the items that have a second name
-_ITEMS = (*words.FOODS, *words.INSTRUMENTS, *(thing for thing in words.OBJECTS if thing != "coins"))
-_NICKNAME_SYLLABLES = ("Al Bre Cor Dan El Fin Gar Hol Ist Jun Kar Lor".split(), "dor mi wen lo ses vin".split())
-PEOPLE = 160
+_NOUNS = (*words.FOODS, *words.INSTRUMENTS, *(thing for thing in words.OBJECTS if thing != "coins"))
+_BRAND_SYLLABLES = ("bo di fa gu ki le mu no pa ri se tu".split(), "ba de ko lu mi na po ru sa ve zi".split())
+_NICKNAME_SYLLABLES = ("al bre cor dan el fin gar hol ist jun kar lor".split(), "dor mi wen lo ses vin".split())
+PEOPLE, BRANDS = 200, 100
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Tables:
 def make(seed: int) -> Tables:
     """The tables of the world of that seed."""
     rng = random.Random(f"{seed}/agent/tables")
-    items, people = list(_ITEMS), words.names(words.PEOPLE_SYLLABLES, PEOPLE, rng)
+    items = [*_NOUNS, *words.names(_BRAND_SYLLABLES, BRANDS, rng)]
+    people = words.names(words.PEOPLE_SYLLABLES, PEOPLE, rng)
     rng.shuffle(items)
     by_split = {"items": _shared_out(items), "people": _shared_out(people)}
     nicknames = words.names(_NICKNAME_SYLLABLES, len(items), rng)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import BenchmarkConfig, Real, Record
-from benchmarks.agent import baselines, measures, tables, tools
+from benchmarks.agent import baselines, figures, measures, tables, tools
 from benchmarks.agent.measures import live_task, steps_task
 from benchmarks.agent.problems import Draw, problem
 from benchmarks.agent.steps import live_documents, step_documents, training_records
@@ -34,7 +34,7 @@ class Config(BenchmarkConfig):
 CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
 """How many calls the problems need, in turn."""
 
-BASELINES = baselines.BASELINES
+BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 SOURCES = (*measures.SOURCES, "adaptbench/agent/calculator.py", "adaptbench/agent/toolbox.py")
 

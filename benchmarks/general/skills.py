@@ -160,34 +160,35 @@ def modular(rng: random.Random) -> Instance:
     return Instance(f"{story} {a} {sign} {b} mod 10 =", str(answer), wrong)
 
 
-ATTRIBUTES = "weight size height length width speed shape smell taste depth".split()
+_QUESTIONS = {
+    "price": (
+        "How much is the item {}?",
+        "What do I pay for item {}?",
+        "I want item {}. How many coins?",
+        "What does {} cost?",
+    ),
+    "stock": ("How many pieces of item {} are left?", "Count the item {}.", "How large is the supply of item {}?"),
+    "maker": ("Who made the item {}?", "Whose work is item {}?", "By whom is {}?"),
+    "age": ("How old is person {}?", "How many years has person {} lived?", "How many birthdays has {} had?"),
+}
 
 
-def tool_call(rng: random.Random) -> Instance:
-    """Call the one of a few described functions, each new, that gives what is asked; its answer follows."""
-    names = [_made_up(rng).casefold() for _ in range(6)]
-    count = rng.randint(2, 4)
-    names = list(dict.fromkeys(names))[:count]
-    attributes, items = rng.sample(ATTRIBUTES, count), _items(2, rng)
-    keys = [rng.choice(KEYS) for _ in names]
-    told = "".join(
-        f"{name}({key}): {attribute} of a thing\n"
-        for name, key, attribute in zip(names, keys, attributes, strict=False)
-    )
-    asked = rng.randrange(len(names))
-    wish = rng.choice(("What is the {0} of {1}?", "Tell me the {0} of {1}.", "I want {1}. Which {0} is that?"))
+def read_table(rng: random.Random) -> Instance:
+    """Find in a few lines what is asked for in other words than the lines use."""
+    names = _items(rng.randint(2, 3), rng)
+    fields = rng.sample(list(_QUESTIONS), rng.randint(2, 3))
+    cells = {(name, field): _cell(field, rng) for name in names for field in fields}
+    lines = "".join(f"{name}: {', '.join(f'{field} {cells[name, field]}' for field in fields)}. " for name in names)
+    name, field = rng.choice(names), rng.choice(fields)
+    question = rng.choice(_QUESTIONS[field]).format(name)
+    wrong = list(dict.fromkeys(cell for cell in cells.values() if cell != cells[name, field]))
+    while len(wrong) < 3:
+        wrong += [cell for cell in (_cell(field, rng),) if cell not in (*wrong, cells[name, field])]
+    return Instance(f"{lines}{question} The {field} is", cells[name, field], tuple(wrong[:3]))
 
-    def call(tool: int, item: str) -> str:
-        return f'{names[tool]}\nAction Input: {{"{keys[tool]}": "{item}"}}'
 
-    other = (asked + 1) % len(names)
-    answer = rng.randint(2, 99)
-    return Instance(
-        f"Tools:\n{told}Task: {wish.format(attributes[asked], items[0])}\nAction:",
-        call(asked, items[0]),
-        (call(other, items[0]), call(asked, items[1]), call(other, items[1])),
-        f"\nObservation: {answer}\nAnswer: The {attributes[asked]} of {items[0]} is {answer}.",
-    )
+def _cell(field: str, rng: random.Random) -> str:
+    return _person(rng) if field == "maker" else str(rng.randint(2, 99))
 
 
 SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
@@ -201,6 +202,7 @@ SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     order,
     arithmetic,
     modular,
-    tool_call,
+    read_table,
+    read_table,
 )
-"""In the parts in which text and tests hold them; look-up and slot copying are the slowest to learn, hence twice."""
+"""In the parts in which text and tests hold them; look-up, slots and tables are the slowest to learn, hence twice."""

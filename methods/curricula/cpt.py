@@ -82,11 +82,13 @@ def _with_divergence(weight: float, model):
 
     import torch
 
+    from adaptbench.training import inputs_of
+
     start = copy.deepcopy(model).eval().requires_grad_(False)
 
     def loss(model, batch):
         start.to(batch["input_ids"].device)
-        inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        inputs = {**inputs_of(batch), "use_cache": False}
         labels = batch["labels"][:, 1:]
         trained = labels >= 0
         with torch.no_grad():

@@ -48,7 +48,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.replay import with_replay
 
     part = "all" if config.reuse else "second_half"
-    return with_replay(examples(context, (phase,), part), config.replay, context)
+    return with_replay(examples(model, context, (phase,), part), config.replay, context)
 
 
 def assemble(config: Config, members, out, context: StageContext):

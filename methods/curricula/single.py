@@ -15,6 +15,7 @@ SOURCES = (
     "adaptbench/agent/dialogue.py",
     "adaptbench/agent/samples.py",
     "adaptbench/agent/trajectory.py",
+    "adaptbench/prefixes.py",
     "adaptbench/replay.py",
 )
 
@@ -35,7 +36,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    return with_replay(examples(context, ("assistant",), config.trajectories), config.replay, context)
+    return with_replay(examples(model, context, ("assistant",), config.trajectories), config.replay, context)
 
 
 def decode(config: Config, phase: str):

@@ -26,7 +26,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     return single.examples(single.Config(replay=config.replay), phase, model, context)
 
 
-def steps(config: Config, phase: str, training: Training, context: StageContext) -> int:
+def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
     """The optimizer steps of GLPFT's four stages on the same data."""
     from adaptbench.packing import Packed
     from adaptbench.training import total_steps
@@ -34,7 +34,7 @@ def steps(config: Config, phase: str, training: Training, context: StageContext)
     total = 0
     for one in glpft.phases(config, "agent", training):
         module, options = (single, one.curriculum) if one.curriculum else (glpft, config)
-        samples = module.examples(options, one.name, None, context)
+        samples = module.examples(options, one.name, model, context)
         of_phase = merge_training(training, one.training)
         total += total_steps(of_phase, Packed(samples, of_phase.sequence_length, context.seed))
     return total

@@ -115,7 +115,7 @@ def test_a_call_that_is_wrong_is_told_what_is_wrong(action, arguments, said):
         (" \n", "(nothing)"),
         (None, "(nothing)"),
         ("half \ud800 pair", "half ? pair"),
-        ("ab " * 1000, ("ab " * 1000)[:MAX_OBSERVATION].strip()),
+        ("abc " * 1000, ("abc " * 1000)[: MAX_OBSERVATION - 1]),
         ("x" * 5000, "x" * MAX_OBSERVATION),
         (7, "7"),
         (0.1 + 0.2, "0.3"),
@@ -214,6 +214,12 @@ def _hangs_and_catches():
             _hangs()
 
 
+def _hangs_and_goes_on():
+    while True:
+        with contextlib.suppress(Exception):
+            _hangs()
+
+
 def _hangs_and_answers():
     try:
         _hangs()
@@ -228,9 +234,10 @@ def _hangs_and_fails():
         raise ValueError
 
 
-@pytest.mark.parametrize(
-    "tool", [_hangs, _hangs_and_catches, _hangs_and_answers, _hangs_and_fails, lambda: time.sleep(60)]
-)
+HANGING = (_hangs, _hangs_and_catches, _hangs_and_goes_on, _hangs_and_answers, _hangs_and_fails, lambda: time.sleep(60))
+
+
+@pytest.mark.parametrize("tool", HANGING)
 def test_a_tool_that_hangs_is_ended(tool):
     started = time.monotonic()
     assert _observed(tool, seconds=0.05) == ("error: tool took longer than 0.05 s", True)
@@ -238,8 +245,14 @@ def test_a_tool_that_hangs_is_ended(tool):
 
 
 def test_a_tool_that_hangs_is_left_behind_outside_the_main_thread():
-    go_on = threading.Event()
-    assert _in_thread(lambda: _observed(go_on.wait, seconds=0.05)) == ("error: tool took longer than 0.05 s", True)
+    go_on, left = threading.Event(), []
+
+    def waits():
+        left.append(threading.current_thread())
+        go_on.wait()
+
+    assert _in_thread(lambda: _observed(waits, seconds=0.05)) == ("error: tool took longer than 0.05 s", True)
+    assert left[0].daemon, "or the program could not end before the tool"
     go_on.set()
     assert _in_thread(lambda: _observed(lambda: 7)) == ("7", False)
     assert _in_thread(lambda: _observed(_raising(ValueError()))) == ("error: tool failed: ValueError", True)
@@ -297,13 +310,22 @@ def test_no_alarm_is_left_where_there_was_none():
         signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
-def test_an_alarm_at_any_moment_leaves_the_caller_s_handler():
-    handler = signal.getsignal(signal.SIGALRM)
-    late = 0
+def test_an_alarm_at_any_moment_leaves_the_caller_s_handler(monkeypatch):
+    handler, late = signal.getsignal(signal.SIGALRM), 0
     for step in range(2000):
         late += _observed(lambda: "x", seconds=1e-6 * (1 + step % 50))[1]
         assert signal.getsignal(signal.SIGALRM) is handler
     assert late > 0
+    setitimer = signal.setitimer
+
+    def ringing(*timer):
+        if signal.getsignal(signal.SIGALRM) is not handler:
+            signal.raise_signal(signal.SIGALRM)
+        return setitimer(*timer)
+
+    monkeypatch.setattr(signal, "setitimer", ringing)  # alarms while the timer is set, and again while it is reset
+    assert _observed(lambda: 7) == ("error: tool took longer than 60 s", True)
+    assert signal.getsignal(signal.SIGALRM) is handler
 
 
 def test_a_tool_may_call_tools_itself():
