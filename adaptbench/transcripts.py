@@ -35,12 +35,13 @@ def write(collected: Path, report: Path, out: Path) -> None:
 def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
     """The first problems, each with the episode that every run played under its first seed."""
     chosen = []
-    for document, rows in list(samples.groupby("document"))[:PROBLEMS]:
+    for document in sorted(samples["document"].unique())[:PROBLEMS]:
+        rows = samples[samples["document"] == document]
         episodes = []
         for run in runs:
             of_run = rows[rows["run"] == run].sort_values("seed")
             if len(of_run):
-                episodes.append({"run": run, **_episode(of_run.iloc[0])})
+                episodes.append({"run": run, **_episode(of_run.iloc[0].to_dict())})
         first = rows.iloc[0]
         asked, _, instruction = first["prompt"].rpartition("Task: ")
         chosen.append(

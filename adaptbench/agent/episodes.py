@@ -65,7 +65,7 @@ def steps(asked: Sequence[Asked], respond: Respond, *, single: bool) -> list[Tur
     for one in respond("assistant" if single else "planner", asked):
         made = dialogue.parse("assistant" if single else "planner", one.text) if one.text is not None else None
         missing = made is not None and made["decision"] is None
-        if missing:
+        if made is not None and missing:
             made["decision"] = dialogue.FALLBACK
         turns.append(Turn(made, missing, one.tokens))
     if not single:

@@ -18,6 +18,8 @@ def _beside(name):
     """The module in the file next to this one, which lm-eval loads by its path."""
     path = Path(__file__).resolve().parent / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"adaptbench_agent_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

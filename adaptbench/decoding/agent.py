@@ -17,6 +17,7 @@ from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
 
+SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
 ASKED = ("instruction", "tools", "history")
 
 
@@ -210,7 +211,7 @@ def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:
     folder = next(path for path in tasks.values() if (path / "tasks" / f"{task}.yaml").exists())
     made = json.loads((folder / "manifest.json").read_text())["options"]
     module = registry.benchmark(made["track"], made["config"]["kind"])
-    return Toolbox(module.functions(module.Config.model_validate(made["config"]), made["seed"]))
+    return Toolbox(module.functions(module.Config.model_validate(made["config"]), made["seed"]), seconds=SECONDS)
 
 
 def _text(turn: episodes.Turn) -> str:

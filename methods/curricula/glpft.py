@@ -47,8 +47,8 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    part = "all" if config.reuse else "second_half"
-    return with_replay(examples(model, context, (phase,), part), config.replay, context)
+    chosen = examples(model, context, (phase,), "all" if config.reuse else "second_half")
+    return with_replay(chosen, config.replay, context)
 
 
 def assemble(config: Config, members, out, context: StageContext):
