@@ -127,6 +127,16 @@ PHRASINGS = {
         "How old is the one behind the item {item}?",
         "The one who made the item {item} has had how many birthdays?",
     ),
+    "until": (
+        "How long is it until {end}?",
+        "I wait until {end}. How long is that from now?",
+        "The party is on {end}. How long do I wait?",
+        "How much time is left until {end}?",
+        "From now to {end}, how long is it?",
+        "How long do I wait from now until {end}?",
+        "How much time is it from now to {end}?",
+        "The party is on {end}. How much time is left?",
+    ),
     "both": (
         "What do I pay for the item {item} and the item {other}?",
         "How much are the item {item} and the item {other} together?",

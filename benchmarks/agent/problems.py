@@ -137,6 +137,17 @@ def _unsold(draw: Draw) -> Wish:
     return Wish(("stock", "subtract"), {"n": n, "item": item}, plan())
 
 
+def _until(draw: Draw) -> Wish:
+    end = draw.day(2040, 2049)
+
+    def plan() -> Plan:
+        today = yield "I find the date.", "today", {}
+        days = yield "I count the days.", "days", {"start": today, "end": str(end)}
+        return f"The number of days is {days}"
+
+    return Wish(("today", "days"), {"end": end}, plan())
+
+
 def _makers_age(draw: Draw) -> Wish:
     (item,) = draw.items(1)
 
@@ -198,7 +209,7 @@ WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
         "span": _span,
         "now": _now,
     },
-    2: {"several": _several, "unsold": _unsold, "makers_age": _makers_age},
+    2: {"several": _several, "unsold": _unsold, "makers_age": _makers_age, "until": _until},
     3: {"both": _both, "gap": _gap},
     4: {"change": _change},
 }

@@ -160,37 +160,6 @@ def modular(rng: random.Random) -> Instance:
     return Instance(f"{story} {a} {sign} {b} mod 10 =", str(answer), wrong)
 
 
-_QUESTIONS = {
-    "price": (
-        "How much is the item {}?",
-        "What do I pay for item {}?",
-        "I want item {}. How many coins?",
-        "What does {} cost?",
-    ),
-    "stock": ("How many pieces of item {} are left?", "Count the item {}.", "How large is the supply of item {}?"),
-    "maker": ("Who made the item {}?", "Whose work is item {}?", "By whom is {}?"),
-    "age": ("How old is person {}?", "How many years has person {} lived?", "How many birthdays has {} had?"),
-}
-
-
-def read_table(rng: random.Random) -> Instance:
-    """Find in a few lines what is asked for in other words than the lines use."""
-    names = _items(rng.randint(2, 3), rng)
-    fields = rng.sample(list(_QUESTIONS), rng.randint(2, 3))
-    cells = {(name, field): _cell(field, rng) for name in names for field in fields}
-    lines = "".join(f"{name}: {', '.join(f'{field} {cells[name, field]}' for field in fields)}. " for name in names)
-    name, field = rng.choice(names), rng.choice(fields)
-    question = rng.choice(_QUESTIONS[field]).format(name)
-    wrong = list(dict.fromkeys(cell for cell in cells.values() if cell != cells[name, field]))
-    while len(wrong) < 3:
-        wrong += [cell for cell in (_cell(field, rng),) if cell not in (*wrong, cells[name, field])]
-    return Instance(f"{lines}{question} The {field} is", cells[name, field], tuple(wrong[:3]))
-
-
-def _cell(field: str, rng: random.Random) -> str:
-    return _person(rng) if field == "maker" else str(rng.randint(2, 99))
-
-
 SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     look_up,
     look_up,
@@ -202,7 +171,5 @@ SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     order,
     arithmetic,
     modular,
-    read_table,
-    read_table,
 )
-"""In the parts in which text and tests hold them; look-up, slots and tables are the slowest to learn, hence twice."""
+"""In the parts in which text and tests hold them; look-up and slot copying are the slowest to learn, hence twice."""
