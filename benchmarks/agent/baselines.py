@@ -4,17 +4,23 @@ In the paper's out-of-domain test a policy that always calls reaches 74 % plan a
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from adaptbench.agent import dialogue
 from adaptbench.contracts import Record
 
 
 def majority(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Always the whole step that training holds most often."""
-    written = Counter(dialogue.target("assistant", one) for record in train for one in record["steps"])
-    ((commonest, _),) = written.most_common(1)
-    return lambda asked: commonest
+    """Always the step that training holds most often among those of its most frequent decision."""
+    steps = [one for record in train for one in record["steps"]]
+    commonest = _most_frequent(one["decision"] for one in steps)
+    written = _most_frequent(dialogue.target("assistant", one) for one in steps if one["decision"] == commonest)
+    return lambda asked: written
+
+
+def _most_frequent(values: Iterable[str]) -> str:
+    ((value, _),) = Counter(values).most_common(1)
+    return value
 
 
 def always_call(train: Sequence[Record]) -> Callable[[Record], str]:
@@ -28,4 +34,9 @@ def always_call(train: Sequence[Record]) -> Callable[[Record], str]:
     return write
 
 
-BASELINES = {"majority": majority, "always-call": always_call}
+def always_give_up(train: Sequence[Record]) -> Callable[[Record], str]:
+    """Gives up at once: right wherever a problem cannot be solved."""
+    return lambda asked: dialogue.target("assistant", dialogue.step("", dialogue.GIVE_UP))
+
+
+BASELINES = {"majority": majority, "always-call": always_call, "always-give-up": always_give_up}
