@@ -1,6 +1,6 @@
 """The figures of a table: learning against forgetting, scores with intervals, loss curves; and those that methods draw.
 
-SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour and marker in every figure.
+SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour and marker in every figure of its track.
 """
 
 import json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, safe for colour-blind readers; black is the base's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F", "#5B3A8C", "#B22222")
 MARKERS = "osD^vPX<>h"
+GREYS = ("#B0B0B0", "#C8C8C8", "#989898")
 STYLE = {
     "svg.hashsalt": "adaptbench",
     "svg.fonttype": "none",
@@ -49,13 +50,13 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     scores = pd.read_csv(collected / "scores.csv")
     samples = pd.read_parquet(collected / "samples.parquet")
     planned = json.loads(report.read_text())
-    look = styles(planned["order"])
     out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         for table, content in planned["tables"].items():
             ours = [run for run in runs if shown(run, content)]
             if not ours:
                 continue
+            look = styles([run for run in planned["order"] if run["key"]["track"] == content["track"]])
             of_table = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
             _save(learning_against_forgetting(main_scores(of_table), ours, look), out / f"{table}_forgetting")
             _save(score_bars(of_table, look), out / f"{table}_scores")
@@ -101,16 +102,19 @@ def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Colour and marker by run name; the points of one curve share theirs, and no two curves have both in common."""
+    """Colour and marker by the name of a track's run; the points of one curve share theirs, no two curves have both in
+    common, and baselines have no colour.
+    """
     family = families(runs)
-    order = list(dict.fromkeys(found for name, found in family.items() if name != "base"))
+    plain = [run["key"]["run"] for run in runs if run["config"] is None]
+    order = list(dict.fromkeys(found for name, found in family.items() if name not in plain))
     look = {
         found: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
         for i, found in enumerate(order)
     }
-    return {
-        name: {"color": "black", "marker": "*"} if name == "base" else look[found] for name, found in family.items()
-    }
+    look |= {name: {"color": GREYS[i % len(GREYS)], "marker": "|_x+"[i % 4]} for i, name in enumerate(plain)}
+    look["base"] = {"color": "black", "marker": "*"}
+    return {name: look[found] for name, found in family.items()}
 
 
 def learning_against_forgetting(

@@ -67,7 +67,8 @@ def report_of(folder: Path, **more) -> Path:
     path = folder / "report.json"
     order = [described(name) for name in ("base", "full")]
     order += [described(f"line-{a}", posthoc={"kind": "wise_ft", "alpha": a}) for a in (0.25, 0.5)]
-    path.write_text(json.dumps({"runs": [], "tables": shown | more, "figures": {}, "order": order}))
+    tables = {name: {"figures": {}, "episodes": False} | table for name, table in (shown | more).items()}
+    path.write_text(json.dumps({"runs": [], "tables": tables, "figures": {}, "order": order}))
     return path
 
 
