@@ -1,6 +1,6 @@
 """Keeps a preset's tables and figures in the repository, with where they come from, and shows them in documents.
 
-What is kept is generated and small: tables, the figures as SVG and PNG, and provenance.json. A document holds a table
+What is kept is generated and small: tables, the figures as SVG and PNG, transcripts, and provenance.json. A document holds a table
 between two markers; it is replaced, never typed.
 """
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
 
+KEPT = ("tables", "figures", "transcripts")
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def keep(results: Path, out: Path) -> None:
-    """Copy the tables and figures of results/<preset> to `out`, those of its ablation too if that was made.
+    """Copy the tables, figures and transcripts of results/<preset> to `out`, those of its ablation too if that was made.
 
     Raises:
         AdaptbenchError: the preset has not run, or its stages and runs do not all come from one clean commit.
@@ -34,7 +35,7 @@ def keep(results: Path, out: Path) -> None:
             f"{results}: not made by one clean commit as a whole; commit, delete the folder, run again"
         )
     shutil.rmtree(out, ignore_errors=True)
-    for source in [*sorted((results / "tables").iterdir()), *sorted((results / "figures").iterdir())]:
+    for source in sorted(path for kind in KEPT for path in (results / kind).glob("*")):
         if source.suffix != ".pdf":
             target = out / source.parent.name / source.name
             target.parent.mkdir(parents=True, exist_ok=True)

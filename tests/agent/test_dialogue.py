@@ -22,7 +22,7 @@ from adaptbench.packing import IGNORED
 from benchmarks.agent import world
 
 THOROUGH = settings(
-    max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 MARKERS = (
     "Action: x", "Action Input: {}", "Answer: 5", "Give up", "Next: caller", "Next: give up", "Observation: 5", "Thought: t",
