@@ -77,6 +77,19 @@ def _check_surroundings(preset: config.Preset) -> None:
     for name, value in preset.data:
         if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
             raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+    for track in registry.tracks():
+        for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
+            if benchmark is not None:
+                _check_files(preset, registry.benchmark(track, benchmark.kind))
+
+
+def _check_files(preset: config.Preset, module: Any) -> None:
+    """Data that only a folder has, and no hub, are in a folder that the preset names."""
+    file = getattr(module, "FILE", None)
+    for name in getattr(module, "PUBLIC_DATA", {}) if file else ():
+        path = getattr(preset.data, name).path
+        if path is None or not (Path(path) / file).is_file():
+            raise AdaptbenchError(f"data.{name}.path: must name a folder with {file}")
 
 
 def _is_path(model: str) -> bool:

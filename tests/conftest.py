@@ -60,7 +60,7 @@ def toy_model(architecture: str, *, layers: int = 4, vocabulary: int = 300, seed
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=256,
+        max_position_embeddings=1024,
         pad_token_id=0,
         bos_token_id=0,
         eos_token_id=0,

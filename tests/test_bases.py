@@ -115,8 +115,8 @@ def test_a_folder_whose_weights_are_damaged_is_one_line(model_folder, make, tmp_
 
 
 def test_a_sequence_longer_than_the_model_reads_is_refused_before_training(model_folder, make):
-    too_long = preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"sequence_length": 512}})
-    with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 256, the model's longest input"):
+    too_long = preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"sequence_length": 2048}})
+    with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 1024, the model's longest input"):
         make(too_long)
 
 

@@ -1,7 +1,7 @@
-"""GLPFT, global-to-local progressive fine-tuning (α-UMi): one model learns whole trajectories, then three copies of it
-each learn their own role's part: planner, caller, summarizer.
+"""GLPFT (α-UMi): one model learns whole trajectories, then three copies of it each learn their own part.
 
-Paper: arXiv 2401.07324, section 3.3. Its values: global 5e-5 for 2 epochs; local 1e-5 for 1 (planner, caller) and 2
+Global-to-local progressive fine-tuning; the parts are those of planner, caller and summarizer. Paper: arXiv 2401.07324,
+section 3.3. Its values: global 5e-5 for 2 epochs; local 1e-5 for 1 (planner, caller) and 2
 (summarizer) epochs, hence the default ratio of the rates. The global stage is the stage of `single` and runs once for both.
 With `reuse` the local stages see the global one's instructions again (the paper's best); without, each has one half.
 Where the tuner keeps adapters (LoRA), the team is the merged global model with three of them.
@@ -35,7 +35,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     data = (track, "general") if config.replay else (track,)
     first = single.Config(trajectories="all" if config.reuse else "first_half", replay=config.replay)
     local = {"learning_rate": config.local_rate_ratio * training.learning_rate}
-    roles = {role: getattr(config, role).model_dump(exclude_unset=True) for role in ("planner", "caller", "summarizer")}
+    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ("planner", "caller", "summarizer")}
     return (
         Phase("global", data=data, curriculum=first),
         *(Phase(role, "global", data, local | own, merge=False) for role, own in roles.items()),

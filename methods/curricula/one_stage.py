@@ -25,7 +25,7 @@ class Config(CurriculumConfig):
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     data = (track, "general") if config.replay else (track,)
-    roles = {role: getattr(config, role).model_dump(exclude_unset=True) for role in ("planner", "caller", "summarizer")}
+    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ("planner", "caller", "summarizer")}
     return tuple(Phase(role, data=data, training=own, merge=False) for role, own in roles.items())
 
 

@@ -1,6 +1,6 @@
 """Single-LLM trained as long as all of GLPFT's stages together: the control that the paper lacks.
 
-GLPFT's team sees more optimizer steps than its global stage alone. This is what one model makes of that many steps, under
+A control of ours for GLPFT, arXiv 2401.07324, whose team sees more optimizer steps than its global stage alone. This is what one model makes of that many steps, under
 one schedule. The options are those of the `glpft` run that it is held against.
 """
 

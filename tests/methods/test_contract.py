@@ -1,7 +1,7 @@
 """What every method keeps to: one suite over every file in methods/tuners, methods/curricula and methods/posthoc.
 
-A tuner is run under plain continual pre-training, a curriculum and a posthoc method with full fine-tuning, through the real
-plan and stages on a toy Qwen3 of four layers. A method whose defaults do not fit that model gives options that do in a
+A tuner is run under plain continual pre-training, a curriculum (on the first track that it trains on) and a posthoc method
+with full fine-tuning, through the real plan and stages on a toy Qwen3 of four layers. A method whose defaults do not fit that model gives options that do in a
 module attribute EXAMPLE. Every method is made three times (two folders, and one where each training is killed after its
 third step and started again), and all tests look at those three.
 
@@ -54,7 +54,7 @@ def _options(axis: str, kind: str) -> dict[str, Any]:
 
 def _values(axis: str, kind: str, model: Path) -> dict[str, Any]:
     """A preset of one run, as a user would write it."""
-    run = {"name": "run", "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}}
+    run = {"name": "run", "track": _track(axis, kind), "curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}}
     return {
         "name": "contract",
         "seeds": [0],
@@ -63,11 +63,20 @@ def _values(axis: str, kind: str, model: Path) -> dict[str, Any]:
             "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
                         "probe_documents": 16, "replay_documents": 64, "test_items": 16},
             "domain": {"kind": "world", "entities": 20, "test_items": 16},
+            "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 3},
         },
-        "training": {"steps": STEPS, "batch_size": 2, "sequence_length": 32, "precision": "float32", "attention": "eager"},
+        "training": {
+            "steps": STEPS, "batch_size": 2, "precision": "float32", "attention": "eager",
+            "sequence_length": {"domain": 32, "agent": 800}[run["track"]],
+        },
         "checkpoint_seconds": 0,
         "runs": [run | {FIELDS[axis]: _options(axis, kind)}],
     }  # fmt: skip
+
+
+def _track(axis: str, kind: str) -> str:
+    """The first track that the method trains on."""
+    return (registry.method(axis, kind).Config.tracks or ("domain",))[0] if axis == "curricula" else "domain"
 
 
 # --- making a method's models
@@ -177,6 +186,12 @@ class _Method:
     def result(self) -> Path:
         return list(self.folders.values())[-1]
 
+    @property
+    def results(self) -> list[Path]:
+        """The model directories in it: itself, or its members."""
+        roles = json.loads((self.result / "adaptbench.json").read_text())["decode"].get("roles", {"": "."})
+        return [self.result / place for place in dict.fromkeys(roles.values())]
+
     def of_kind(self, kind: str) -> list[str]:
         return [node for node in self.folders if self.graph.nodes[node].kind == kind]
 
@@ -197,7 +212,7 @@ def made(tmp_path_factory, model_folder) -> Iterator[Any]:
     def make(axis: str, kind: str, place: str = "first") -> _Method:
         if (axis, kind, place) not in done:
             unfolded = graph.unfold(config.validate(_values(axis, kind, model_folder("qwen3")), "contract.yaml"))
-            evaluation = unfolded.evaluation("domain/run/seed0")
+            evaluation = unfolded.evaluation(f"{_track(axis, kind)}/run/seed0")
             if evaluation.model is None:
                 pytest.skip(evaluation.skipped)
             folders: dict[str, Path] = {}
@@ -345,16 +360,17 @@ def test_what_is_frozen_stays_bit_for_bit_and_what_trains_moves(axis, kind, made
 @every_method
 def test_the_result_opens_with_plain_transformers(axis, kind, made):
     result = made(axis, kind).result
-    model, report = AutoModelForCausalLM.from_pretrained(result, output_loading_info=True)
-    assert not any(report.values()), report
-    tokenizer = AutoTokenizer.from_pretrained(result)
-    assert tokenizer.decode(tokenizer("The red cup.").input_ids, skip_special_tokens=True) == "The red cup."
-    assert len(tokenizer) <= model.get_input_embeddings().num_embeddings
-    with torch.no_grad():
-        assert model(IDS).logits.isfinite().all()
+    for directory in made(axis, kind).results:
+        model, report = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
+        assert not any(report.values()), report
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        assert tokenizer.decode(tokenizer("The red cup.").input_ids, skip_special_tokens=True) == "The red cup."
+        assert len(tokenizer) <= model.get_input_embeddings().num_embeddings
+        with torch.no_grad():
+            assert model(IDS).logits.isfinite().all()
+        assert "auto_map" not in json.loads((directory / "config.json").read_text())
     manifest = json.loads((result / "adaptbench.json").read_text())
     assert (PROJECT / "adaptbench" / "decoding" / f"{manifest['decode']['kind']}.py").is_file()
-    assert "auto_map" not in json.loads((result / "config.json").read_text())
     pickled = [p.name for p in result.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".py")]
     assert pickled == []
 
