@@ -85,10 +85,10 @@ def _check_surroundings(preset: config.Preset) -> None:
 
 def _check_files(preset: config.Preset, module: Any) -> None:
     """Data that only a folder has, and no hub, are in a folder that the preset names."""
-    file = getattr(module, "FILE", None)
-    for name in getattr(module, "PUBLIC_DATA", {}) if file else ():
+    file: str | None = getattr(module, "FILE", None)
+    for name in getattr(module, "PUBLIC_DATA", {}):
         path = getattr(preset.data, name).path
-        if path is None or not (Path(path) / file).is_file():
+        if file is not None and (path is None or not (Path(path) / file).is_file()):
             raise AdaptbenchError(f"data.{name}.path: must name a folder with {file}")
 
 

@@ -143,10 +143,8 @@ def test_runs_are_shown_in_the_tables_that_they_name(tmp_path, monkeypatch):
     values["runs"][1]["tables"] = ["domain", "ablation"]
     values["runs"][2]["tables"] = ["ablation"]
     unfolded = unfold(values)
-    assert plan.tables(unfolded, "main") == {
-        "domain": {"track": "domain", "runs": ["base", "full", "pro"]},
-        "ablation": {"track": "domain", "runs": ["base", "pro", "lora"]},
-    }
+    shown = {name: (table["track"], table["runs"]) for name, table in plan.tables(unfolded, "main").items()}
+    assert shown == {"domain": ("domain", ["base", "full", "pro"]), "ablation": ("domain", ["base", "pro", "lora"])}
     assert "results/toy/tables/ablation.tex" in workflow.tables(unfolded, "main")
     assert "results/toy/figures/ablation_scores.svg" in workflow.figures(unfolded, "main")
     # Where a run is shown changes no stage and no evaluation.
@@ -164,7 +162,9 @@ def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_p
     unfolded = unfold(values)
     assert plan.parts(unfolded) == ("main", "ablation")
     assert list(plan.tables(unfolded, "main")) == ["domain"]
-    assert plan.tables(unfolded, "ablation") == {"ablation_pro": {"track": "domain", "runs": ["base", "pro", "pro-3"]}}
+    assert {name: table["runs"] for name, table in plan.tables(unfolded, "ablation").items()} == {
+        "ablation_pro": ["base", "pro", "pro-3"]
+    }
     shown = {part: {path.split("/")[4] for path in plan.runs(unfolded, part)} for part in plan.parts(unfolded)}
     assert shown == {"main": {"base", "full", "pro", "lora"}, "ablation": {"base", "pro", "pro-3"}}
     assert not set(workflow.tables(unfolded, "main")) & set(workflow.tables(unfolded, "ablation"))
@@ -268,10 +268,10 @@ def test_a_tuner_gets_the_data_and_the_preparations_that_it_declares(monkeypatch
 
 def test_how_a_model_decodes_can_be_changed_without_training_again():
     values = preset_values()
-    values["runs"].append(values["runs"][0] | {"name": "other-decoding", "decode": {"budget": 4}})
+    values["runs"].append(values["runs"][0] | {"name": "other-decoding", "decode": {"kind": "agent", "max_turns": 4}})
     found = {e.run: e for e in unfold(values).evaluations}
     assert found["other-decoding"].model == found["full"].model
-    assert found["other-decoding"].options["decode"] == {"budget": 4}
+    assert found["other-decoding"].options["decode"] == {"kind": "agent", "max_turns": 4}
     assert found["other-decoding"].digest != found["full"].digest
 
 

@@ -16,6 +16,7 @@ from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 from methods.curricula import single
 
 SOURCES = (*single.SOURCES, "adaptbench/agent/team.py", "methods/curricula/single.py")
+ROLES = ("planner", "caller", "summarizer")
 
 
 class Config(CurriculumConfig):
@@ -35,7 +36,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     data = (track, "general") if config.replay else (track,)
     first = single.Config(trajectories="all" if config.reuse else "first_half", replay=config.replay)
     local = {"learning_rate": config.local_rate_ratio * training.learning_rate}
-    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ("planner", "caller", "summarizer")}
+    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ROLES}
     return (
         Phase("global", data=data, curriculum=first),
         *(Phase(role, "global", data, local | own, merge=False) for role, own in roles.items()),

@@ -11,6 +11,8 @@ from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 from methods.curricula.single import SOURCES as SOURCES
 
+ROLES = ("planner", "caller", "summarizer")
+
 
 class Config(CurriculumConfig):
     kind: Literal["multi_task"] = "multi_task"

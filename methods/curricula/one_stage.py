@@ -12,6 +12,7 @@ from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 from methods.curricula import single
 
 SOURCES = (*single.SOURCES, "adaptbench/agent/team.py")
+ROLES = ("planner", "caller", "summarizer")
 
 
 class Config(CurriculumConfig):
@@ -25,7 +26,7 @@ class Config(CurriculumConfig):
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     data = (track, "general") if config.replay else (track,)
-    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ("planner", "caller", "summarizer")}
+    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ROLES}
     return tuple(Phase(role, data=data, training=own, merge=False) for role, own in roles.items())
 
 

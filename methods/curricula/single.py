@@ -18,6 +18,7 @@ SOURCES = (
     "adaptbench/prefixes.py",
     "adaptbench/replay.py",
 )
+ROLES = ("assistant",)
 
 
 class Config(CurriculumConfig):

@@ -11,6 +11,7 @@ from adaptbench.contracts import Phase, StageContext
 from methods.curricula import glpft, single
 
 SOURCES = (*glpft.SOURCES, "methods/curricula/glpft.py")
+ROLES = single.ROLES
 
 
 class Config(glpft.Config):

@@ -52,9 +52,7 @@ def _step(decision, thought, action, written, observation, answer):
 
 
 answers = texts.filter(str.strip)
-steps = st.builds(
-    _step, st.sampled_from(dialogue.DECISIONS), lines, tool_names, arguments, texts.filter(bool), answers
-)
+steps = st.builds(_step, st.sampled_from(dialogue.DECISIONS), lines, tool_names, arguments, texts.filter(bool), answers)
 
 
 def _is_admitted(one):

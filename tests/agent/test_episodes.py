@@ -37,7 +37,8 @@ FUNCTIONS = {
 }
 BOX = Toolbox(FUNCTIONS, seconds=60)  # on a busy machine, even nothing may take a second
 TOOLS = [
-    {"name": name, "description": "d", "parameters": "{}"} for name in ("add", "long", "refuse", "offered but not there")
+    {"name": name, "description": "d", "parameters": "{}"}
+    for name in ("add", "long", "refuse", "offered but not there")
 ]
 PROBLEM = {"instruction": "Add.", "tools": TOOLS}
 

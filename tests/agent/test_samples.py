@@ -268,25 +268,17 @@ def test_the_halves_are_disjoint_and_together_all(benchmark):
     assert (len(first), len(second)) == (12, 11)
 
 
-class _Model:
-    """All that the choice of samples asks a model: whether sharing means the same to it."""
-
-    def __init__(self, window=None):
-        self.config = type("Config", (), {"sliding_window": window})()
-
-
 def _told(module, config, phase, context, model) -> Counter:
     """A curriculum's samples as texts, each shared one as the separate ones it stands for."""
     made = module.examples(config, phase, model, context)
     return Counter(_pair(context.tokenizer, whole) for example in made for whole in _whole(example))
 
 
-@pytest.mark.parametrize("window", [None, 8], ids=["shared", "separate"])
-def test_every_stage_of_every_curriculum_sees_its_roles_steps_of_its_trajectories(benchmark, tokenizer, window):
-    path = benchmark / "splits" / "train.jsonl"
-    everything = samples.read(path)
-    context = StageContext(0, {"agent": benchmark}, tokenizer, 600)
-    model = _Model(window)
+@pytest.mark.parametrize("architecture", ["qwen3", "mistral"], ids=["shared", "separate"])
+def test_every_stage_of_every_curriculum_sees_its_roles_steps_of_its_trajectories(benchmark, tokenizer, architecture):
+    everything = samples.read(benchmark / "splits" / "train.jsonl")
+    context = StageContext(0, {"agent": benchmark}, tokenizer, 800)
+    model = toy_model(architecture, layers=1)
 
     def told(module, config, phase):
         return _told(module, config, phase, context, model)
@@ -301,8 +293,9 @@ def test_every_stage_of_every_curriculum_sees_its_roles_steps_of_its_trajectorie
 
 
 def test_a_model_with_a_sliding_window_gets_separate_samples_and_any_other_shared_ones(benchmark, tokenizer):
-    context = StageContext(0, {"agent": benchmark}, tokenizer, 600)
-    separate, shared = (samples.examples(_Model(window), context, ("planner",)) for window in (8, None))
+    context = StageContext(0, {"agent": benchmark}, tokenizer, 800)
+    windowed, whole = toy_model("mistral", layers=1), toy_model("qwen3", layers=1)
+    separate, shared = (samples.examples(model, context, ("planner",)) for model in (windowed, whole))
     assert not any(example.branches for example in separate)
     assert len(shared) < len(separate)
     assert any(example.branches for example in shared)
@@ -313,7 +306,9 @@ def test_a_bad_record_is_named_with_its_place(benchmark, tokenizer, tmp_path):
     records[2]["steps"][-1]["decision"] = "caller"
     write_jsonl(tmp_path / "splits" / "train.jsonl", records)
     with pytest.raises(AdaptbenchError, match=r"train\.jsonl:3: step \d+: "):
-        samples.examples(_Model(), StageContext(0, {"agent": tmp_path}, tokenizer, 600), ("planner",))
+        samples.examples(
+            toy_model("qwen3", layers=1), StageContext(0, {"agent": tmp_path}, tokenizer, 800), ("planner",)
+        )
 
 
 # --- the same tokens when the model works

@@ -590,7 +590,10 @@ def test_the_task_files_need_nothing_of_the_project(laid):
 def test_a_split_is_read_whatever_its_documents_say(tmp_path, monkeypatch):
     """The published GSM8K holds a line separator, U+2028, that is no end of a line of JSON."""
     (tmp_path / "tasks").mkdir()
-    documents = [{"prompt": "one\u2028two\x85three\x0bfour\x1cfive", "target": "日本 \r\n"}, {"prompt": "", "target": ""}]
+    documents = [
+        {"prompt": "one\u2028two\x85three\x0bfour\x1cfive", "target": "日本 \r\n"},
+        {"prompt": "", "target": ""},
+    ]
     data.write_jsonl(tmp_path / "splits/some.jsonl", documents)
     monkeypatch.setattr(splits, "__file__", str(tmp_path / "tasks/splits.py"))
     assert list(splits.load("some")["test"]) == documents

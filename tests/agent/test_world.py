@@ -411,12 +411,17 @@ values = st.recursive(
 def test_whatever_a_tool_is_given_it_answers_or_says_what_it_cannot_do(name, data):
     parameters = json.loads(tools.described(name)["parameters"])
     given = {parameter: data.draw(words | st.integers() | values, label=parameter) for parameter in parameters}
+    assert _said(name, given)
+
+
+def _said(name, given):
+    """What the tool gives, as text, or what it says that it cannot do; any other exception is the tool's fault."""
     try:
         found = FUNCTIONS[name](**given)
     except ToolError as problem:
-        assert str(problem)
-        return
+        return str(problem)
     assert isinstance(found, int | str | Fraction)
+    return str(found)
 
 
 @pytest.mark.parametrize("given", [{"unit": [], "to": "m"}, {"unit": "km", "to": {}}, {"unit": None, "to": True}])
@@ -425,15 +430,14 @@ def test_a_unit_that_is_no_text_is_no_unit(given):
         FUNCTIONS["convert"](value=5, **given)
 
 
-@pytest.mark.parametrize(("name", "number"), [("add", "1e3000000"), ("divide", "1E-3000000"), ("convert", "-1e3000000")])
+@pytest.mark.parametrize(
+    ("name", "number"), [("add", "1e3000000"), ("divide", "1E-3000000"), ("convert", "-1e3000000")]
+)
 def test_a_number_is_refused_before_it_is_worked_out(name, number):
-    """A number with ten times as many digits takes thirty times as long to make, and no alarm interrupts that."""
+    """Text of ten characters can stand for a number of any size, which takes all of a tool's time and the memory too."""
     given = {"value": number, "unit": "km", "to": "m"} if name == "convert" else {"a": number, "b": 1}
     before = time.thread_time()
-    try:
-        FUNCTIONS[name](**given)
-    except ToolError as problem:
-        assert len(str(problem)) < 100
+    assert len(_said(name, given)) < 100
     assert time.thread_time() - before < 0.1
 
 
@@ -522,10 +526,14 @@ def test_always_calling_calls_the_offered_tool_that_training_calls_most(splits, 
         assert (step["decision"], step["arguments"]) == ("caller", "{}")
         assert step["action"] in offered
         assert called[step["action"]] == max(called[name] for name in offered)
-    assert scores["act_em"] <= 0.3
     assert scores["plan_acc"] == pytest.approx(policies["majority"][1]["plan_acc"])
     assert scores["hallucination"] == scores["missing"] == 0
     assert scores["exact"] < 0.05
+
+
+def test_always_calling_rarely_calls_the_right_tool(policies):
+    """In the paper's out-of-domain test a policy that always calls names the right tool in 30.5 % of the calls."""
+    assert policies["always-call"][1]["act_em"] <= 0.3
 
 
 def test_always_giving_up_is_right_where_giving_up_is(splits, policies):
