@@ -197,6 +197,49 @@ def _change(draw: Draw) -> Wish:
     return Wish(("price", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
 
 
+def _supply(draw: Draw) -> Wish:
+    item, other = draw.items(2)
+
+    def plan() -> Plan:
+        first = yield "I need the stock.", "stock", {"item": item}
+        second = yield "Now I need the other stock.", "stock", {"item": other}
+        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
+        return f"What is left is {total}"
+
+    return Wish(("stock", "add"), {"item": item, "other": other}, plan())
+
+
+def _stores(draw: Draw) -> Wish:
+    (item, other), n = draw.items(2), draw.rng.randint(2, 20)
+
+    def plan() -> Plan:
+        first = yield "I need the stock.", "stock", {"item": item}
+        second = yield "Now I need the other stock.", "stock", {"item": other}
+        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
+        left = yield "I subtract.", "subtract", {"a": int(total), "b": n}
+        return f"What is left is {left}"
+
+    return Wish(("stock", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
+
+
+def _makers_gap(draw: Draw) -> Wish:
+    (item,) = draw.items(1)
+    known = {nickname: name for name, nickname in draw.tables.nicknames.items()}
+    maker = draw.tables.maker[known.get(item, item)]
+    younger = min(draw.people(8), key=lambda person: draw.tables.age[person])
+    if draw.tables.age[younger] > draw.tables.age[maker]:
+        return _makers_gap(draw)
+
+    def plan() -> Plan:
+        person = yield "I need the maker.", "maker", {"item": item}
+        first = yield "Now I need the age.", "age", {"person": person}
+        second = yield "Now I need the other age.", "age", {"person": younger}
+        years = yield "I subtract.", "subtract", {"a": int(first), "b": int(second)}
+        return f"The number of years is {years}"
+
+    return Wish(("maker", "age", "subtract"), {"item": item, "second": younger}, plan())
+
+
 WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
     1: {
         "price": _one("price", "item", "I need the price.", "The price is {1}"),
@@ -210,8 +253,8 @@ WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
         "now": _now,
     },
     2: {"several": _several, "unsold": _unsold, "makers_age": _makers_age, "until": _until},
-    3: {"both": _both, "gap": _gap},
-    4: {"change": _change},
+    3: {"both": _both, "gap": _gap, "supply": _supply},
+    4: {"change": _change, "stores": _stores, "makers_gap": _makers_gap},
 }
 """By number of calls."""
 
@@ -230,8 +273,11 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
     needed = list(wish.tools)
     if not solvable:
         needed.remove(rng.choice(needed))
+    # The look-ups are what most problems begin with, so they are the distractors that can tempt.
+    weight = {tool: 3 if tool in ("price", "stock", "age", "maker") else 1 for tool in tools.NAMES}
     others = [tool for tool in tools.NAMES if tool not in wish.tools]
-    chosen = needed + rng.sample(others, offered - len(needed))
+    others.sort(key=lambda tool: rng.random() ** (1 / weight[tool]), reverse=True)
+    chosen = needed + others[: offered - len(needed)]
     rng.shuffle(chosen)
     steps = _play(wish.plan, chosen, toolbox)
     return {
