@@ -4,7 +4,6 @@ The unions over methods and benchmarks are made from the files that exist, so a 
 appear in the JSON schema, without a change here. Every mistake is one line that names the file and the key.
 """
 
-import ast
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
-from adaptbench import registry
+from adaptbench import checks, registry
 from adaptbench.contracts import (
     AdaptbenchError,
     BenchmarkConfig,
@@ -341,63 +340,13 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         others = len(mistakes(error)) - 1
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
-    layers = _base_layers(preset.base)
+    layers = checks.base_layers(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
-        problem = _track_problem(preset, run) or _decode_problem(preset, run)
+        problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers)
         if problem:
             raise AdaptbenchError(f"{source}: {key}.{problem}")
-        whole = run.model_copy(update={"training": training})
-        for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
-            problem = method.problem(whole, layers) if method is not None else ""
-            if problem:
-                raise AdaptbenchError(f"{source}: {key}.{axis}.{problem}")
     return preset
-
-
-def _track_problem(preset: Preset, run: Run) -> str:
-    """Why the run's curriculum cannot train on its track or its post-hoc step not follow, as "<key>: <reason>"."""
-    on = run.curriculum.tracks
-    if on is not None and run.track not in on:
-        return f"curriculum.kind: {run.curriculum.kind} trains on {' or '.join(on)}, not on {run.track}"
-    benchmark = getattr(preset.data, run.track)
-    if getattr(registry.benchmark(run.track, benchmark.kind), "EVALUATION_ONLY", False):
-        return f"track: data.{run.track} is {benchmark.kind}, which has nothing to train on; list it as data.{run.track}_tests"
-    if run.posthoc is not None and hasattr(registry.method("curricula", run.curriculum.kind), "assemble"):
-        return f"posthoc: {run.curriculum.kind} ends in several models; {run.posthoc.kind} needs one"
-    return ""
-
-
-def _decode_problem(preset: Preset, run: Run) -> str:
-    """Why the run's model cannot decode as it says, as "<key>: <reason>"."""
-    folder = Path(__file__).parent / "decoding"
-    kinds = sorted({path.stem for path in folder.glob("*.py")} - {"__init__", "policy"})  # a policy decodes no model
-    of_track = getattr(registry.benchmark(run.track, getattr(preset.data, run.track).kind), "DECODE", {})
-    kind = run.decode.get("kind", of_track.get("kind", "plain"))
-    if kind not in kinds:
-        return f"decode.kind: must be one of {', '.join(kinds)}"
-    # Read, not imported: the file imports torch.
-    code = ast.parse((folder / f"{kind}.py").read_text(encoding="utf-8"))
-    (made,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
-    known = {argument.arg for argument in made.args.kwonlyargs} - {"batch_size", "tasks"}
-    unknown = sorted(run.decode.keys() - known - {"kind"})
-    if unknown:
-        return f"decode.{unknown[0]}: {kind} decoding has no such option"
-    roles = getattr(registry.method("curricula", run.curriculum.kind), "ROLES", ())
-    if roles and run.decode.get("general", roles[0]) not in roles:
-        return f"decode.general: must be one of {', '.join(roles)}, the members that {run.curriculum.kind} makes"
-    return ""
-
-
-def _base_layers(base: Base) -> int | None:
-    """The base's number of layers, where it can be known without a download."""
-    if base.model is None:
-        return base.architecture.num_hidden_layers
-    try:
-        layers = json.loads((Path(base.model) / "config.json").read_text())["num_hidden_layers"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return layers if isinstance(layers, int) else None
 
 
 def load(path: Path) -> Preset:

@@ -4,7 +4,7 @@ The first five are training text, the sixth is for validation, the last two are 
 its tool, so that a model must learn which words want which tool.
 """
 
-TRAINED, VALIDATED = 5, 6
+TRAINED, VALIDATED, WORDINGS = 5, 6, 8  # the first numbers of the next part, and of none
 
 PHRASINGS = {
     "price": (

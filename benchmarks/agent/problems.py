@@ -1,262 +1,17 @@
-"""The problems of the built-in agent world, each solved by playing it out against the real tools.
+"""The problems of the built-in agent world, each solved by playing its wish out against the real tools.
 
-A wish is a generator: it yields the calls that it needs one after another, each with the thought that leads to it, is
-given the tool's answer, and returns the final answer. Playing it yields a trajectory whose observations are true by
-construction, in which an unknown item is asked for again under the name that the shop knows, and which gives up where the
-tool for the next call is not offered.
+So a trajectory's observations are true by construction, an item that the shop does not know by its name is asked for again
+under the one that the error says, and a problem ends in giving up where the tool for the next call is not offered.
 """
 
-import random
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Sequence
 
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import Record
 from benchmarks.agent import tools
-from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
-from benchmarks.agent.tables import Tables
-
-Plan = Generator[tuple[str, str, dict[str, object]], str, str]
-"""Yields (thought, tool, arguments), is sent the observation, returns the answer, which ends in the value asked for."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Draws what a problem is about from one split's entities. Some items are called by a name the shop does not know."""
-
-    rng: random.Random
-    tables: Tables
-    split: str
-    nicknames: float
-
-    def items(self, count: int) -> list[str]:
-        """What the user calls different items; the first by its nickname, if it has one and chance wants it."""
-        items = self.rng.sample(self.tables.items[self.split], count)
-        nickname = self.tables.nicknames.get(items[0])
-        return [nickname, *items[1:]] if nickname and self.rng.random() < self.nicknames else items
-
-    def people(self, count: int) -> list[str]:
-        return self.rng.sample(self.tables.people[self.split], count)
-
-    def day(self, first: int = 2024, last: int = 2039) -> date:
-        return date(self.rng.randint(first, last), 1, 1) + timedelta(days=self.rng.randint(0, 364))
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user wants: the slots of its wordings, the tools that it takes, and the plan that fulfils it."""
-
-    tools: tuple[str, ...]
-    slots: dict[str, object]
-    plan: Plan
-
-
-def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wish]:
-    """A wish that one look-up fulfils."""
-
-    def wish(draw: Draw) -> Wish:
-        name = draw.items(1)[0] if slot == "item" else draw.people(1)[0]
-
-        def plan() -> Plan:
-            found = yield thought.format(name), tool, {slot: name}
-            return answer.format(name, found)
-
-        return Wish((tool,), {slot: name}, plan())
-
-    return wish
-
-
-def _sum(draw: Draw) -> Wish:
-    a, b = draw.rng.randint(11, 99), draw.rng.randint(2, 60)
-    return _calculation("add", "I add.", "Together that is {}", a, b)
-
-
-def _rest(draw: Draw) -> Wish:
-    a = draw.rng.randint(30, 99)
-    return _calculation("subtract", "I subtract.", "What stays is {}", a, draw.rng.randint(3, a - 5))
-
-
-def _calculation(tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
-    def plan() -> Plan:
-        found = yield thought, tool, {"a": a, "b": b}
-        return answer.format(found)
-
-    return Wish((tool,), {"a": a, "b": b}, plan())
-
-
-def _unit(draw: Draw) -> Wish:
-    (unit, to), value = draw.rng.choice(list(tools.FACTORS)), draw.rng.randint(2, 60)
-
-    def plan() -> Plan:
-        found = yield "I convert.", "convert", {"value": value, "unit": unit, "to": to}
-        return f"In {to} it is {found}"
-
-    return Wish(("convert",), {"value": value, "unit": unit, "to": to}, plan())
-
-
-def _span(draw: Draw) -> Wish:
-    start = draw.day()
-    end = start + timedelta(days=draw.rng.randint(5, 400))
-
-    def plan() -> Plan:
-        found = yield "I count the days.", "days", {"start": str(start), "end": str(end)}
-        return f"The number of days is {found}"
-
-    return Wish(("days",), {"start": start, "end": end}, plan())
-
-
-def _now(draw: Draw) -> Wish:
-    def plan() -> Plan:
-        found = yield "I find the date.", "today", {}
-        return f"Today is {found}"
-
-    return Wish(("today",), {"person": draw.people(1)[0]}, plan())
-
-
-def _several(draw: Draw) -> Wish:
-    (item,), n = draw.items(1), draw.rng.randint(2, 9)
-
-    def plan() -> Plan:
-        each = yield "I need the price.", "price", {"item": item}
-        cost = yield "I multiply.", "multiply", {"a": n, "b": int(each)}
-        return f"The cost is {cost}"
-
-    return Wish(("price", "multiply"), {"n": n, "item": item}, plan())
-
-
-def _unsold(draw: Draw) -> Wish:
-    (item,), n = draw.items(1), draw.rng.randint(2, 11)
-
-    def plan() -> Plan:
-        stock = yield "I need the stock.", "stock", {"item": item}
-        left = yield "I subtract.", "subtract", {"a": int(stock), "b": n}
-        return f"What is left is {left}"
-
-    return Wish(("stock", "subtract"), {"n": n, "item": item}, plan())
-
-
-def _until(draw: Draw) -> Wish:
-    end = draw.day(2040, 2049)
-
-    def plan() -> Plan:
-        today = yield "I find the date.", "today", {}
-        days = yield "I count the days.", "days", {"start": today, "end": str(end)}
-        return f"The number of days is {days}"
-
-    return Wish(("today", "days"), {"end": end}, plan())
-
-
-def _makers_age(draw: Draw) -> Wish:
-    (item,) = draw.items(1)
-
-    def plan() -> Plan:
-        person = yield "I need the maker.", "maker", {"item": item}
-        age = yield "Now I need the age.", "age", {"person": person}
-        return f"The age is {age}"
-
-    return Wish(("maker", "age"), {"item": item}, plan())
-
-
-def _both(draw: Draw) -> Wish:
-    item, other = draw.items(2)
-
-    def plan() -> Plan:
-        first = yield "I need the price.", "price", {"item": item}
-        second = yield "Now I need the other price.", "price", {"item": other}
-        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
-        return f"The cost is {total}"
-
-    return Wish(("price", "add"), {"item": item, "other": other}, plan())
-
-
-def _gap(draw: Draw) -> Wish:
-    ages = draw.tables.age
-    younger, older = sorted(draw.people(2), key=lambda person: ages[person])
-
-    def plan() -> Plan:
-        first = yield "I need the age.", "age", {"person": older}
-        second = yield "Now I need the other age.", "age", {"person": younger}
-        years = yield "I subtract.", "subtract", {"a": int(first), "b": int(second)}
-        return f"The number of years is {years}"
-
-    return Wish(("age", "subtract"), {"person": older, "second": younger}, plan())
-
-
-def _change(draw: Draw) -> Wish:
-    (item, other), n = draw.items(2), draw.rng.randint(81, 199)
-
-    def plan() -> Plan:
-        first = yield "I need the price.", "price", {"item": item}
-        second = yield "Now I need the other price.", "price", {"item": other}
-        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
-        left = yield "I subtract.", "subtract", {"a": n, "b": int(total)}
-        return f"What is left is {left}"
-
-    return Wish(("price", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
-
-
-def _supply(draw: Draw) -> Wish:
-    item, other = draw.items(2)
-
-    def plan() -> Plan:
-        first = yield "I need the stock.", "stock", {"item": item}
-        second = yield "Now I need the other stock.", "stock", {"item": other}
-        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
-        return f"What is left is {total}"
-
-    return Wish(("stock", "add"), {"item": item, "other": other}, plan())
-
-
-def _stores(draw: Draw) -> Wish:
-    (item, other), n = draw.items(2), draw.rng.randint(2, 20)
-
-    def plan() -> Plan:
-        first = yield "I need the stock.", "stock", {"item": item}
-        second = yield "Now I need the other stock.", "stock", {"item": other}
-        total = yield "I add.", "add", {"a": int(first), "b": int(second)}
-        left = yield "I subtract.", "subtract", {"a": int(total), "b": n}
-        return f"What is left is {left}"
-
-    return Wish(("stock", "add", "subtract"), {"n": n, "item": item, "other": other}, plan())
-
-
-def _makers_gap(draw: Draw) -> Wish:
-    (item,) = draw.items(1)
-    known = {nickname: name for name, nickname in draw.tables.nicknames.items()}
-    maker = draw.tables.maker[known.get(item, item)]
-    younger = min(draw.people(8), key=lambda person: draw.tables.age[person])
-    if draw.tables.age[younger] > draw.tables.age[maker]:
-        return _makers_gap(draw)
-
-    def plan() -> Plan:
-        person = yield "I need the maker.", "maker", {"item": item}
-        first = yield "Now I need the age.", "age", {"person": person}
-        second = yield "Now I need the other age.", "age", {"person": younger}
-        years = yield "I subtract.", "subtract", {"a": int(first), "b": int(second)}
-        return f"The number of years is {years}"
-
-    return Wish(("maker", "age", "subtract"), {"item": item, "second": younger}, plan())
-
-
-WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
-    1: {
-        "price": _one("price", "item", "I need the price.", "The price is {1}"),
-        "stock": _one("stock", "item", "I need the stock.", "The stock is {1}"),
-        "maker": _one("maker", "item", "I need the maker.", "The maker is {1}"),
-        "age": _one("age", "person", "I need the age.", "The age is {1}"),
-        "sum": _sum,
-        "rest": _rest,
-        "unit": _unit,
-        "span": _span,
-        "now": _now,
-    },
-    2: {"several": _several, "unsold": _unsold, "makers_age": _makers_age, "until": _until},
-    3: {"both": _both, "gap": _gap, "supply": _supply},
-    4: {"change": _change, "stores": _stores, "makers_gap": _makers_gap},
-}
-"""By number of calls."""
+from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
+from benchmarks.agent.wishes import WISHES, Draw, Plan
 
 
 def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: Toolbox) -> Record:
@@ -274,7 +29,7 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
     if not solvable:
         needed.remove(rng.choice(needed))
     # The look-ups are what most problems begin with, so they are the distractors that can tempt.
-    weight = {tool: 3 if tool in ("price", "stock", "age", "maker") else 1 for tool in tools.NAMES}
+    weight = {tool: 3 if tool in tools.LOOK_UPS else 1 for tool in tools.NAMES}
     others = [tool for tool in tools.NAMES if tool not in wish.tools]
     others.sort(key=lambda tool: rng.random() ** (1 / weight[tool]), reverse=True)
     chosen = needed + others[: offered - len(needed)]
@@ -294,15 +49,13 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
 
 def _wording(draw: Draw) -> int:
     """Training knows the first wordings alone; half of a test asks in one of those, half in one of its own."""
-    if draw.split == "validation":
-        own = range(TRAINED, VALIDATED)
-    else:
-        own = range(VALIDATED, VALIDATED + 2)
+    own = range(TRAINED, VALIDATED) if draw.split == "validation" else range(VALIDATED, WORDINGS)
     known = draw.split == "train" or draw.rng.random() < 0.5
     return draw.rng.choice(range(TRAINED) if known else own)
 
 
 def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
+    """The steps of a plan with the tools that are offered."""
     steps: list[Record] = []
 
     def call(thought: str, tool: str, arguments: dict[str, object]) -> tuple[str, bool]:
@@ -323,6 +76,6 @@ def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
             steps.append(dialogue.step("I have no tool for this.", dialogue.GIVE_UP))
             return steps
         reply, failed = call(thought, tool, arguments)
-        if failed:
+        if failed:  # the only error that a plan can meet: an item's other name
             known = reply.split(" is called ")[1].removesuffix(" here")
             reply, _ = call("It has another name.", tool, {"item": known})

@@ -26,6 +26,7 @@ _DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "today": ("date of this day", {}),
 }
 NAMES = tuple(_DESCRIPTIONS)
+LOOK_UPS = ("price", "stock", "maker", "age")
 
 FACTORS = {
     ("km", "m"): 1000,

@@ -17,8 +17,9 @@ from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import BenchmarkConfig, Real, Record
 from benchmarks.agent import baselines, figures, measures, tables, tools
 from benchmarks.agent.measures import live_task, steps_task
-from benchmarks.agent.problems import Draw, problem
+from benchmarks.agent.problems import problem
 from benchmarks.agent.steps import live_documents, step_documents, training_records
+from benchmarks.agent.wishes import Draw
 
 
 class Config(BenchmarkConfig):
