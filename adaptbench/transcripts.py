@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROBLEMS = 12
+FIELDS = ("thought", "decision", "action", "arguments", "observation", "answer")
 TEMPLATE = Path(__file__).with_name("transcripts.html")
 
 
@@ -43,7 +44,7 @@ def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
             if len(of_run):
                 episodes.append({"run": run, **_episode(of_run.iloc[0].to_dict())})
         first = rows.iloc[0]
-        asked, _, instruction = first["prompt"].rpartition("Task: ")
+        asked, _, instruction = first["prompt"].partition("\nTask: ")
         chosen.append(
             {
                 "number": int(document) + 1,
@@ -56,10 +57,21 @@ def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
     return chosen
 
 
+def _text(value: Any) -> str:
+    """As text that UTF-8 can hold."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
 def _episode(row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         played = json.loads(row["prediction"])
-        steps = [{**one, "failed": str(one["observation"]).startswith("error: ")} for one in played["steps"]]
-        return {"seed": int(row["seed"]), "right": bool(row["value"]), "stopped": played["stopped"], "steps": steps}
-    except (ValueError, KeyError, TypeError):
+        steps = [{name: _text(one[name]) for name in FIELDS} for one in played["steps"]]
+        steps = [{**one, "failed": one["observation"].startswith("error: ")} for one in steps]
+        return {
+            "seed": int(row["seed"]),
+            "right": bool(row["value"]),
+            "stopped": _text(played["stopped"]),
+            "steps": steps,
+        }
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"seed": int(row["seed"]), "right": False, "stopped": "unreadable", "steps": []}

@@ -15,7 +15,8 @@ def load(split, **metadata):
     import datasets
 
     path = Path(__file__).resolve().parent.parent / "splits" / f"{split}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines()
+    # Not splitlines: a line of JSON may hold other separators, such as U+2028.
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return {"test": datasets.Dataset.from_list([json.loads(line) for line in lines])}
 
 

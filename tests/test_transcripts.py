@@ -254,7 +254,7 @@ def test_only_the_first_problems_are_shown_each_as_every_run_played_it_first(tmp
 def test_only_tables_with_episodes_get_a_page_and_only_of_their_own_runs(tmp_path):
     rows = [_row(run=run, prediction=_episode(_steps(f"<{run}>"))) for run in ("one", "two", "three")]
     rows += [_row(run="one", track="domain", prediction="12", metric="acc")]
-    rows += [_row(run="one", metric="turns", prediction=_episode(_steps("<turns>")))]
+    rows.insert(0, _row(run="one", metric="turns", prediction=_episode(_steps("<turns>"))))
     tables = {
         "agent": {"track": "agent", "runs": ["two", "one"], "episodes": True},
         "ablation": {"track": "agent", "runs": ["three"], "episodes": True},

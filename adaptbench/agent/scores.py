@@ -78,9 +78,11 @@ def argument_f1(gold, predicted):
 
 def same(one, other):
     """Equal as JSON values; true is not 1, but 1.0 is."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return one == other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
 def rouge_l(gold, predicted):
@@ -100,9 +102,11 @@ def last_word(text):
     words = re.findall(r"[^\s]+", text)
     word = words[-1].rstrip(".!").strip("\"'$€%") if words else ""
     try:
-        return Decimal(word.replace(",", "")).normalize()
+        number = Decimal(word.replace(",", ""))
     except InvalidOperation:
         return word.casefold()
+    # Neither NaN, which equals nothing, nor a number beyond what Decimal computes with.
+    return number.normalize() if number.is_finite() and abs(number.adjusted()) < 1000 else word.casefold()
 
 
 def episode_scores(doc, results):

@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)
 NICKNAMED = 0.5  # share of the items that have a second name
 _NOUNS = (*words.FOODS, *words.INSTRUMENTS, *(thing for thing in words.OBJECTS if thing != "coins"))
-_BRAND_SYLLABLES = ("bo di fa gu ki le mu no pa ri se tu".split(), "ba de ko lu mi na po ru sa ve zi".split())
+_BRAND_SYLLABLES = ("bo di fa gu ki le mu no pa ri se to".split(), "ba de ko lu mi na po ru sa ve zi".split())
 _NICKNAME_SYLLABLES = ("al bre cor dan el fin gar hol ist jun kar lor".split(), "dor mi wen lo ses vin".split())
 PEOPLE, BRANDS = 200, 100
 

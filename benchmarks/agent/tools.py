@@ -6,6 +6,7 @@ Every tool is deterministic and answers at once. What it cannot do it says with 
 import json
 from collections.abc import Callable, Mapping
 from datetime import date
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from adaptbench.agent.toolbox import ToolError
@@ -91,9 +92,15 @@ def _number(value: object) -> Fraction:
     try:
         if len(str(value)) > 30:
             raise ValueError
-        found = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
+        exact = Decimal(str(value))
+        if not exact.is_finite():
+            raise ValueError
+    except (ValueError, InvalidOperation):
         raise ToolError(f"{value} is not a number") from None
+    # Before it becomes a fraction: that of 1e999999999 would fill the memory.
+    if abs(exact.adjusted()) > 100:
+        raise ToolError(f"{value} is too large or too small")
+    found = Fraction(exact)
     if abs(found) > 10**12:
         raise ToolError(f"{value} is too large")
     return found
@@ -106,6 +113,8 @@ def _divide(a: object, b: object) -> Fraction:
 
 
 def _convert(value: object, unit: object, to: object) -> Fraction:
+    if not isinstance(unit, str) or not isinstance(to, str):
+        raise ToolError(f"no way from {unit} to {to}")
     if (unit, to) in FACTORS:
         return _number(value) * FACTORS[str(unit), str(to)]
     if (to, unit) in FACTORS:

@@ -168,6 +168,8 @@ def _both(draw: Draw) -> Wish:
 def _gap(draw: Draw) -> Wish:
     ages = draw.tables.age
     younger, older = sorted(draw.people(2), key=lambda person: ages[person])
+    if ages[younger] == ages[older]:
+        return _gap(draw)
 
     def plan() -> Plan:
         first = yield "I need the age.", "age", {"person": older}
@@ -221,7 +223,7 @@ def _makers_gap(draw: Draw) -> Wish:
     known = {nickname: name for name, nickname in draw.tables.nicknames.items()}
     maker = draw.tables.maker[known.get(item, item)]
     younger = min(draw.people(8), key=lambda person: draw.tables.age[person])
-    if draw.tables.age[younger] > draw.tables.age[maker]:
+    if draw.tables.age[younger] >= draw.tables.age[maker]:
         return _makers_gap(draw)
 
     def plan() -> Plan:

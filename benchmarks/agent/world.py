@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from adaptbench.agent.toolbox import Toolbox
-from adaptbench.contracts import BenchmarkConfig, Real, Record
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Real, Record
 from benchmarks.agent import baselines, figures, measures, tables, tools
 from benchmarks.agent.measures import live_task, steps_task
 from benchmarks.agent.problems import problem
@@ -27,11 +27,12 @@ class Config(BenchmarkConfig):
     train_problems: int = Field(2000, ge=20, description="trajectories to train on")
     validation_problems: int = Field(80, ge=4, description="trajectories whose steps choose hyper-parameters")
     test_problems: int = Field(160, ge=4, description="problems of the live test; their steps are the static test")
-    offered_tools: int = Field(5, ge=3, le=len(tools.NAMES) - 1, description="tools in every prompt")
+    offered_tools: int = Field(5, ge=4, le=len(tools.NAMES) - 1, description="tools in every prompt")
     unsolvable: Real = Field(0.15, ge=0, le=1, description="share of problems for which a tool is missing")
     nicknames: Real = Field(0.5, ge=0, le=1, description="how often an item that has a second name is called by it")
 
 
+RETRIES = 300
 CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
 """How many calls the problems need, in turn."""
 
@@ -54,7 +55,9 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
         problem, the same problems as those of agent_steps.
     """
     world = tables.make(seed)
-    toolbox = Toolbox(tools.functions(world))
+    toolbox = Toolbox(
+        tools.functions(world), seconds=10
+    )  # none needs a thousandth; a machine that stalls must not matter
     sizes = {"train": config.train_problems, "validation": config.validation_problems, "test": config.test_problems}
     made: dict[str, list[Record]] = {}
     asked: set[str] = set()
@@ -62,6 +65,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
         rng = random.Random(f"{seed}/agent/{split}")
         draw = Draw(rng, world, split, config.nicknames)
         made[split] = []
+        repeats = 0
         while len(made[split]) < count:
             one = problem(
                 draw,
@@ -72,7 +76,12 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
             )
             if split == "train" or one["instruction"] not in asked:
                 made[split].append(one)
+                repeats = 0
+            else:
+                repeats += 1
             asked.add(one["instruction"])
+            if repeats > RETRIES:
+                raise AdaptbenchError(f"data.agent.{split}_problems: about {len(made[split])} differ; ask for fewer")
         rng.shuffle(made[split])
     return {
         "train": training_records(made["train"], "train"),

@@ -22,7 +22,7 @@ from adaptbench.packing import IGNORED
 from benchmarks.agent import world
 
 THOROUGH = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 MARKERS = (
     "Action: x", "Action Input: {}", "Answer: 5", "Give up", "Next: caller", "Next: give up", "Observation: 5", "Thought: t",
@@ -245,7 +245,7 @@ def test_the_roles_read_the_same_history_and_only_the_summarizer_no_tools(role, 
     assert dialogue.prompt(role, "How much?", TOOLS, HISTORY, "I know.") == text
 
 
-@THOROUGH
+@settings(THOROUGH, max_examples=60)
 @given(st.lists(steps, max_size=4), lines, lines)
 def test_whatever_has_happened_all_roles_read_the_same_of_it(history, thought, instruction):
     told = {role: dialogue.prompt(role, instruction, TOOLS, history, thought) for role in dialogue.ROLES}

@@ -20,7 +20,7 @@ from adaptbench.agent.scores import episode_scores, step_scores
 from adaptbench.agent.toolbox import MAX_OBSERVATION, Toolbox, ToolError
 
 THOROUGH = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 STOPS = {"answer", "give up", "turns", "repeat", TOO_LONG}
 
