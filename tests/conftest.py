@@ -121,8 +121,10 @@ def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("tasks")
     for track, folder in benchmark_data.items():
         (root / track).mkdir()
-        names = [task.name for task in registry.benchmark(track, "world").TASKS]
-        data.lay_tasks({"track": track, "tasks": names}, folder, root / track)
+        module = registry.benchmark(track, "world")
+        files = ["benchmarks/splits.py", *getattr(module, "TASK_FILES", ())]
+        options = {"track": track, "tasks": [task.name for task in module.TASKS], "files": files}
+        data.lay_tasks(options, folder, root / track)
     return {track: root / track for track in benchmark_data}
 
 

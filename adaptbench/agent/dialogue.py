@@ -14,12 +14,14 @@ thought and who is next, `caller` the call, `summarizer` the answer. The wording
 """
 
 import json
+import math
 import re
 
 ROLES = ("assistant", "planner", "caller", "summarizer")
 CALL, ANSWER, GIVE_UP = "caller", "summarizer", "give up"
 DECISIONS = (CALL, ANSWER, GIVE_UP)
 FALLBACK = CALL  # for a decision that is missing or unknown; the same everywhere
+UNASKED = "(the prompt is too long)"  # stands for a step whose prompt did not fit, whatever history was left out
 ASSUMED = "Next: (missing)"  # stands in a team's step whose planner left the decision out
 CUES = {"assistant": "Assistant:", "planner": "Planner:", "caller": "Caller:", "summarizer": "Summarizer:"}
 
@@ -126,8 +128,12 @@ def parse_arguments(text):
     def refuse(name):
         raise ValueError(name)
 
+    def number(digits):
+        value = float(digits)
+        return value if math.isfinite(value) else refuse(digits)
+
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse, parse_float=number)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

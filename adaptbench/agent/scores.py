@@ -34,13 +34,16 @@ def step_scores(doc, results):
     `plan_acc`: the decision is right. `act_em` (gold calls): the tool's name is. `arg_f1` (gold calls), also split by
     whether the gold call has arguments. `hallucination`: the step calls a tool that is not offered, over all steps as in
     the paper; with `called` also over calls. `rouge_l` (gold answers): 0 where the model does not answer. `exact`: the
-    whole step does what the right one does. `gold` and `predicted` number the decisions, for the F1 of each.
+    whole step does what the right one does. `gold` and `predicted` number the decisions, for the F1 of each. `unasked`: the
+    prompt did not fit; then nothing is right and no decision was made.
     """
     dialogue = _beside("dialogue")
     gold, text = doc["step"], results[0]
+    unasked = text == dialogue.UNASKED
     predicted = dialogue.parse("assistant", text)
     missing = predicted["decision"] is None or predicted["thought"].endswith(dialogue.ASSUMED)
-    decision = predicted["decision"] or dialogue.FALLBACK
+    missing = missing and not unasked
+    decision = None if unasked else predicted["decision"] or dialogue.FALLBACK
     called = decision == dialogue.CALL
     offered = {tool["name"] for tool in doc["tools"]}
     scores = {
@@ -49,7 +52,8 @@ def step_scores(doc, results):
         "called": float(called),
         "missing": float(missing),
         "gold": float(DECISIONS.index(gold["decision"])),
-        "predicted": float(DECISIONS.index(decision)),
+        "predicted": float(-1 if unasked else DECISIONS.index(decision)),
+        "unasked": float(unasked),
     }
     if gold["decision"] == dialogue.CALL:
         wanted = dialogue.parse_arguments(gold["arguments"])

@@ -54,6 +54,8 @@ def check_tools(tools: Any) -> set[str]:
             raise ValueError(f"a tool's name must be one line without spaces at its ends: {name!r}")
         if name in names:
             raise ValueError(f"the tool {name!r} is offered twice")
+        if "\n" in tool["description"]:
+            raise ValueError(f"tool {name!r}: 'description' must be one line")
         if parse_arguments(tool["parameters"]) is None:
             raise ValueError(f"tool {name!r}: 'parameters' must be a JSON object")
         names.add(name)
@@ -70,6 +72,10 @@ def _check_step(one: Any, names: set[str], last: bool) -> None:
         raise ValueError(f"'decision' must be one of {', '.join(DECISIONS)}, not {one['decision']!r}")
     if (one["decision"] == CALL) == last:
         raise ValueError("the last step must answer or give up" if last else "only the last step may answer or give up")
+    unused = ("answer",) if one["decision"] == CALL else ("action", "arguments", "observation")
+    for key in unused:
+        if one[key]:
+            raise ValueError(f"a step whose decision is {one['decision']!r} has no {key!r}")
     if one["decision"] == CALL:
         if one["action"] not in names:
             raise ValueError(f"the action {one['action']!r} is not an offered tool")

@@ -161,10 +161,7 @@ def answer(
             of_task.setdefault((one.task_name, one.doc["ask"]), []).append(i)
     for (task, ask), places in of_task.items():
         docs = [requests[i].doc for i in places]
-        most = requests[places[0]].args[1]["max_gen_toks"]
-
-        def write(role: str, asked: Sequence[episodes.Asked], most: int = most) -> Sequence[episodes.Written]:
-            return respond(role, asked, most)
+        write = _limited(respond, requests[places[0]].args[1])
 
         if ask == "step":
             turns = episodes.steps([{name: doc[name] for name in ASKED} for doc in docs], write, single=single)
@@ -175,6 +172,26 @@ def answer(
             texts = [json.dumps(episode.record(), ensure_ascii=False) for episode in played]
         answers |= dict(zip(places, texts, strict=True))
     return answers
+
+
+def _limited(
+    respond: Callable[[str, Sequence[episodes.Asked], int], Sequence[episodes.Written]], options: Mapping[str, Any]
+) -> episodes.Respond:
+    """`respond` under a task's generation options: as many tokens at most, and nothing from a stop text on."""
+
+    def write(role: str, asked: Sequence[episodes.Asked]) -> Sequence[episodes.Written]:
+        return [
+            episodes.Written(_before(one.text, options["until"]), one.tokens)
+            for one in respond(role, asked, options["max_gen_toks"])
+        ]
+
+    return write
+
+
+def _before(text: str | None, stops: Sequence[str]) -> str | None:
+    for stop in stops:
+        text = text.partition(stop)[0] if text is not None else None
+    return text
 
 
 def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
@@ -215,8 +232,8 @@ def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:
 
 
 def _text(turn: episodes.Turn) -> str:
-    """A step as a single model would have written it, which is what scores read; "" where it could not be asked."""
+    """A step as a single model would have written it, which is what scores read."""
     if turn.step is None:
-        return ""
+        return dialogue.UNASKED
     thought = f"{turn.step['thought']} {dialogue.ASSUMED}" if turn.missing else turn.step["thought"]
     return dialogue.target("assistant", {**turn.step, "thought": thought})

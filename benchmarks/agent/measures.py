@@ -65,7 +65,7 @@ def steps_task(name: str, label: str, *, split: Literal["test", "validation"] = 
         unit="whole step right",
         more=(
             "plan_acc", "act_em", "arg_f1", "arg_f1_empty", "arg_f1_filled", "rouge_l", "hallucination", "called",
-            "missing", "gold", "predicted",
+            "missing", "unasked", "gold", "predicted",
         ),
         derived=(MACRO_F1, HALLUCINATION_PER_CALL),
         shown=(

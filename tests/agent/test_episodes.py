@@ -281,19 +281,20 @@ GOLD = dialogue.step("t", "caller", action="add", arguments='{"a": 1, "b": 1}', 
 
 
 @pytest.mark.parametrize(
-    ("lines", "missing", "exact"),
+    ("lines", "missing", "unasked", "exact"),
     [
-        ([("planner", " t\nNext: caller"), ("caller", f" {_call()[3:]}")], 0, 1),
-        ([("planner", " t"), ("caller", f" {_call()[3:]}")], 1, 1),
-        ([("planner", ""), ("caller", " what?")], 1, 0),
-        ([("planner", " t\nNext: summarizer"), ("summarizer", " 2")], 0, 0),
-        ([("planner", None)], 1, 0),
-        ([("planner", " t\nNext: caller"), ("caller", None)], 1, 0),
+        ([("planner", " t\nNext: caller"), ("caller", f" {_call()[3:]}")], 0, 0, 1),
+        ([("planner", " t"), ("caller", f" {_call()[3:]}")], 1, 0, 1),
+        ([("planner", ""), ("caller", " what?")], 1, 0, 0),
+        ([("planner", " t\nNext: summarizer"), ("summarizer", " 2")], 0, 0, 0),
+        ([("planner", None)], 0, 1, 0),
+        ([("planner", " t\nNext: caller"), ("caller", None)], 0, 1, 0),
     ],
 )
-def test_a_team_s_step_is_scored_as_one_model_s_with_what_was_missing(lines, missing, exact):
+def test_a_team_s_step_is_scored_as_one_model_s_with_what_was_missing(lines, missing, unasked, exact):
     scores = _static(GOLD, Script(*lines), single=False)
-    assert (scores["missing"], scores["exact"]) == (missing, exact)
+    assert (scores["missing"], scores["unasked"], scores["exact"]) == (missing, unasked, exact)
+    assert scores["plan_acc"] <= 1 - unasked, "a step that was not asked decides nothing, rightly or wrongly"
 
 
 @THOROUGH

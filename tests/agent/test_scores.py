@@ -194,7 +194,8 @@ def test_rouge_l_is_rouge_score_s(gold, predicted):
 
 # --- a step, counted by hand
 
-ZERO = {"plan_acc": 0, "hallucination": 0, "called": 0, "missing": 0, "exact": 0}
+ZERO = {"plan_acc": 0, "hallucination": 0, "called": 0, "missing": 0, "unasked": 0, "exact": 0}
+UNASKED = ZERO | {"unasked": 1, "predicted": -1}
 CALLED = ZERO | {"called": 1, "predicted": 0}
 RIGHT_PLACE = CALLED | {"plan_acc": 1, "gold": 0}
 
@@ -283,8 +284,10 @@ RIGHT_PLACE = CALLED | {"plan_acc": 1, "gold": 0}
         (GIVE_UP, "t\nAnswer: Give up", ZERO | {"gold": 2, "predicted": 1}),
         (GIVE_UP, "t\nAction: none\nAction Input: {}", CALLED | {"gold": 2, "hallucination": 1}),
         (GIVE_UP, "", CALLED | {"gold": 2, "missing": 1, "hallucination": 1}),
+        (GIVE_UP, dialogue.UNASKED, UNASKED | {"gold": 2}),
+        (_answer(), dialogue.UNASKED, UNASKED | {"gold": 1, "rouge_l": 0}),
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_a_step_s_scores_counted_by_hand(gold, text, scores):
     assert _scores(gold, text) == pytest.approx(scores, abs=1e-12)
@@ -325,6 +328,7 @@ def _reference(gold, decision, what, given):
         "hallucination": decided == "caller" and name not in names,
         "called": decided == "caller",
         "missing": decision == "",
+        "unasked": False,
         "gold": ["caller", "summarizer", "give up"].index(gold["decision"]),
         "predicted": ["caller", "summarizer", "give up"].index(decided),
     }
@@ -370,7 +374,7 @@ def test_a_step_s_scores_are_the_reference_s(gold, predicted):
 @THOROUGH
 @given(text=st.text() | st.text(alphabet="\nActionsweGvupIput: {}").map(lambda text: f" t\nAction: {text}"))
 def test_any_text_is_scored_with_the_metrics_of_its_step(gold, text):
-    expected = {"plan_acc", "hallucination", "called", "missing", "gold", "predicted", "exact"}
+    expected = {"plan_acc", "hallucination", "called", "missing", "unasked", "gold", "predicted", "exact"}
     expected |= {"caller": {"act_em", "arg_f1", "arg_f1_filled"}, "summarizer": {"rouge_l"}, "give up": set()}[
         gold["decision"]
     ]

@@ -164,7 +164,7 @@ def test_the_live_test_asks_what_the_static_one_asks(splits, problems):
         assert live["calls"] == len(NEEDED[_read(one["instruction"])[0]])
 
 
-@pytest.mark.parametrize("offered", [3, 10])
+@pytest.mark.parametrize("offered", [4, 10])
 def test_few_and_many_tools_can_be_offered(offered):
     config = world.Config(
         train_problems=60, validation_problems=5, test_problems=20, offered_tools=offered, unsolvable=0.5, nicknames=1

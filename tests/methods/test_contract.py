@@ -63,7 +63,7 @@ def _values(axis: str, kind: str, model: Path) -> dict[str, Any]:
             "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
                         "probe_documents": 16, "replay_documents": 64, "test_items": 16},
             "domain": {"kind": "world", "entities": 20, "test_items": 16},
-            "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 3},
+            "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4},
         },
         "training": {
             "steps": STEPS, "batch_size": 2, "precision": "float32", "attention": "eager",
