@@ -59,8 +59,9 @@ def choose(collected: Path, out: Path) -> None:
         raise AdaptbenchError(f"{collected}: not scored on validation; a rate is never chosen on a test")
     tasks = known_tasks()
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
-    scores = scores[(scores["run"] != "base") & scores["task"].map(lambda task: tasks[task].primary)]
     split = scores["run"].str.extract(r"^(.*?)-([\d.]+(?:e-?\d+)?)$")
+    swept = split[0].notna() & scores["task"].map(lambda task: tasks[task].primary)  # a baseline has no rate
+    scores, split = scores[swept], split[swept]
     table = pd.DataFrame(
         {
             "track": scores["track"],
