@@ -65,8 +65,8 @@ def _text(value: Any) -> str:
 def _episode(row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         played = json.loads(row["prediction"])
-        steps = [{name: _text(one[name]) for name in FIELDS} for one in played["steps"]]
-        steps = [{**one, "failed": one["observation"].startswith("error: ")} for one in steps]
+        said = [{name: _text(one[name]) for name in FIELDS} for one in played["steps"]]
+        steps = [{**one, "failed": one["observation"].startswith("error: ")} for one in said]
         return {
             "seed": int(row["seed"]),
             "right": bool(row["value"]),

@@ -49,11 +49,13 @@ def _apart(example) -> list[Example]:
 @st.composite
 def _families(draw):
     """Examples of which many begin like one of a few texts; whatever follows is trained, context, or both in turn."""
-    stems = [draw(st.lists(st.integers(1, 3), min_size=5, max_size=60)) for _ in range(draw(st.integers(1, 3)))]
+    stems = [
+        draw(st.lists(st.integers(1, 3), min_size=SHORTEST + 4, max_size=60)) for _ in range(draw(st.integers(1, 3)))
+    ]
     made = []
     for _ in range(draw(st.integers(1, 8))):
         stem = draw(st.sampled_from(stems))
-        context = stem[: draw(st.integers(1, len(stem)))] + draw(st.lists(st.integers(1, 9), max_size=3))
+        context = stem[: draw(st.integers(SHORTEST - 2, len(stem)))] + draw(st.lists(st.integers(1, 9), max_size=3))
         rest = [
             *draw(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12)),
             (draw(st.integers(1, 9)), True),
@@ -64,7 +66,7 @@ def _families(draw):
 
 
 @THOROUGH
-@given(_families(), st.integers(0, 150))
+@given(_families(), st.integers(0, 40))
 def test_joining_keeps_every_example_and_the_length(examples, more):
     length = max(len(example.input_ids) for example in examples) + more
     joined = share(examples, length)
@@ -101,6 +103,15 @@ def test_only_beginnings_worth_it_are_shared(alike, joins):
         assert joined == [Example(trunk.input_ids, trunk.labels, ((alike, Example([60, 61], [IGNORED, 61])),))]
     else:
         assert joined == [trunk, other]
+
+
+@pytest.mark.parametrize(("more", "branches"), [(1, [0, 0, 0]), (2, [1, 0]), (3, [1, 0]), (4, [2]), (9, [2])])
+def test_as_many_are_joined_as_fit_together(more, branches):
+    beginning = list(range(1, 31))
+    examples = [_context([*beginning, first, first + 1]) for first in (50, 60)] + [
+        _context([*beginning, *range(70, 75)])
+    ]
+    assert [len(example.branches) for example in share(examples, 35 + more)] == branches
 
 
 def test_a_branch_keeps_one_context_token_that_its_first_target_is_predicted_from():

@@ -34,9 +34,7 @@ FIRST, LAST = "<s>", "</s>"
 
 @pytest.fixture(scope="module")
 def trajectories():
-    config = world.Config(
-        train_problems=24, validation_problems=4, test_problems=4, offered_tools=4, unsolvable=0.3, nicknames=1.0
-    )
+    config = world.Config(train_problems=24, validation_problems=4, test_problems=4, unsolvable=0.3, nicknames=1.0)
     made = world.build(config, 0, {})["train"]
     assert {one["steps"][-1]["decision"] for one in made} == {"summarizer", "give up"}
     assert max(len(one["steps"]) for one in made) >= 4
