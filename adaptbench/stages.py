@@ -257,7 +257,9 @@ def _fit(
     )
     beside = getattr(objective, "forward_only", ())
     flops = estimated_flops(model, outcome.tokens) + sum(forward_flops(other, outcome.tokens) for other in beside)
-    models.save_model(result(), text_tokenizer, out)
+    final = result()
+    models.save_model(final, text_tokenizer, out)
+    counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own
     shutil.copyfile(work / "training.jsonl", out / "training.jsonl")
     return {
         "parameters": counts,

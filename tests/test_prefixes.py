@@ -105,7 +105,7 @@ def test_only_beginnings_worth_it_are_shared(alike, joins):
         assert joined == [trunk, other]
 
 
-@pytest.mark.parametrize(("more", "branches"), [(1, [0, 0, 0]), (2, [1, 0]), (3, [1, 0]), (4, [2]), (9, [2])])
+@pytest.mark.parametrize(("more", "branches"), [(1, [0, 1]), (2, [1, 0]), (3, [1, 0]), (4, [2]), (9, [2])])
 def test_as_many_are_joined_as_fit_together(more, branches):
     beginning = list(range(1, 31))
     examples = [_context([*beginning, first, first + 1]) for first in (50, 60)] + [

@@ -115,6 +115,10 @@ class AgentLM(HFLM):
         self.front.use()
         return super().loglikelihood(requests, disable_tqdm)
 
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
+        self.front.use()
+        return super().loglikelihood_rolling(requests, disable_tqdm)
+
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         """The answers to all generative requests of all tasks, in order."""
         answers = answer(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
@@ -189,7 +193,7 @@ def _limited(
 
 
 def _before(text: str | None, stops: Sequence[str]) -> str | None:
-    for stop in stops:
+    for stop in [stops] if isinstance(stops, str) else stops:
         text = text.partition(stop)[0] if text is not None else None
     return text
 
@@ -200,25 +204,31 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new
     Returns each prompt's new tokens, the end of text left out.
     """
     import torch
+    from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     padded = [[pad] * (longest - len(ids)) + list(ids) for ids in prompts]
     seen = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
-    with torch.inference_mode():
-        made = model.generate(
-            input_ids=torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(seen, device=model.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=1.0,
-            eos_token_id=end,
-            pad_token_id=pad,
-        )
+    # What the model's directory recommends (penalties, lengths, sampling) would change what is compared.
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with torch.inference_mode():
+            made = model.generate(
+                input_ids=torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(seen, device=model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                eos_token_id=end,
+                pad_token_id=pad,
+            )
+    finally:
+        model.generation_config = own
     rows = made[:, longest:].tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
 

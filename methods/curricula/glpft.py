@@ -9,10 +9,11 @@ Where the tuner keeps adapters (LoRA), the team is the merged global model with 
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from adaptbench.config import Training, TrainingOverrides
+from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
+from adaptbench.mistakes import reason
 from methods.curricula import single
 
 SOURCES = (*single.SOURCES, "adaptbench/agent/team.py", "methods/curricula/single.py")
@@ -30,6 +31,15 @@ class Config(CurriculumConfig):
     caller: TrainingOverrides = Field(TrainingOverrides(), description="of its local stage")
     summarizer: TrainingOverrides = Field(TrainingOverrides(), description="of its local stage")
     replay: Real = Field(0.0, ge=0, lt=1, description="share of each stage's training tokens that is general text")
+
+    def problem(self, run, base_layers: int | None) -> str:
+        """A role's own settings must fit together with the run's."""
+        for phase in phases(self, run.track, run.training):
+            try:
+                merge_training(run.training, phase.training)
+            except ValidationError as error:
+                return f"{phase.name}: {reason(error)}"
+        return ""
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:

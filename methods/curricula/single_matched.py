@@ -4,6 +4,7 @@ A control of ours for GLPFT, arXiv 2401.07324, whose team sees more optimizer st
 one schedule. The options are those of the `glpft` run that it is held against.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from adaptbench.config import Training, merge_training
@@ -35,8 +36,8 @@ def steps(config: Config, phase: str, training: Training, model, context: StageC
     total = 0
     for one in glpft.phases(config, "agent", training):
         module, options = (single, one.curriculum) if one.curriculum else (glpft, config)
-        samples = module.examples(options, one.name, model, context)
         of_phase = merge_training(training, one.training)
+        samples = module.examples(options, one.name, model, replace(context, sequence_length=of_phase.sequence_length))
         total += total_steps(of_phase, Packed(samples, of_phase.sequence_length, context.seed))
     return total
 
