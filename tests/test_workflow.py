@@ -25,6 +25,13 @@ from conftest import PROJECT, finished, snakemake
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 RUNS = [run["name"] for run in yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]]
+DOMAIN = [
+    run["name"]
+    for run in yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]
+    if run["track"] == "domain"
+]
+AGENT = [name for name in RUNS if name not in DOMAIN]
+POLICIES = ["majority", "always-call", "always-give-up"]
 NOTHING = "Nothing to be done"
 
 
@@ -53,13 +60,12 @@ def with_run(folder: Path, line: str) -> str:
     return (folder / "config/smoke.yaml").read_text().replace("ablation:\n", f"{line}ablation:\n")
 
 
-def run_json(folder: Path, run: str, seed: int = 0) -> dict:
-    return json.loads((folder / f"results/smoke/runs/domain/{run}/seed{seed}/run.json").read_text())
+def run_json(folder: Path, run: str, seed: int = 0, *, track: str = "domain") -> dict:
+    return json.loads((folder / f"results/smoke/runs/{track}/{run}/seed{seed}/run.json").read_text())
 
 
 def test_everything_that_is_promised_is_there(smoke):
-    preset = yaml.safe_load((smoke / "config/smoke.yaml").read_text())
-    for run in ["base", *(run["name"] for run in preset["runs"])]:
+    for run in ["base", *DOMAIN]:
         result = run_json(smoke, run)
         assert result["status"] == "done"
         assert set(result["metrics"]) == {
@@ -71,10 +77,18 @@ def test_everything_that_is_promised_is_there(smoke):
         }
         assert result["provenance"]["versions"]["torch"]
         assert result["seconds"]["all"] > result["seconds"]["evaluation"] > 0
+    for run in ["base", *POLICIES, *AGENT]:
+        result = run_json(smoke, run, track="agent")
+        general = set() if run in POLICIES else {"general_facts", "general_skills", "general_text"}
+        assert result["status"] == "done"
+        assert set(result["metrics"]) == {"agent_steps", "agent_live"} | general
+    assert "glpft-lora" in (smoke / "results/smoke/transcripts/agent.html").read_text()
     for suffix in ("csv", "md", "tex"):
+        assert "always-call" in (smoke / f"results/smoke/tables/agent.{suffix}").read_text()
         assert "wise-ft-0.5" in (smoke / f"results/smoke/tables/domain.{suffix}").read_text()
     drawn = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
-    names = ("domain_forgetting", "domain_scores", "domain_loss", "adept_layer_importance", "adept_unit_rates")
+    names = ["domain_forgetting", "domain_scores", "domain_loss", "adept_layer_importance", "adept_unit_rates"]
+    names += ["agent_forgetting", "agent_scores", "agent_loss", "agent_calls"]
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
 
 
@@ -113,8 +127,9 @@ def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     models = {path.parent for path in smoke.glob("results/smoke/stages/*/config.json")}
-    # The base, two expansions, and what each run ends in.
-    assert len(models) == 1 + 2 + len(RUNS)
+    # The base, two expansions, what each domain run ends in; two global stages of agents, one of them under LoRA, one
+    # model in all roles, and GLPFT's three under full tuning (LoRA's are adapters).
+    assert len(models) == 1 + 2 + len(DOMAIN) + 2 + 1 + 3
     for model in models:
         assert not [file for file in model.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".py")]
         assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
@@ -162,7 +177,7 @@ def test_an_edited_task_file_scores_again_and_trains_nothing(smoke):
         outputs = planned(smoke, *SMOKE)
     finally:
         source.write_text(before)
-    assert len([output for output in outputs if "runs/domain/" in output]) == 1 + len(RUNS)
+    assert len([output for output in outputs if "runs/domain/" in output]) == 1 + len(DOMAIN)
     assert not any("stages/" in output for output in outputs)
 
 
@@ -373,7 +388,8 @@ def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smo
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "the loss is nan; lower training.learning_rate" in said
-    told = f"{1 + len(RUNS)} of {2 + len(RUNS)} runs are done; their tables and figures: results/fails/partial/main."
+    all_but_one = 2 + len(POLICIES) + len(RUNS)
+    told = f"{all_but_one} of {all_but_one + 1} runs are done; their tables and figures: results/fails/partial/main."
     assert told in said
     table = (smoke / "results/fails/partial/main/tables/domain.md").read_text()
     assert "| bad | left out: results/fails/runs/domain/bad/seed0/run.json: missing |" in table
