@@ -44,7 +44,7 @@ def _fresh_accelerate():
 
 
 def _data(seed=0, count=40):
-    rng = random.Random(f"units{seed}")
+    rng = random.Random(f"rows{seed}")
     sizes = [rng.choice((3, 5, 9, 14, 30)) for _ in range(count)]
     return Packed([document([rng.randrange(1, 300) for _ in range(size)]) for size in sizes], LENGTH, seed)
 
