@@ -30,17 +30,30 @@ ATTENTIONS = [(a, kind) for a in SHARING for kind in ("eager", "sdpa") if (a, ki
 attentions = pytest.mark.parametrize(("architecture", "attention"), ATTENTIONS)
 
 
-def _key(example) -> tuple:
-    return tuple(example.input_ids), tuple(example.labels)
-
-
-def _apart(example) -> list[Example]:
-    """The separate examples that a joined one stands for."""
-    made = [Example(list(example.input_ids), list(example.labels))]
+def _parts(example) -> list[tuple[list[int], list[int]]]:
+    """Tokens and labels of the trunk, and of every branch behind what it shares (where it trains nothing itself)."""
+    made = [(list(example.input_ids), list(example.labels))]
     for shared, rest in example.branches:
-        ids = [*example.input_ids[:shared], *rest.input_ids]
-        made.append(Example(ids, [*[IGNORED] * shared, *rest.labels]))
+        made.append(([*example.input_ids[:shared], *rest.input_ids], [*[IGNORED] * shared, *rest.labels]))
     return made
+
+
+def _predictions(examples) -> Counter:
+    """Every prediction that is trained: all tokens before it, and the token. Two sets of examples with the same ones have
+    the same loss."""
+    made = Counter()
+    for example in examples:
+        for ids, labels in _parts(example):
+            for place, label in enumerate(labels):
+                if label != IGNORED:
+                    assert label == ids[place]
+                    made[tuple(ids[: place + 1])] += 1
+    return made
+
+
+def _key(example) -> tuple:
+    branches = tuple((shared, tuple(rest.input_ids), tuple(rest.labels)) for shared, rest in example.branches)
+    return tuple(example.input_ids), tuple(example.labels), branches
 
 
 # --- joining
@@ -67,15 +80,17 @@ def _families(draw):
 
 @THOROUGH
 @given(_families(), st.integers(0, 40))
-def test_joining_keeps_every_example_and_the_length(examples, more):
+def test_joining_keeps_every_prediction_and_the_length(examples, more):
     length = max(len(example.input_ids) for example in examples) + more
     joined = share(examples, length)
-    assert Counter(_key(one) for example in joined for one in _apart(example)) == Counter(map(_key, examples))
+    assert _predictions(joined) == _predictions(examples)
+    assert sum(example.size for example in joined) <= sum(example.size for example in examples)
     for example in joined:
+        assert example.labels[0] == IGNORED
         assert example.size <= length
         assert example.size == len(example.input_ids) + sum(len(rest.input_ids) for _, rest in example.branches)
         for shared, rest in example.branches:
-            assert SHORTEST <= shared < len(example.input_ids)
+            assert SHORTEST <= shared <= len(example.input_ids)
             assert rest.labels[0] == IGNORED, "its first token has no predecessor in the row to be predicted from"
             assert any(label != IGNORED for label in rest.labels)
             assert not rest.branches
@@ -124,11 +139,32 @@ def test_a_branch_keeps_one_context_token_that_its_first_target_is_predicted_fro
         assert joined.branches == ((29, Example([30, *target], [IGNORED, *target])),)
 
 
-def test_the_trunks_targets_may_be_a_branchs_context():
-    """The step that the single model wrote is history to the next step; labels are each example's own."""
+def test_a_step_that_is_history_to_the_next_is_trained_where_the_next_one_reads_it():
+    end = 99
+    prompt, said, seen, then = list(range(1, 21)), [31, 32, 33], [41, 42], [51, end]
+    first = Example([*prompt, *said, end], [*[IGNORED] * 20, *said, end])
+    second = Example([*prompt, *said, *seen, *then], [*[IGNORED] * 25, *then])
+    assert share([first, second], 100) == [
+        Example(
+            second.input_ids,
+            [*[IGNORED] * 20, *said, IGNORED, IGNORED, *then],
+            ((22, Example([33, end], [IGNORED, end])),),
+        )
+    ]
+
+
+def test_what_another_example_holds_whole_takes_no_room():
     written = _context(list(range(1, 31)))
     longer = Example([*written.input_ids, 31, 32], [IGNORED] * 31 + [32])
-    assert share([written, longer], 100) == [Example(longer.input_ids, longer.labels, ((28, _context([29, 30])),))]
+    assert share([written, longer], 32) == [Example(longer.input_ids, [*[IGNORED] * 29, 30, IGNORED, 32])]
+
+
+def test_what_is_trained_twice_stays_twice():
+    """Two examples with the same targets count double, as they do apart; so does a part of them."""
+    one = Example(list(range(1, 31)), [IGNORED] * 25 + list(range(26, 31)))
+    joined = share([one, one], 100)
+    assert _predictions(joined) == _predictions([one, one])
+    assert joined == [Example(one.input_ids, one.labels, ((24, Example(one.input_ids[24:], one.labels[24:])),))]
 
 
 # --- the mask

@@ -10,7 +10,8 @@ A step is {"thought", "decision", "action", "arguments", "observation", "answer"
 as text. A step that calls has an action, arguments and (once it has run) an observation; one that answers an answer.
 
 Roles (GLPFT, arXiv 2401.07324, section 3.2): `assistant` is the single model that writes whole steps; `planner` writes a
-thought and who is next, `caller` the call, `summarizer` the answer. The wording is ours.
+thought and who is next, `caller` the call, `summarizer` the answer. The wording is ours: what a role writes are the lines
+that the single model writes in its place, so that a copy of the single model starts from what it knows.
 """
 
 import json
@@ -23,7 +24,7 @@ DECISIONS = (CALL, ANSWER, GIVE_UP)
 FALLBACK = CALL  # for a decision that is missing or unknown; the same everywhere
 UNASKED = "(the prompt is too long)"  # stands for a step whose prompt did not fit, whatever history was left out
 ASSUMED = "Next: (missing)"  # stands in a team's step whose planner left the decision out
-CUES = {"assistant": "Assistant:", "planner": "Planner:", "caller": "Caller:", "summarizer": "Summarizer:"}
+CUES = {"assistant": "Thought:", "planner": "Thought:", "caller": f"Next: {CALL}\n", "summarizer": f"Next: {ANSWER}\n"}
 
 
 def step(thought, decision, *, action="", arguments="", observation="", answer=""):
@@ -70,22 +71,27 @@ def prompt(role, instruction, tools, history, thought=""):
 def target(role, one):
     """What `role` should write in step `one`; None where the step does not need that role."""
     if role == "assistant":
-        end = {CALL: _call(one), ANSWER: f"Answer: {one['answer']}", GIVE_UP: "Give up"}[one["decision"]]
+        end = {CALL: _call(one), ANSWER: _answer(one), GIVE_UP: "Give up"}[one["decision"]]
         return f" {one['thought']}\n{end}"
     if role == "planner":
         return f" {one['thought']}\nNext: {one['decision']}"
     if role == "caller":
-        return f" {_call(one)}" if one["decision"] == CALL else None
-    return f" {one['answer']}" if one["decision"] == ANSWER else None
+        return _call(one) if one["decision"] == CALL else None
+    return _answer(one) if one["decision"] == ANSWER else None
 
 
 def _call(one):
     return f"Action: {one['action']}\nAction Input: {one['arguments']}"
 
 
+def _answer(one):
+    return f"Answer: {one['answer']}"
+
+
 # A thought is one line, so the first later line that begins with a marker ends it, whatever follows.
 _MARKER = re.compile(r"\n(?:Action: (?P<action>[^\n]*)|Answer: (?P<answer>.*)|(?P<give_up>Give up)\s*$)", re.DOTALL)
 _NEXT = re.compile(r"\nNext: (?P<decision>[^\n]*)")
+_ANSWER = re.compile(r"\A\s*Answer: ")
 _INPUT = re.compile(r"\nAction Input: (?P<arguments>.*)", re.DOTALL)
 
 
@@ -96,9 +102,10 @@ def parse(role, text):
     call that is not there has the action "". `arguments` is the text as written: see `parse_arguments`.
     """
     if role == "summarizer":
-        return step("", ANSWER, answer=text.removeprefix(" "))
+        return step("", ANSWER, answer=_ANSWER.sub("", text))
     if role == "caller":
-        found = _MARKER.search("\n" + text.removeprefix(" "))
+        text = "\n" + text.lstrip()
+        found = _MARKER.search(text)
         return step("", CALL, **(_written(text, found) if found and found["action"] is not None else {}))
     if role == "planner":
         found = _NEXT.search(text)

@@ -18,6 +18,7 @@ from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
 
 SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
+PART = 16  # new tokens after which a batch is looked at for rows that have ended
 ASKED = ("instruction", "tools", "history")
 
 
@@ -201,6 +202,7 @@ def _before(text: str | None, stops: Sequence[str]) -> str | None:
 def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
     """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
 
+    Every PART tokens the rows that have ended leave the batch, if the model keeps nothing but keys and values.
     Returns each prompt's new tokens, the end of text left out.
     """
     import torch
@@ -208,29 +210,51 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new
 
     longest = max(map(len, prompts))
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    padded = [[pad] * (longest - len(ids)) + list(ids) for ids in prompts]
-    seen = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
+    ids = torch.tensor([[pad] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
+    seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
+    made: list[list[int]] = [[] for _ in prompts]
+    rows, cache = list(range(len(prompts))), None
+    part = PART if _has_separable_cache(model) else max_new_tokens
     # What the model's directory recommends (penalties, lengths, sampling) would change what is compared.
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         with torch.inference_mode():
-            made = model.generate(
-                input_ids=torch.tensor(padded, device=model.device),
-                attention_mask=torch.tensor(seen, device=model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                repetition_penalty=1.0,
-                eos_token_id=end,
-                pad_token_id=pad,
-            )
+            while rows:
+                out = model.generate(
+                    input_ids=ids,
+                    attention_mask=seen,
+                    past_key_values=cache,
+                    max_new_tokens=min(part, max_new_tokens - len(made[rows[0]])),
+                    return_dict_in_generate=True,
+                    do_sample=False,
+                    num_beams=1,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    repetition_penalty=1.0,
+                    eos_token_id=end,
+                    pad_token_id=pad,
+                )
+                new = out.sequences[:, ids.shape[1] :]
+                for row, tokens in zip(rows, new.tolist(), strict=True):
+                    made[row] += tokens
+                going = [i for i, row in enumerate(rows) if end not in made[row] and len(made[row]) < max_new_tokens]
+                rows = [rows[i] for i in going]
+                if rows:
+                    cache = out.past_key_values
+                    cache.batch_select_indices(torch.tensor(going, device=model.device))
+                    ids, seen = out.sequences[going], torch.cat([seen, torch.ones_like(new)], dim=1)[going]
     finally:
         model.generation_config = own
-    rows = made[:, longest:].tolist()
-    return [row[: row.index(end)] if end in row else row for row in rows]
+    return [one[: one.index(end)] if end in one else one for one in made]
+
+
+def _has_separable_cache(model: Any) -> bool:
+    """Whether rows can be taken out of the model's cache: keys and values of every layer, no recurrent state."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:

@@ -35,7 +35,7 @@ from adaptbench.tokenizer import train
 from adaptbench.training import causal_lm
 
 LENGTH = 1024  # the toys' longest input
-STEPS = 100  # in which a small model learns four trajectories by heart
+STEPS = 120
 SIZES = {"kind": "world", "train_problems": 24, "validation_problems": 4, "test_problems": 8}
 GENERAL = {
     "kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
@@ -561,9 +561,9 @@ def test_a_policy_has_no_likelihoods(folders):
 # --- live episodes side by side
 
 
-@pytest.fixture(scope="module")
-def by_heart(reader, trajectories):
-    """A small model that has learned some trajectories by heart, whole and in roles, in joined samples."""
+@pytest.fixture(scope="module", params=[("assistant",), TEAM], ids=["single", "team"])
+def by_heart(request, reader, trajectories):
+    """A small model that has learned some trajectories by heart, whole or in roles, in joined samples; and its roles."""
     torch.manual_seed(0)
     by_steps = {len(one["steps"]): one for one in sorted(trajectories, key=lambda one: -len(one["text"]))}
     known = [by_steps[count] for count in (1, 2, 3, 4)]
@@ -574,9 +574,7 @@ def by_heart(reader, trajectories):
             pad_token_id=0, bos_token_id=0, eos_token_id=0,
         )
     )  # fmt: skip
-    joined = [
-        example for one in known for example in share(role_examples([one], ("assistant", *TEAM), reader, 400), 400)
-    ]
+    joined = [example for one in known for example in share(role_examples([one], request.param, reader, 400), 400)]
     assert any(example.branches for example in joined)
     batch = collate(pack(joined, 400, range(len(joined))), 400, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95))
@@ -589,12 +587,11 @@ def by_heart(reader, trajectories):
         optimizer.step()
         optimizer.zero_grad()
     assert loss.item() < 0.02, "not learned"
-    return model.eval().double(), known
+    return model.eval().double(), known, request.param
 
 
-@pytest.mark.parametrize("roles", [("assistant",), TEAM], ids=["single", "team"])
-def test_episodes_side_by_side_are_those_played_one_at_a_time(roles, by_heart, tasks, reader, trajectories, capsys):
-    model, known = by_heart
+def test_episodes_side_by_side_are_those_played_one_at_a_time(by_heart, tasks, reader, trajectories, capsys):
+    model, known, roles = by_heart
     others = [one for one in trajectories if one not in known][:4]
     documents = [
         {

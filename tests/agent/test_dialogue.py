@@ -26,7 +26,7 @@ THOROUGH = settings(
 )
 MARKERS = (
     "Action: x", "Action Input: {}", "Answer: 5", "Give up", "Next: caller", "Next: give up", "Observation: 5", "Thought: t",
-    "Task: t", "Tools:", "Assistant:", "Planner:", "Caller:", "Summarizer:", "Next: (missing)", "",
+    "Task: t", "Tools:", "Thought:", "Next: caller", "Next: summarizer", "Next: (missing)", "",
 )  # fmt: skip
 FIELDS = {"thought", "decision", "action", "arguments", "observation", "answer"}
 
@@ -132,8 +132,10 @@ def test_any_text_is_a_whole_step_of_text(role, text):
         ("caller", " Action Input: {}\nAction: add", ("", "caller", "add", "", "")),
         ("caller", " Answer: 5\nAction: add", ("", "caller", "", "", "")),
         ("caller", " Give up", ("", "caller", "", "", "")),
-        ("summarizer", " Action: add", ("", "summarizer", "", "", "Action: add")),
-        ("summarizer", "  5\n", ("", "summarizer", "", "", " 5\n")),
+        ("summarizer", "Action: add", ("", "summarizer", "", "", "Action: add")),
+        ("summarizer", "\nAnswer: Answer: 5", ("", "summarizer", "", "", "Answer: 5")),
+        ("summarizer", " Answer: 5", ("", "summarizer", "", "", "5")),
+        ("summarizer", " 5\n", ("", "summarizer", "", "", " 5\n")),
     ],
 )  # fmt: skip
 def test_the_first_marker_at_the_beginning_of_a_line_decides(role, text, read):
@@ -235,10 +237,10 @@ SHOWN_HISTORY = (
 @pytest.mark.parametrize(
     ("role", "text"),
     [
-        ("assistant", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Assistant:"),
-        ("planner", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Planner:"),
-        ("caller", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Thought: I know.\nCaller:"),
-        ("summarizer", f"{SHOWN_HISTORY}Thought: I know.\nSummarizer:"),
+        ("assistant", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Thought:"),
+        ("planner", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Thought:"),
+        ("caller", f"{SHOWN_TOOLS}{SHOWN_HISTORY}Thought: I know.\nNext: caller\n"),
+        ("summarizer", f"{SHOWN_HISTORY}Thought: I know.\nNext: summarizer\n"),
     ],
 )
 def test_the_roles_read_the_same_history_and_only_the_summarizer_no_tools(role, text):
@@ -251,10 +253,10 @@ def test_whatever_has_happened_all_roles_read_the_same_of_it(history, thought, i
     told = {role: dialogue.prompt(role, instruction, TOOLS, history, thought) for role in dialogue.ROLES}
     now = f"Thought: {thought}\n"
     past = {
-        "assistant": told["assistant"].removeprefix(SHOWN_TOOLS).removesuffix("Assistant:"),
-        "planner": told["planner"].removeprefix(SHOWN_TOOLS).removesuffix("Planner:"),
-        "caller": told["caller"].removeprefix(SHOWN_TOOLS).removesuffix(f"{now}Caller:"),
-        "summarizer": told["summarizer"].removesuffix(f"{now}Summarizer:"),
+        "assistant": told["assistant"].removeprefix(SHOWN_TOOLS).removesuffix("Thought:"),
+        "planner": told["planner"].removeprefix(SHOWN_TOOLS).removesuffix("Thought:"),
+        "caller": told["caller"].removeprefix(SHOWN_TOOLS).removesuffix(f"{now}Next: caller\n"),
+        "summarizer": told["summarizer"].removesuffix(f"{now}Next: summarizer\n"),
     }
     assert len(set(past.values())) == 1
     assert past["planner"].startswith(f"Task: {instruction}\n")
@@ -264,10 +266,31 @@ def test_whatever_has_happened_all_roles_read_the_same_of_it(history, thought, i
 
 
 def test_the_history_reads_as_the_single_model_wrote_it():
-    """So that what a model reads of itself is what it was trained to write, but for the cue."""
+    """So that what a model reads of itself is what it was trained to write, and is computed once in training."""
     for one in HISTORY:
-        written = dialogue.target("assistant", one)
-        assert dialogue.past_step(one) == f"Thought:{written}\nObservation: {one['observation']}\n"
+        written = dialogue.CUES["assistant"] + dialogue.target("assistant", one)
+        assert dialogue.past_step(one) == f"{written}\nObservation: {one['observation']}\n"
+
+
+def test_a_role_writes_the_lines_that_the_single_model_writes_in_its_place():
+    """A copy of the single model then starts its own part from what it knows; only who is next stands between."""
+    last = dialogue.step("Done.", "summarizer", answer="It is 5.")
+    for one in [*HISTORY, last]:
+        whole = dialogue.target("assistant", one)
+        planned = dialogue.target("planner", one)
+        assert dialogue.CUES["planner"] == dialogue.CUES["assistant"]
+        assert planned.endswith(f"\nNext: {one['decision']}")
+        assert dialogue.CUES[one["decision"]] == f"Next: {one['decision']}\n"
+        assert whole == planned.removesuffix(f"Next: {one['decision']}") + dialogue.target(one["decision"], one)
+
+
+def test_no_two_roles_are_asked_in_the_same_words_for_different_texts():
+    """One model in all three roles must see from the prompt which it is: the planner ends where the caller begins."""
+    one = HISTORY[0]
+    planned = dialogue.prompt("planner", "x", TOOLS, []) + dialogue.target("planner", one)
+    called = dialogue.prompt("caller", "x", TOOLS, [], one["thought"])
+    assert called.startswith(planned)
+    assert called != planned
 
 
 # --- one wording for training, static and live evaluation
@@ -345,16 +368,16 @@ def _spelled(path):
 def test_nobody_else_spells_the_markers():
     """A prompt that is put together anywhere else would drift from what models were taught."""
     markers = ("Tools:", "Task:", "Thought:", "Action:", "Action Input:", "Observation:", "Answer:", "Give up", "Next:")
-    cues = tuple(dialogue.CUES.values())
+    assert all(cue.startswith(markers) for cue in dialogue.CUES.values())
     own = PROJECT / "adaptbench/agent/dialogue.py"
-    assert all(any(marker in text for text in _spelled(own)) for marker in markers + cues), "the check sees nothing"
+    assert all(any(marker in text for text in _spelled(own)) for marker in markers), "the check sees nothing"
     folders = [PROJECT / "adaptbench/agent", PROJECT / "adaptbench/decoding", PROJECT / "methods"]
     files = [file for folder in folders for file in folder.rglob("*.py") if file != own]
     files += [PROJECT / "benchmarks/agent/steps.py", PROJECT / "benchmarks/agent/baselines.py"]
     assert len(files) > 20
     for file in files:
         for text in _spelled(file):
-            assert not any(marker in text for marker in markers + cues), (file.name, text)
+            assert not any(marker in text for marker in markers), (file.name, text)
 
 
 def test_there_is_one_fallback_and_it_is_the_call():

@@ -81,18 +81,18 @@ def _of_team(number=1, action="add"):
 def test_a_team_plans_calls_looks_and_answers():
     script = Script(
         ("planner", " I add.\nNext: caller"),
-        ("caller", ' Action: add\nAction Input: {"a": 1, "b": 2}'),
+        ("caller", 'Action: add\nAction Input: {"a": 1, "b": 2}'),
         ("planner", " I know.\nNext: summarizer"),
-        ("summarizer", " It is 3."),
+        ("summarizer", "Answer: It is 3."),
     )
     episode = _play(script)
     tools = "Tools:\nadd(): d\nlong(): d\nrefuse(): d\noffered but not there(): d\n"
     past = 'Thought: I add.\nAction: add\nAction Input: {"a": 1, "b": 2}\nObservation: 3\n'
     assert script.asked == [
-        ("planner", f"{tools}Task: Add.\nPlanner:"),
-        ("caller", f"{tools}Task: Add.\nThought: I add.\nCaller:"),
-        ("planner", f"{tools}Task: Add.\n{past}Planner:"),
-        ("summarizer", f"Task: Add.\n{past}Thought: I know.\nSummarizer:"),
+        ("planner", f"{tools}Task: Add.\nThought:"),
+        ("caller", f"{tools}Task: Add.\nThought: I add.\nNext: caller\n"),
+        ("planner", f"{tools}Task: Add.\n{past}Thought:"),
+        ("summarizer", f"Task: Add.\n{past}Thought: I know.\nNext: summarizer\n"),
     ]
     assert episode.record() == {
         "stopped": "answer",
@@ -111,7 +111,7 @@ def test_a_single_model_writes_the_whole_of_every_step():
     script = Script(("assistant", _call(1)), ("assistant", " I know.\nAnswer: It is 2."))
     episode = _play(script, single=True)
     assert [role for role, _ in script.asked] == ["assistant"] * 2
-    assert script.asked[1][1].endswith("Observation: 2\nAssistant:")
+    assert script.asked[1][1].endswith("Observation: 2\nThought:")
     assert (episode.stopped, episode.turns, episode.tokens) == ("answer", 2, 2)
     assert episode.steps[1]["answer"] == "It is 2."
 
@@ -235,7 +235,7 @@ def test_an_observation_is_cut():
     episode = _play(script, single=True)
     assert MAX_OBSERVATION == 1024
     assert episode.steps[0]["observation"] == "x" * 1024
-    assert f"Observation: {'x' * 1024}\nAssistant:" in script.asked[1][1]
+    assert f"Observation: {'x' * 1024}\nThought:" in script.asked[1][1]
 
 
 # --- a decision that is missing
@@ -244,7 +244,7 @@ def test_an_observation_is_cut():
 @pytest.mark.parametrize("text", ["", " t", " t\nNext: (missing)", " t\nNext: Caller", "Next: caller"])
 def test_a_planner_s_missing_decision_is_counted_and_is_a_call_live_and_static(text):
     thought = dialogue.parse("planner", text)["thought"]
-    call = ("caller", ' Action: add\nAction Input: {"a": 1, "b": 1}')
+    call = ("caller", 'Action: add\nAction Input: {"a": 1, "b": 1}')
     episode = _play(Script(("planner", text), call, ("planner", " t\nNext: give up")))
     assert (episode.missing, episode.errors, episode.steps[0]["observation"]) == (1, 0, "2")
     (turn,) = episodes.steps([{**PROBLEM, "history": []}], Script(("planner", text), call), single=False)

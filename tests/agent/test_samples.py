@@ -113,14 +113,21 @@ def _pair(tokenizer, example) -> tuple[str, str]:
 
 
 def _whole(example) -> list[Example]:
-    """The separate examples that a shared one stands for: the trunk, and each branch behind what it shares."""
-    made = [Example(list(example.input_ids), list(example.labels))]
+    """The separate examples that a shared one stands for: the trunk, and each branch behind what it shares.
+
+    A target that is history to a later step is trained in the trunk, up to the token that the branch begins with again.
+    """
+    trunk, made = list(example.labels), []
     for shared, rest in example.branches:
         assert rest.labels[0] == IGNORED, "what predicts it is not its own row's last token"
         assert not rest.branches
-        before = list(example.input_ids[:shared])
-        made.append(Example([*before, *rest.input_ids], [*[IGNORED] * shared, *rest.labels]))
-    return made
+        before, labels = list(example.input_ids[:shared]), [*[IGNORED] * shared, *rest.labels]
+        place = shared
+        while rest.labels[1] != IGNORED and trunk[place] != IGNORED:
+            labels[place], trunk[place] = trunk[place], IGNORED
+            place -= 1
+        made.append(Example([*before, *rest.input_ids], labels))
+    return [Example(list(example.input_ids), trunk), *made]
 
 
 # --- what is trained

@@ -169,7 +169,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def _ids(folder: Path) -> torch.Tensor:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return torch.tensor([tokenizer("Tools:\nadd(a, b): a plus b\nTask: What is 3 plus 4?\nPlanner:").input_ids])
+    return torch.tensor([tokenizer("Tools:\nadd(a, b): a plus b\nTask: What is 3 plus 4?\nThought:").input_ids])
 
 
 def _logits(model, ids):
