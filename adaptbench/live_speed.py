@@ -19,9 +19,10 @@ from adaptbench.documents import read_jsonl
 from adaptbench.files import write_text
 
 REPEATS = 3
-PROBLEMS = 32
+PROBLEMS = 64
 BATCH = 128
 TASK = "agent_live"
+OPTIONS = {"max_gen_toks": 96, "until": ["\nObservation:"]}  # the task's
 
 
 def measure(run: Path, out: Path) -> None:
@@ -40,9 +41,7 @@ def measure(run: Path, out: Path) -> None:
     answering = language_model(directory, batch_size=BATCH, tasks=tasks, **options)
     folder = next(path for path in tasks.values() if (path / "tasks" / f"{TASK}.yaml").exists())
     documents = read_jsonl(folder / "splits" / f"{TASK}.jsonl")[:PROBLEMS]
-    requests = [
-        SimpleNamespace(doc=one, task_name=TASK, args=(one["prompt"], {"max_gen_toks": 96})) for one in documents
-    ]
+    requests = [SimpleNamespace(doc=one, task_name=TASK, args=(one["prompt"], OPTIONS)) for one in documents]
     answering.generate_until(requests[:2])  # the first use is slower
     seconds: dict[str, list[float]] = {"side by side": [], "one at a time": []}
     same = True

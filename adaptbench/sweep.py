@@ -2,7 +2,8 @@
 
 `make sweep` turns a preset into one that runs each of its methods at each rate of a grid, under a seed of its own and
 scored on the validation split alone; the chosen rate is the lowest whose score is within one standard error of the
-method's best. The rule prefers the gentler of two rates that learn equally well, for every method alike.
+method's best. The rule prefers the gentler of two rates that learn equally well, for every method alike. A curriculum whose
+first stage is another's, at that one's rate, names in `SWEPT` what is chosen instead, from as many values.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from adaptbench import registry
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.config import Preset
 from adaptbench.contracts import AdaptbenchError
@@ -21,17 +23,23 @@ GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SEED = 100
 
 
+def swept(curriculum: str, rates: Sequence[float] = GRID) -> tuple[tuple[str, str], Sequence[float]]:
+    """What a sweep changes in a run of the curriculum (its section and option) and the values that it tries."""
+    named = getattr(registry.method("curricula", curriculum), "SWEPT", None)
+    return (("curriculum", named[0]), named[1]) if named else (("training", "learning_rate"), rates)
+
+
 def preset(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
-    """The values of the sweep's preset: every trained run of `of` at every rate. Post-hoc runs train nothing."""
+    """The values of the sweep's preset: every trained run of `of` at every value. Post-hoc runs train nothing."""
     values = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation"})
     values["data"] = {name: value for name, value in values["data"].items() if not name.endswith("_tests")}
     runs = []
     for run, described in zip(of.runs, values["runs"], strict=True):
         if run.posthoc is None:
-            for rate in rates:
-                training = described.get("training", {}) | {"learning_rate": rate}
-                kept = {key: value for key, value in described.items() if key != "tables"}
-                runs.append(kept | {"name": f"{run.name}-{rate:g}", "training": training})
+            (section, option), grid = swept(run.curriculum.kind, rates)
+            for value in grid:
+                changed = {"name": f"{run.name}-{value:g}", section: described.get(section, {}) | {option: value}}
+                runs.append({key: kept for key, kept in described.items() if key != "tables"} | changed)
     return values | {
         "name": f"{of.name}-sweep",
         "seeds": [SEED],
@@ -47,7 +55,7 @@ def write_preset(of: Preset, out: Path) -> None:
 
 
 def choose(collected: Path, out: Path) -> None:
-    """Write every method's validation score at every rate, and which rate is chosen, as CSV.
+    """Write every method's validation score at every value of what is swept, and which one is chosen, as CSV.
 
     Raises:
         AdaptbenchError: the scores are not those of a sweep.
@@ -58,15 +66,17 @@ def choose(collected: Path, out: Path) -> None:
     if any(run["evaluation"]["split"] != "validation" for run in runs):
         raise AdaptbenchError(f"{collected}: not scored on validation; a rate is never chosen on a test")
     tasks = known_tasks()
+    curricula = {run["key"]["run"]: run["config"]["curriculum"]["kind"] for run in runs if run["config"]}
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
     split = scores["run"].str.extract(r"^(.*?)-([\d.]+(?:e-?\d+)?)$")
-    swept = split[0].notna() & scores["task"].map(lambda task: tasks[task].primary)  # a baseline has no rate
-    scores, split = scores[swept], split[swept]
+    trained = split[0].notna() & scores["task"].map(lambda task: tasks[task].primary)  # a baseline has none
+    scores, split = scores[trained], split[trained]
     table = pd.DataFrame(
         {
             "track": scores["track"],
             "run": split[0],
-            "learning_rate": split[1].astype(float),
+            "option": [swept(curricula[name])[0][1] for name in scores["run"]],
+            "value": split[1].astype(float),
             "task": scores["task"],
             "score": scores["mean"],
             "standard_error": (scores["high"] - scores["low"]) / (2 * 1.96),
@@ -84,5 +94,5 @@ def choose(collected: Path, out: Path) -> None:
         sign = 1 if tasks[rows["task"].iloc[0]].higher_is_better else -1
         best = rows.loc[(sign * rows["score"]).idxmax()]
         near = rows[sign * rows["score"] >= sign * best["score"] - best["standard_error"]]
-        table.loc[near["learning_rate"].idxmin(), "chosen"] = True
+        table.loc[near["value"].idxmin(), "chosen"] = True
     write_text(out, table.round(5).to_csv(index=False))

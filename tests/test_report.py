@@ -294,9 +294,10 @@ def test_the_sweep_takes_the_lowest_rate_within_one_standard_error_of_the_best(t
     collect.run(made, tmp_path / "collected")
     sweep.choose(tmp_path / "collected", tmp_path / "rates.csv")
     table = pd.read_csv(tmp_path / "rates.csv")
-    chosen = table[table["chosen"]].set_index("run")["learning_rate"]
+    chosen = table[table["chosen"]].set_index("run")["value"]
     assert dict(chosen) == {"full": 1e-3, "lora-r8": 3e-4}
     assert set(table["run"]) == {"full", "lora-r8"}
+    assert set(table["option"]) == {"learning_rate"}
 
 
 def test_a_rate_is_never_chosen_by_two_tasks_at_once(tmp_path):
@@ -339,8 +340,25 @@ def test_the_sweep_of_a_preset_is_a_preset_on_validation_under_a_seed_of_its_own
     assert made.evaluation.split == "validation"
     assert not set(made.seeds) & set(tiny.seeds)
     trained = [run for run in tiny.runs if run.posthoc is None]
-    assert len(made.runs) == len(trained) * len(sweep.GRID)
-    assert {run.name for run in made.runs} == {f"{run.name}-{rate:g}" for run in trained for rate in sweep.GRID}
+    assert len(made.runs) == len(trained) * len(sweep.GRID), "every method has as many tries"
+    found = {run.name: run for run in made.runs}
+    for run in trained:
+        (section, option), grid = sweep.swept(run.curriculum.kind)
+        for value in grid:
+            assert getattr(getattr(found[f"{run.name}-{value:g}"], section), option) == value
+
+
+def test_what_begins_with_another_methods_stage_keeps_that_stages_rate_in_the_sweep():
+    from conftest import PROJECT
+
+    from adaptbench import config
+
+    tiny = config.load(PROJECT / "config/tiny.yaml")
+    made = config.validate(sweep.preset(tiny), "sweep")
+    rates = {run.name: run.training.learning_rate for run in tiny.runs}
+    of_glpft = [run for run in made.runs if run.curriculum.kind == "glpft"]
+    assert len({run.curriculum.local_rate_ratio for run in of_glpft}) == len(of_glpft) == len(sweep.GRID)
+    assert {run.training.learning_rate for run in of_glpft} == {rates["single"]}
 
 
 def test_the_default_preset_uses_the_rates_that_the_committed_sweep_chose():
@@ -349,13 +367,12 @@ def test_the_default_preset_uses_the_rates_that_the_committed_sweep_chose():
     from adaptbench import config
 
     table = pd.read_csv(PROJECT / "results/reference/sweep/tiny.csv")
-    chosen = table[table["chosen"]].set_index("run")["learning_rate"]
+    chosen = table[table["chosen"]].set_index("run")
     tiny = config.load(PROJECT / "config/tiny.yaml")
-    rates = {
-        run.name: config.merge_training(tiny.training, run.training.model_dump(exclude_unset=True)).learning_rate
-        for run in tiny.runs
-    }
     for run in tiny.runs:
         # A post-hoc step trains nothing: its model is that of the run whose name its tuner has.
-        assert rates[run.name] == chosen[run.name if run.posthoc is None else run.tuner.kind], run.name
+        row = chosen.loc[run.name if run.posthoc is None else run.tuner.kind]
+        (section, option), _ = sweep.swept(run.curriculum.kind)
+        assert row["option"] == option
+        assert getattr(getattr(run, section), option) == row["value"], run.name
     assert set(table.groupby("run").size()) == {len(sweep.GRID)}

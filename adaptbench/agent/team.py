@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import models
+from adaptbench.agent.options import TEAM
 
-TEAM = ("planner", "caller", "summarizer")
 ADAPTER = "adapter_config.json"
 
 

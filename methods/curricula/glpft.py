@@ -7,49 +7,36 @@ With `reuse` the local stages see the global one's instructions again (the paper
 Where the tuner keeps adapters (LoRA), the team is the merged global model with three of them.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, merge_training
-from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
-from adaptbench.mistakes import reason
+from adaptbench.agent.options import TEAM, TeamConfig
+from adaptbench.config import Training
+from adaptbench.contracts import Phase, Real, StageContext
 from methods.curricula import single
 
-SOURCES = (*single.SOURCES, "adaptbench/agent/team.py", "methods/curricula/single.py")
-ROLES = ("planner", "caller", "summarizer")
+SOURCES = (*single.SOURCES, "adaptbench/agent/options.py", "adaptbench/agent/team.py", "methods/curricula/single.py")
+ROLES = TEAM
+# The global stage is `single`'s, at single's learning rate; what is left to choose is how much gentler the local ones are.
+SWEPT = ("local_rate_ratio", (0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
 
 
-class Config(CurriculumConfig):
+class Config(TeamConfig):
     kind: Literal["glpft"] = "glpft"
-    tracks: ClassVar[tuple[str, ...]] = ("agent",)
     reuse: bool = Field(
         True, description="whether local stages see the global stage's instructions; else each has half"
     )
     local_rate_ratio: Real = Field(0.2, gt=0, description="local learning rate over global learning rate")
-    planner: TrainingOverrides = Field(TrainingOverrides(), description="of its local stage")
-    caller: TrainingOverrides = Field(TrainingOverrides(), description="of its local stage")
-    summarizer: TrainingOverrides = Field(TrainingOverrides(), description="of its local stage")
-    replay: Real = Field(0.0, ge=0, lt=1, description="share of each stage's training tokens that is general text")
-
-    def problem(self, run, base_layers: int | None) -> str:
-        """A role's own settings must fit together with the run's."""
-        for phase in phases(self, run.track, run.training):
-            try:
-                merge_training(run.training, phase.training)
-            except ValidationError as error:
-                return f"{phase.name}: {reason(error)}"
-        return ""
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     data = (track, "general") if config.replay else (track,)
     first = single.Config(trajectories="all" if config.reuse else "first_half", replay=config.replay)
     local = {"learning_rate": config.local_rate_ratio * training.learning_rate}
-    roles = {role: getattr(config, role).model_dump(exclude_none=True) for role in ROLES}
     return (
         Phase("global", data=data, curriculum=first),
-        *(Phase(role, "global", data, local | own, merge=False) for role, own in roles.items()),
+        *(Phase(role, "global", data, local | config.of_role(role), merge=False) for role in TEAM),
     )
 
 

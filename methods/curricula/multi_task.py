@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from adaptbench.agent.options import TEAM
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
-from methods.curricula.single import SOURCES as SOURCES
+from methods.curricula import single
 
-ROLES = ("planner", "caller", "summarizer")
+SOURCES = (*single.SOURCES, "adaptbench/agent/options.py")
+ROLES = TEAM
 
 
 class Config(CurriculumConfig):
@@ -27,13 +29,12 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 def examples(config: Config, phase: str, model, context: StageContext):
     """The samples of all three roles."""
     from adaptbench.agent.samples import examples
-    from adaptbench.agent.team import TEAM
     from adaptbench.replay import with_replay
 
     return with_replay(examples(model, context, TEAM), config.replay, context)
 
 
 def decode(config: Config, phase: str):
-    from adaptbench.agent.team import TEAM, decode
+    from adaptbench.agent.team import decode
 
     return decode({role: "." for role in TEAM})

@@ -1,0 +1,33 @@
+"""The options of curricula that train each role of a team in a stage of its own."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field, ValidationError
+
+from adaptbench.config import TrainingOverrides, merge_training
+from adaptbench.contracts import CurriculumConfig, Real
+from adaptbench.mistakes import reason
+
+TEAM = ("planner", "caller", "summarizer")
+
+
+class TeamConfig(CurriculumConfig):
+    """Training options of each role's stage, over the run's."""
+
+    tracks: ClassVar[tuple[str, ...]] = ("agent",)
+    planner: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    caller: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    summarizer: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")
+    replay: Real = Field(0.0, ge=0, lt=1, description="share of each stage's training tokens that is general text")
+
+    def of_role(self, role: str) -> dict[str, Any]:
+        return getattr(self, role).model_dump(exclude_none=True)
+
+    def problem(self, run, base_layers: int | None) -> str:
+        """A role's own settings must fit together with the run's."""
+        for role in TEAM:
+            try:
+                merge_training(run.training, self.of_role(role))
+            except ValidationError as error:
+                return f"{role}: {reason(error)}"
+        return ""
