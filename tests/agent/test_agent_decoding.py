@@ -13,9 +13,11 @@ import random
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from conftest import ARCHITECTURES, toy_model
 from lm_eval.api.instance import Instance
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
@@ -105,8 +107,10 @@ def _by_hand(model, ids, most, end) -> list[int]:
 # --- greedy
 
 
+@pytest.mark.parametrize("part", [3, 16], ids=["rows leave", "all at once"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_greedy_side_by_side_is_greedy_alone_and_without_a_cache(architecture, reader):
+def test_greedy_side_by_side_is_greedy_alone_and_without_a_cache(architecture, part, reader, monkeypatch):
+    monkeypatch.setattr(agent, "PART", part)
     model = _toy(reader, architecture=architecture)
     if (
         architecture != "gemma2"
@@ -123,6 +127,37 @@ def test_greedy_side_by_side_is_greedy_alone_and_without_a_cache(architecture, r
     lengths = {len(ids) for ids in expected}
     assert min(lengths) < 4 < max(lengths), "none ended by itself, or none at the most tokens"
     assert len(lengths) >= 2
+
+
+def test_rows_that_have_ended_leave_the_batch(reader, monkeypatch):
+    model, sizes = _toy(reader).double(), []
+    forward = model.forward
+    monkeypatch.setattr(agent, "PART", 2)
+    monkeypatch.setattr(
+        model, "forward", lambda *args, **kwargs: sizes.append(len(kwargs["input_ids"])) or forward(*args, **kwargs)
+    )
+    rng = random.Random(0)
+    prompts = [[0, *(rng.randrange(1, len(reader)) for _ in range(size))] for size in (0, 1, 2, 5, 8, 11, 12, 25, 40)]
+    made = greedy(model, reader, prompts, 12)
+    # A row is in the batch until the part ends in which it wrote its end of text.
+    going = [sum(len(ids) >= 2 * (step // 2) for ids in made) for step in range(12)]
+    assert sizes == [size for size in going if size]
+    assert sizes[-1] < len(prompts)
+
+
+@pytest.mark.parametrize(
+    ("config", "separable"),
+    [
+        (transformers.Qwen3Config(num_hidden_layers=2), True),
+        (transformers.Gemma2Config(num_hidden_layers=2), True),
+        (transformers.Qwen3NextConfig(num_hidden_layers=4), False),
+        (transformers.JambaConfig(num_hidden_layers=8), False),
+        (transformers.MambaConfig(num_hidden_layers=2), False),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_rows_stay_where_a_model_keeps_more_than_keys_and_values(config, separable):
+    assert agent._has_separable_cache(SimpleNamespace(config=config)) is separable
 
 
 def test_the_padding_token_does_not_matter(reader):
