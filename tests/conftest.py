@@ -23,6 +23,10 @@ SENTENCES = [
     for colour in ("red", "blue")
     for thing in ("cup", "key")
 ]
+SMALL_GENERAL = {
+    "kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
+    "probe_documents": 16, "replay_documents": 64, "test_items": 16,
+}  # fmt: skip
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
 
 
@@ -100,8 +104,7 @@ def benchmark_data(tmp_path_factory) -> dict[str, Path]:
 
     root = tmp_path_factory.mktemp("data")
     sizes = {
-        "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-                    "probe_documents": 16, "replay_documents": 64, "test_items": 16},
+        "general": SMALL_GENERAL,
         "domain": {"kind": "world", "entities": 20, "test_items": 16},
     }  # fmt: skip
     folders: dict[str, Path] = {}

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
+from conftest import ARCHITECTURES, SMALL_GENERAL
 
 from adaptbench import config, evaluation, graph, models, plan, stages
 from adaptbench.contracts import AdaptbenchError
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
 DATA = {
-    "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-                "probe_documents": 16, "replay_documents": 64, "test_items": 8},
+    "general": SMALL_GENERAL | {"test_items": 8},
     "domain": {"kind": "world", "entities": 20, "test_items": 8},
-}  # fmt: skip
+}
 
 
 def preset(base: Path, *runs: dict) -> config.Preset:

@@ -18,7 +18,8 @@ import json
 import math
 import re
 
-ROLES = ("assistant", "planner", "caller", "summarizer")
+TEAM = ("planner", "caller", "summarizer")
+ROLES = ("assistant", *TEAM)
 CALL, ANSWER, GIVE_UP = "caller", "summarizer", "give up"
 DECISIONS = (CALL, ANSWER, GIVE_UP)
 FALLBACK = CALL  # for a decision that is missing or unknown; the same everywhere

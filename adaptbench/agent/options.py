@@ -4,11 +4,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
 
+from adaptbench.agent.dialogue import TEAM
 from adaptbench.config import TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Real
 from adaptbench.mistakes import reason
-
-TEAM = ("planner", "caller", "summarizer")
 
 
 class TeamConfig(CurriculumConfig):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import models
-from adaptbench.agent.options import TEAM
+from adaptbench.agent.dialogue import TEAM
 
 ADAPTER = "adapter_config.json"
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.agent.options import TEAM, TeamConfig
+from adaptbench.agent.dialogue import TEAM
+from adaptbench.agent.options import TeamConfig
 from adaptbench.config import Training
 from adaptbench.contracts import Phase, Real, StageContext
 from methods.curricula import single

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.agent.options import TEAM
+from adaptbench.agent.dialogue import TEAM
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 from methods.curricula import single
 
-SOURCES = (*single.SOURCES, "adaptbench/agent/options.py")
+SOURCES = single.SOURCES
 ROLES = TEAM
 
 

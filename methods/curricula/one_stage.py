@@ -5,7 +5,8 @@ Paper: GLPFT, arXiv 2401.07324, table 2, "Multi-LLM one-stage".
 
 from typing import Literal
 
-from adaptbench.agent.options import TEAM, TeamConfig
+from adaptbench.agent.dialogue import TEAM
+from adaptbench.agent.options import TeamConfig
 from adaptbench.config import Training
 from adaptbench.contracts import Phase, StageContext
 from methods.curricula import single

@@ -37,6 +37,9 @@ def steps(config: Config, phase: str, training: Training, model, context: StageC
     for one in glpft.phases(config, "agent", training):
         module, options = (single, one.curriculum) if one.curriculum else (glpft, config)
         of_phase = merge_training(training, one.training)
+        if of_phase.steps is not None:
+            total += of_phase.steps
+            continue
         samples = module.examples(options, one.name, model, replace(context, sequence_length=of_phase.sequence_length))
         total += total_steps(of_phase, Packed(samples, of_phase.sequence_length, context.seed))
     return total

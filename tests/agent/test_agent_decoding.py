@@ -18,15 +18,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, toy_model
+from conftest import ARCHITECTURES, SMALL_GENERAL, toy_model
 from lm_eval.api.instance import Instance
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from adaptbench import data, evaluation, models, registry
 from adaptbench.agent import dialogue, episodes
+from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.samples import prompt_ids, role_examples
 from adaptbench.agent.scores import episode_scores, step_scores
-from adaptbench.agent.team import TEAM
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.decoding import agent, plain, policy
 from adaptbench.decoding.agent import AgentLM, Member, greedy
@@ -39,10 +39,7 @@ from adaptbench.training import causal_lm
 LENGTH = 1024  # the toys' longest input
 STEPS = 120
 SIZES = {"kind": "world", "train_problems": 24, "validation_problems": 4, "test_problems": 8}
-GENERAL = {
-    "kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-    "probe_documents": 16, "replay_documents": 64, "test_items": 12,
-}  # fmt: skip
+GENERAL = SMALL_GENERAL | {"test_items": 12}
 
 
 @pytest.fixture(scope="module")

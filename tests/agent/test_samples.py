@@ -17,7 +17,7 @@ from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 from adaptbench.agent import dialogue, episodes, samples
-from adaptbench.agent.team import TEAM
+from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.decoding import agent

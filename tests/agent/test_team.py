@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import preset_values
+from conftest import SMALL_GENERAL, preset_values
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from adaptbench import config, graph, models, plan, stages
 from adaptbench import training as loop
 from adaptbench.agent import team
-from adaptbench.agent.team import TEAM
+from adaptbench.agent.dialogue import TEAM
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.decoding import agent
 from adaptbench.tokenizer import train
@@ -90,8 +90,7 @@ def _values(base, runs=RUNS):
         "seeds": [0],
         "base": {"model": str(base)},
         "data": {
-            "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-                        "probe_documents": 16, "replay_documents": 64, "test_items": 16},
+            "general": SMALL_GENERAL,
             "agent": SIZES,
         },
         "training": {"steps": 3, "batch_size": 2, "sequence_length": 256, "learning_rate": 5e-3, "precision": "float32"},

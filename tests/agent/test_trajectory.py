@@ -148,4 +148,6 @@ def test_the_first_of_several_faults_is_told():
 
 
 def test_what_is_good_is_good_after_writing_and_reading():
-    check(json.loads(json.dumps(GOOD)), "here")
+    read = json.loads(json.dumps(GOOD))
+    check(read, "here")
+    assert read == GOOD

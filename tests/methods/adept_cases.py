@@ -12,7 +12,7 @@ from contextlib import chdir
 import matplotlib as mpl
 import pytest
 import torch
-from conftest import preset_values
+from conftest import SMALL_GENERAL, preset_values
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -303,10 +303,9 @@ VARIANTS = {
     "spread-none-2x": {"placement": "uniform", "expansion": "none", "unit_lr": "uniform_2x"},
 }
 DATA = {
-    "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-                "probe_documents": 16, "replay_documents": 64, "test_items": 8},
+    "general": SMALL_GENERAL | {"test_items": 8},
     "domain": {"kind": "world", "entities": 20, "test_items": 8},
-}  # fmt: skip
+}
 
 
 def _preset(base, tuners=VARIANTS, **changed):

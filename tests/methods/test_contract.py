@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, SMALL_GENERAL
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,8 +60,7 @@ def _values(axis: str, kind: str, model: Path) -> dict[str, Any]:
         "seeds": [0],
         "base": {"model": str(model)},
         "data": {
-            "general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
-                        "probe_documents": 16, "replay_documents": 64, "test_items": 16},
+            "general": SMALL_GENERAL,
             "domain": {"kind": "world", "entities": 20, "test_items": 16},
             "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4},
         },
