@@ -108,7 +108,8 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
     models_and_tasks += [evaluation.data] if evaluation.data else []
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]
-    return [*directories, *sorted(str(path) for path in Path("adaptbench/decoding").glob("*.py"))]
+    decoders = (path for folder in ("decoding", "agent", "latent") for path in Path("adaptbench", folder).glob("*.py"))
+    return [*directories, *sorted(map(str, decoders))]
 
 
 def code(*names: str) -> list[str]:

@@ -5,7 +5,7 @@ Only the standard library is used and records are plain dictionaries: a copy lie
 without this project.
 
 A trajectory is {"instruction": text, "tools": [tool, ...], "steps": [step, ...]}.
-A tool is {"name", "description", "parameters"}, its parameters a JSON object of names and what they mean, as text.
+A tool is {"name", "description", "parameters"}, its parameters a JSON object, as text, of names and what they mean ("" says nothing).
 A step is {"thought", "decision", "action", "arguments", "observation", "answer"}, all text; `arguments` is a JSON object
 as text. A step that calls has an action, arguments and (once it has run) an observation; one that answers an answer.
 
@@ -47,7 +47,9 @@ def canonical(arguments):
 
 def tool_line(tool):
     """`name(parameter, ...): description`."""
-    return f"{tool['name']}({', '.join(json.loads(tool['parameters']))}): {tool['description']}"
+    meanings = {name: " ".join(str(meaning).split()) for name, meaning in json.loads(tool["parameters"]).items()}
+    named = ", ".join(f"{name}: {meaning}" if meaning else name for name, meaning in meanings.items())
+    return f"{tool['name']}({named}): {tool['description']}"
 
 
 def past_step(one):

@@ -32,9 +32,9 @@ def step_scores(doc, results):
     """One step, the history being the right one. `results` holds the whole step as a single model writes it.
 
     `plan_acc`: the decision is right. `act_em` (gold calls): the tool's name is. `arg_f1` (gold calls), also split by
-    whether the gold call has arguments. `hallucination`: the step calls a tool that is not offered, over all steps as in
-    the paper; with `called` also over calls. `rouge_l` (gold answers): 0 where the model does not answer. `exact`: the
-    whole step does what the right one does. `gold` and `predicted` number the decisions, for the F1 of each. `unasked`: the
+    whether the gold call has arguments. `hallucination`: the step names a tool that is not offered, over all steps as in
+    the paper; with `called` (it names one) also over calls. `rouge_l` (gold answers): 0 where the model does not answer. `exact`: the
+    whole step does what the right one does; an answer is right if what it ends in is (`whole_answer`: if all its words are). `gold` and `predicted` number the decisions, for the F1 of each. `unasked`: the
     prompt did not fit; then nothing is right and no decision was made.
     """
     dialogue = _beside("dialogue")
@@ -44,7 +44,7 @@ def step_scores(doc, results):
     missing = predicted["decision"] is None or predicted["thought"].endswith(dialogue.ASSUMED)
     missing = missing and not unasked
     decision = None if unasked else predicted["decision"] or dialogue.FALLBACK
-    called = decision == dialogue.CALL
+    called = decision == dialogue.CALL and bool(predicted["action"])
     offered = {tool["name"] for tool in doc["tools"]}
     scores = {
         "plan_acc": float(decision == gold["decision"]),
@@ -65,8 +65,9 @@ def step_scores(doc, results):
     if gold["decision"] == dialogue.ANSWER:
         answered = decision == dialogue.ANSWER
         score = rouge_l(gold["answer"], predicted["answer"]) if answered else 0.0
-        same = answered and last_word(predicted["answer"]) == last_word(gold["answer"])
-        return scores | {"rouge_l": score, "exact": float(same)}
+        compared = words if doc.get("whole_answer") else last_word
+        equal = answered and compared(predicted["answer"]) == compared(gold["answer"])
+        return scores | {"rouge_l": score, "exact": float(equal)}
     return scores | {"exact": scores["plan_acc"]}
 
 
@@ -99,6 +100,11 @@ def _rouge():
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def words(text):
+    """An answer's words, without case, spacing and the signs at their ends."""
+    return [word for part in text.casefold().split() if (word := part.strip(".,;:!?\"'"))]
 
 
 def last_word(text):

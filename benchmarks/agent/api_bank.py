@@ -80,7 +80,8 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
             # A trajectory must end; an end that nobody recorded is not asked for.
             ended = steps if answered else [*steps, dialogue.step("", dialogue.GIVE_UP)]
             trajectory = {"instruction": instruction, "tools": offered, "steps": ended}
-            asked = step_documents([trajectory], f"{path}: dialogue {problem + 1} ({one['id']})")
+            where = f"{path}: dialogue {problem + 1} ({one['id']})"
+            asked = step_documents([trajectory], where, whole_answer=True)
             documents += [{**document, "problem": problem} for document in asked[: len(steps)]]
     return {"api_bank_steps": documents}
 
@@ -117,7 +118,7 @@ def tools_of(dialogues: Sequence[Record]) -> dict[str, Record]:
     for one in dialogues:
         for turn in one["turns"]:
             if turn["role"] == "API":
-                parameters.setdefault(turn["api_name"], {}).update(dict.fromkeys(turn["param_dict"], "text"))
+                parameters.setdefault(turn["api_name"], {}).update(dict.fromkeys(turn["param_dict"], ""))
     return {
         name: {"name": name, "description": _in_words(name), "parameters": dialogue.canonical(parameters[name])}
         for name in sorted(parameters)

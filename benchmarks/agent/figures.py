@@ -1,4 +1,4 @@
-"""The agent track's own figure: how success falls with the number of calls that a problem needs."""
+"""The agent track's own figure: how success falls with the number of calls that a problem takes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """Live success by needed calls, the mean over seeds and problems with its 95 % interval; one line a run."""
+    """Live success by calls, of the problems that can be solved, the mean over seeds and problems with its 95 % interval; one line a run."""
     import matplotlib.pyplot as plt
 
     from adaptbench import statistics
 
     live = samples[samples["task"].str.endswith("_live")]
     calls = live[live["metric"] == "calls"].drop_duplicates("document").set_index("document")["value"]
-    ended = live[live["metric"] == "success"].assign(calls=lambda rows: rows["document"].map(calls))
+    ended = live[live["metric"] == "solved"].assign(calls=lambda rows: rows["document"].map(calls))
     runs = list(dict.fromkeys(ended["run"]))
     figure, axes = plt.subplots(figsize=(6.4, 3.8))
     for place, run in enumerate(runs):
@@ -31,7 +31,7 @@ def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figur
     axes.set_xticks(sorted(set(calls.astype(int))))
     axes.set_ylim(0, 1)
     axes.set_xlabel("calls that the problem needs")
-    axes.set_ylabel("episodes that ended right")
+    axes.set_ylabel("solved, of the problems that can be")
     axes.set_title("Live success by length, 95 % intervals", fontsize=9, loc="left")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure

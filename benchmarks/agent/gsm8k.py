@@ -36,13 +36,13 @@ PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 CALL_THOUGHT = "I calculate it."
 LAST_THOUGHT = "I know the answer."
 
-_PAIR = {"a": "number", "b": "number"}
+_PAIR = {"a": "", "b": ""}
 _TOOLS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ("add", "a plus b", _PAIR),
     ("subtract", "a minus b", _PAIR),
     ("multiply", "a times b", _PAIR),
     ("divide", "a over b", _PAIR),
-    ("calculate", "the value of an expression such as 2*(3+4)", {"expression": "text"}),
+    ("calculate", "the value of an expression such as 2*(3+4)", {"expression": ""}),
 )
 _SIGNS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 

@@ -74,6 +74,7 @@ def steps_task(name: str, label: str, *, split: Literal["test", "validation"] = 
             ("act_em", "tool (exact match)"),
             ("arg_f1", "arguments (F1)"),
             ("rouge_l", "answer (Rouge-L)"),
+            ("missing", "no decision"),
             ("hallucination", "unknown tool (per step)"),
             ("hallucination_per_call", "unknown tool (per call)"),
         ),

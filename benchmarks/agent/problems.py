@@ -15,8 +15,8 @@ from benchmarks.agent.wishes import WISHES, Draw, Plan
 
 
 def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: Toolbox) -> Record:
-    """A trajectory of `calls` calls (without those that fail) with `offered` tools, one of those needed missing if it is
-    not `solvable`.
+    """A trajectory of `calls` calls (without those that fail) with `offered` tools; if it is not `solvable`, one of those
+    needed is missing, and so is all that could stand in for it.
 
     Besides the trajectory's fields: "wish" its name, "wording" ("known" from training or "new"), "calls", "solvable", and
     "answer", the value that the final answer must end in ("" if it cannot be given).
@@ -26,11 +26,11 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
     wish = WISHES[calls][name](draw)
     wording = _wording(draw)
     needed = list(wish.tools)
-    if not solvable:
-        needed.remove(rng.choice(needed))
+    barred = set() if solvable else _without(rng.choice(needed))
+    needed = [tool for tool in needed if tool not in barred]
     # The look-ups are what most problems begin with, so they are the distractors that can tempt.
-    weight = {tool: 3 if tool in tools.LOOK_UPS else 1 for tool in tools.NAMES}
-    others = [tool for tool in tools.NAMES if tool not in wish.tools]
+    weight = {tool: 6 if tool in tools.LOOK_UPS else 1 for tool in tools.NAMES}
+    others = [tool for tool in tools.NAMES if tool not in barred and tool not in wish.tools]
     others.sort(key=lambda tool: rng.random() ** (1 / weight[tool]), reverse=True)
     chosen = needed + others[: offered - len(needed)]
     rng.shuffle(chosen)
@@ -45,6 +45,11 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
         "solvable": solvable,
         "answer": steps[-1]["answer"].rpartition(" ")[2].removesuffix("."),
     }
+
+
+def _without(tool: str) -> set[str]:
+    """What must not be offered for `tool` to be truly missing: itself and what could do its work."""
+    return {tool, *tools.ARITHMETIC} if tool in (*tools.ARITHMETIC, "convert") else {tool}
 
 
 def _wording(draw: Draw) -> int:

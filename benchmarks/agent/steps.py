@@ -16,9 +16,10 @@ def training_records(trajectories: Sequence[Record], where: str) -> list[Record]
     return records
 
 
-def step_documents(trajectories: Sequence[Record], where: str) -> list[Record]:
+def step_documents(trajectories: Sequence[Record], where: str, *, whole_answer: bool = False) -> list[Record]:
     """A document a step, its history the right one: "ask" ("step"), "problem" (the trajectory's number), "instruction", "tools",
-    "history", "step", and what a single model is asked ("prompt") and should write ("target").
+    "history", "step", and what a single model is asked ("prompt") and should write ("target"). With
+    `whole_answer` ("whole_answer") an answer is right if all of its words are, else if the value that it ends in is.
     """
     documents = []
     for problem, one in enumerate(trajectories):
@@ -31,6 +32,7 @@ def step_documents(trajectories: Sequence[Record], where: str) -> list[Record]:
                     "problem": problem,
                     **asked,
                     "step": gold,
+                    "whole_answer": whole_answer,
                     "prompt": dialogue.prompt("assistant", **asked),
                     "target": dialogue.target("assistant", gold).removeprefix(" "),
                 }

@@ -14,20 +14,22 @@ from adaptbench.contracts import Record
 from benchmarks.agent.tables import Tables
 
 _DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "price": ("coins for an item", {"item": "text"}),
-    "stock": ("count of an item", {"item": "text"}),
-    "maker": ("person who made an item", {"item": "text"}),
-    "age": ("years of a person", {"person": "text"}),
-    "add": ("a plus b", {"a": "number", "b": "number"}),
-    "subtract": ("a minus b", {"a": "number", "b": "number"}),
-    "multiply": ("a times b", {"a": "number", "b": "number"}),
-    "divide": ("a over b", {"a": "number", "b": "number"}),
-    "convert": ("value in a unit", {"value": "number", "unit": "text", "to": "text"}),
-    "days": ("days between dates", {"start": "date", "end": "date"}),
+    "price": ("coins for an item", {"item": ""}),
+    "stock": ("count of an item", {"item": ""}),
+    "maker": ("person who made an item", {"item": ""}),
+    "age": ("years of a person", {"person": ""}),
+    "add": ("a plus b", {"a": "", "b": ""}),
+    "subtract": ("a minus b", {"a": "", "b": ""}),
+    "multiply": ("a times b", {"a": "", "b": ""}),
+    "divide": ("a over b", {"a": "", "b": ""}),
+    "convert": ("value in a unit", {"value": "", "unit": "", "to": ""}),
+    "days": ("days between dates", {"start": "", "end": ""}),
     "today": ("date of this day", {}),
 }
 NAMES = tuple(_DESCRIPTIONS)
 LOOK_UPS = ("price", "stock", "maker", "age")
+ARITHMETIC = ("add", "subtract", "multiply", "divide")
+"""Tools that can stand in for one another (a minus b is a plus -b), and for `convert` for one who knows the units."""
 
 FACTORS = {
     ("km", "m"): 1000,

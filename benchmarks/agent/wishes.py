@@ -64,20 +64,20 @@ def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wi
 
 def _sum(draw: Draw) -> Wish:
     a, b = draw.rng.randint(11, 99), draw.rng.randint(2, 60)
-    return _calculation("add", "I add.", "Together that is {}", a, b)
+    return _calculation(draw, "add", "I add.", "Together that is {}", a, b)
 
 
 def _rest(draw: Draw) -> Wish:
     a = draw.rng.randint(30, 99)
-    return _calculation("subtract", "I subtract.", "What stays is {}", a, draw.rng.randint(3, a - 5))
+    return _calculation(draw, "subtract", "I subtract.", "What stays is {}", a, draw.rng.randint(3, a - 5))
 
 
-def _calculation(tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
+def _calculation(draw: Draw, tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
     def plan() -> Plan:
         found = yield thought, tool, {"a": a, "b": b}
         return answer.format(found)
 
-    return Wish((tool,), {"a": a, "b": b}, plan())
+    return Wish((tool,), {"a": a, "b": b, "person": draw.people(1)[0]}, plan())
 
 
 def _unit(draw: Draw) -> Wish:
@@ -87,7 +87,7 @@ def _unit(draw: Draw) -> Wish:
         found = yield "I convert.", "convert", {"value": value, "unit": unit, "to": to}
         return f"In {to} it is {found}"
 
-    return Wish(("convert",), {"value": value, "unit": unit, "to": to}, plan())
+    return Wish(("convert",), {"value": value, "unit": unit, "to": to, "person": draw.people(1)[0]}, plan())
 
 
 def _span(draw: Draw) -> Wish:
@@ -98,7 +98,7 @@ def _span(draw: Draw) -> Wish:
         found = yield "I count the days.", "days", {"start": str(start), "end": str(end)}
         return f"The number of days is {found}"
 
-    return Wish(("days",), {"start": start, "end": end}, plan())
+    return Wish(("days",), {"start": start, "end": end, "person": draw.people(1)[0]}, plan())
 
 
 def _now(draw: Draw) -> Wish:
@@ -139,7 +139,7 @@ def _until(draw: Draw) -> Wish:
         days = yield "I count the days.", "days", {"start": today, "end": str(end)}
         return f"The number of days is {days}"
 
-    return Wish(("today", "days"), {"end": end}, plan())
+    return Wish(("today", "days"), {"end": end, "person": draw.people(1)[0]}, plan())
 
 
 def _makers_age(draw: Draw) -> Wish:

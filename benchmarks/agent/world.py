@@ -1,7 +1,7 @@
 """The built-in agent world: a shop, a few people, units and dates, and eleven tools that know about them.
 
 Problems of one to four calls are asked in wordings that do not name the tools; more tools are offered than needed, and in
-some problems one that is needed is not: then the right end is to give up. Some items are called by a name that the shop
+some problems one that is needed is not, nor any that could do its work: then the right end is to give up. Some items are called by a name that the shop
 does not know: the tool answers with an error that says the right one. Names of items and people are split between
 training, validation and test, and every wish has wordings of its own in each, so that a test asks about new names always
 and in new words half of the time.
@@ -27,7 +27,9 @@ class Config(BenchmarkConfig):
     train_problems: int = Field(2000, ge=20, description="trajectories to train on")
     validation_problems: int = Field(80, ge=4, description="trajectories whose steps choose hyper-parameters")
     test_problems: int = Field(160, ge=4, description="problems of the live test; their steps are the static test")
-    offered_tools: int = Field(5, ge=4, le=len(tools.NAMES) - 1, description="tools in every prompt")
+    offered_tools: int = Field(
+        5, ge=4, le=len(tools.NAMES) - len(tools.ARITHMETIC), description="tools in every prompt"
+    )
     unsolvable: Real = Field(0.15, ge=0, le=1, description="share of problems for which a tool is missing")
     nicknames: Real = Field(0.5, ge=0, le=1, description="how often an item that has a second name is called by it")
 

@@ -280,7 +280,7 @@ def test_a_tool_is_its_name_and_all_parameters_that_a_call_gave_it(tmp_path):
     assert offered["AddAlarm"] == {
         "name": "AddAlarm",
         "description": "add alarm",
-        "parameters": '{"token": "text", "time": "text", "repeat": "text"}',
+        "parameters": '{"token": "", "time": "", "repeat": ""}',
     }
 
 
