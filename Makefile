@@ -9,7 +9,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference clean help
+.PHONY: run ablation smoke test lint format schema sweep reference live-speed clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -47,6 +47,9 @@ sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results i
 
 reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference, README and docs
 	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
+
+live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
+	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv
 
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake

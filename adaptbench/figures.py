@@ -233,38 +233,45 @@ def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
 
 
 def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Figure":
-    """Training loss by step, the mean over seeds with their range behind it."""
+    """Training loss by step of a run's stages one after another, the mean over seeds with their range behind it."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6))
     drawn: set[tuple[str, ...]] = set()
     for name in dict.fromkeys(run["key"]["run"] for run in runs):
-        logs = [log for run in runs if run["key"]["run"] == name and (log := _training_log(run)) is not None]
-        stages = tuple(sorted(str(path) for path in logs))
+        logs = [found for run in runs if run["key"]["run"] == name and (found := _training_logs(run))]
+        stages = tuple(sorted(str(path) for paths in logs for path in paths))
         if not logs or stages in drawn or name == "base":
             continue
         drawn.add(stages)
-        curves = pd.concat([pd.read_json(path, lines=True).set_index("step")["loss"] for path in logs], axis=1)
+        curves = pd.concat([_losses(paths) for paths in logs], axis=1)
         smooth = curves.ewm(span=max(2, len(curves) // 40)).mean()
         axes.plot(smooth.index, smooth.mean(axis=1), label=name, color=look[name]["color"], linewidth=1.3)
         axes.fill_between(
             smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look[name]["color"], alpha=0.15, linewidth=0
         )
-    axes.set_xlabel("optimizer step")
+    axes.set_xlabel("optimizer step, stages one after another")
     axes.set_ylabel("training loss (nats a token), smoothed")
     axes.set_title("Loss on each method's own training mixture", fontsize=9, loc="left")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
-def _training_log(run: dict[str, Any]) -> Path | None:
-    """The log of a run's last training stage."""
+def _training_logs(run: dict[str, Any]) -> list[Path]:
+    """The logs of a run's training stages, one after another."""
     trained = [node for node, stage in run["cost"]["stages"].items() if stage["kind"] == "train"]
-    if not trained:
-        return None
-    path = Path(run["model"]["directory"]).parent / trained[-1] / "training.jsonl"
-    return path if path.exists() else None
+    paths = [Path(run["model"]["directory"]).parent / node / "training.jsonl" for node in trained]
+    return [path for path in paths if path.exists()]
+
+
+def _losses(paths: Sequence[Path]) -> "pd.Series":
+    """The loss by optimizer step, the steps of all stages counted through."""
+    import pandas as pd
+
+    losses = pd.concat([pd.read_json(path, lines=True)["loss"] for path in paths], ignore_index=True)
+    losses.index += 1
+    return losses
 
 
 def _save(figure: "Figure", stem: Path) -> None:

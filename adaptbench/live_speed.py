@@ -1,4 +1,4 @@
-"""How much faster live episodes are side by side than one after another, with the same answers.
+"""How much faster live episodes are side by side than one after another, the answers being the same.
 
     python -m adaptbench live-speed results/tiny/runs/agent/glpft/seed0 results/reference/bench/live.csv
 
@@ -11,56 +11,63 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from adaptbench import models
-from adaptbench.documents import read_jsonl
+from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
 
 REPEATS = 3
-PROBLEMS = 64
-BATCH = 128
 TASK = "agent_live"
-OPTIONS = {"max_gen_toks": 96, "until": ["\nObservation:"]}  # the task's
 
 
 def measure(run: Path, out: Path) -> None:
-    """Write a CSV with the seconds of both ways on the model of the run in directory `run`."""
+    """Write a CSV with the seconds of both ways on the model of the run in directory `run`, all of its problems.
+
+    Raises:
+        AdaptbenchError: the answers differ; nothing is written.
+    """
     import pandas as pd
     import torch
     import transformers
+    from lm_eval.tasks import TaskManager
 
     from adaptbench.decoding.agent import language_model
 
     done = json.loads((run / "run.json").read_text())
     directory = Path(done["model"]["directory"])
     plan = directory.parent.parent / "plan" / f"run-{'-'.join(run.parts[-3:])}.json"
-    tasks = {name: Path(path) for name, path in json.loads(plan.read_text())["task_directories"].items()}
+    planned = json.loads(plan.read_text())
+    tasks = {name: Path(path) for name, path in planned["task_directories"].items()}
+    side_by_side = planned["options"]["batch_size"]
     options = {name: value for name, value in models.read_manifest(directory)["decode"].items() if name != "kind"}
-    answering = language_model(directory, batch_size=BATCH, tasks=tasks, **options)
-    folder = next(path for path in tasks.values() if (path / "tasks" / f"{TASK}.yaml").exists())
-    documents = read_jsonl(folder / "splits" / f"{TASK}.jsonl")[:PROBLEMS]
-    requests = [SimpleNamespace(doc=one, task_name=TASK, args=(one["prompt"], OPTIONS)) for one in documents]
+    answering = language_model(directory, batch_size=side_by_side, tasks=tasks, **options)
+    manager = TaskManager(include_path=[str(path / "tasks") for path in tasks.values()], include_defaults=False)
+    task = manager.load([TASK])["tasks"][TASK]
+    task.build_all_requests()
+    requests = task.instances
     answering.generate_until(requests[:2])  # the first use is slower
     seconds: dict[str, list[float]] = {"side by side": [], "one at a time": []}
-    same = True
     for _ in range(REPEATS):
         together, took = _timed(answering, [requests])
         seconds["side by side"].append(took)
         alone, took = _timed(answering, [[one] for one in requests])
         seconds["one at a time"].append(took)
-        same = same and together == alone
+        if together != alone:
+            differing = sum(one != other for one, other in zip(together, alone, strict=True))
+            raise AdaptbenchError(
+                f"{run}: {differing} of {len(requests)} episodes differ side by side and one at a time"
+            )
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     table = pd.DataFrame(
         {
             "way": list(medians),
             "problems": len(requests),
+            "batch_size": [side_by_side, 1],
             "median_seconds": [round(value, 3) for value in medians.values()],
             "fastest_seconds": [round(min(times), 3) for times in seconds.values()],
             "slowest_seconds": [round(max(times), 3) for times in seconds.values()],
             "times_faster": [round(medians["one at a time"] / value, 2) for value in medians.values()],
-            "same_answers": same,
             "run": "/".join(run.parts[-3:]),
             "device": str(answering.device),
             "machine": platform.machine(),
@@ -69,7 +76,7 @@ def measure(run: Path, out: Path) -> None:
         }
     )
     write_text(out, table.to_csv(index=False))
-    print(table[["way", "median_seconds", "times_faster", "same_answers"]].to_string(index=False))
+    print(table[["way", "median_seconds", "times_faster"]].to_string(index=False))
 
 
 def _timed(answering: Any, batches: Sequence[Sequence[Any]]) -> tuple[list[str], float]:

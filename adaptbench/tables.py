@@ -169,6 +169,8 @@ def _caption(runs: Sequence[dict[str, Any]]) -> str:
     seeds = len({run["key"]["seed"] for run in done if run["key"]["run"] != "base"})
     over = f"{seeds} seeds and the documents" if seeds > 1 else "the documents, 1 seed"
     caption = f"Mean and 95 % interval over {over} (two-level bootstrap). Forgotten: loss against the base."
+    if any(len(own_stages(run)) > 1 for run in done):
+        caption += " Trained parameters: of the stage that trains most; seconds: of all stages."
     options = done[0]["evaluation"] if done else {}
     if options.get("limit"):
         caption += f" Only the first {options['limit']} documents of each task."

@@ -80,6 +80,22 @@ def toy_model(architecture: str, *, layers: int = 4, vocabulary: int = 300, seed
     return model.eval()
 
 
+def norms_in_float64(model):
+    """The model's norms without their detour through float32."""
+    import torch
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            gain = (lambda w: 1 + w) if type(module).__name__.startswith("Gemma") else (lambda w: w)
+            eps = getattr(module, "variance_epsilon", None) or module.eps
+
+            def forward(x, module=module, gain=gain, eps=eps):
+                return gain(module.weight) * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+
+            module.forward = forward
+    return model
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory, tokenizer) -> Callable[[str], Path]:
     """Makes a plain Hugging Face folder of a toy model, once for each architecture."""

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import ARCHITECTURES, toy_model
+from conftest import ARCHITECTURES, norms_in_float64, toy_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -307,24 +307,10 @@ def test_loss_and_gradients_are_those_of_the_examples_alone(architecture, attent
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=5e-7, msg=name)
 
 
-def _norms_in_float64(model):
-    """The model's norms without their detour through float32."""
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            gain = (lambda w: 1 + w) if type(module).__name__.startswith("Gemma") else (lambda w: w)
-            eps = getattr(module, "variance_epsilon", None) or module.eps
-
-            def forward(x, module=module, gain=gain, eps=eps):
-                return gain(module.weight) * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-
-            module.forward = forward
-    return model
-
-
 @pytest.mark.parametrize("architecture", [a for a, kind in ATTENTIONS if kind == "sdpa"])
 def test_with_norms_in_float64_too_the_gradients_agree_to_float64(architecture, mixed):
     ids = torch.tensor([mixed[0][0].input_ids])
-    model, plain = _norms_in_float64(toy_model(architecture).double()), toy_model(architecture).double()
+    model, plain = norms_in_float64(toy_model(architecture).double()), toy_model(architecture).double()
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=0, atol=1e-4)  # still the same model
     model.set_attn_implementation("sdpa")

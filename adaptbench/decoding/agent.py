@@ -186,16 +186,16 @@ def _limited(
 
     def write(role: str, asked: Sequence[episodes.Asked]) -> Sequence[episodes.Written]:
         return [
-            episodes.Written(before_stop(one.text, options["until"]), one.tokens)
+            episodes.Written(one.text and before_stop(one.text, options["until"]), one.tokens)
             for one in respond(role, asked, options["max_gen_toks"])
         ]
 
     return write
 
 
-def before_stop(text: str | None, stops: Sequence[str]) -> str | None:
+def before_stop(text: str, stops: str | Sequence[str]) -> str:
     for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0] if text is not None else None
+        text = text.partition(stop)[0]
     return text
 
 

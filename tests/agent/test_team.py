@@ -57,6 +57,16 @@ RUNS = [
     _run("glpft-lora", "glpft", LORA, **LOCAL),
     _run("glpft-pro", "glpft", PRO, **LOCAL),
     _run("glpft-adept", "glpft", ADEPT, **LOCAL),
+    _run("multi-task-lora", "multi_task", LORA),
+    _run("multi-task-pro", "multi_task", PRO),
+    _run("multi-task-adept", "multi_task", ADEPT),
+    _run("matched-lora", "single_matched", LORA, **LOCAL),
+    _run("matched-pro", "single_matched", PRO, **LOCAL),
+    _run("matched-adept", "single_matched", ADEPT, **LOCAL),
+    _run("single-pro", "single", PRO),
+    _run("single-adept", "single", ADEPT),
+    _run("one-stage-pro", "one_stage", PRO),
+    _run("one-stage-adept", "one_stage", ADEPT),
     _run("one-stage", "one_stage", FULL),
     _run("one-stage-lora", "one_stage", LORA),
     _run("glpft-halves", "glpft", FULL, reuse=False),
@@ -195,7 +205,7 @@ def _manifest(folder: Path) -> dict:
 # --- three models
 
 
-@pytest.mark.parametrize("run", ["glpft", "glpft-pro", "glpft-adept", "one-stage"])
+@pytest.mark.parametrize("run", ["glpft", "glpft-pro", "glpft-adept", "one-stage", "one-stage-pro", "one-stage-adept"])
 def test_a_team_is_three_plain_models_each_its_stages_own(made, run):
     folder = made.make(run)
     assert {path.name for path in folder.iterdir()} == {*TEAM, "adaptbench.json"}
@@ -222,16 +232,17 @@ def test_the_parameters_that_are_told_are_those_in_the_files(made, run):
     assert _manifest(folder)["parameters"]["total"] == kept
 
 
-def test_one_model_plays_all_roles_under_multi_task_and_one_under_single(made):
-    for run, roles in (("multi-task", TEAM), ("single", ("assistant",))):
-        folder = made.make(run)
-        decode = _manifest(folder)["decode"]
-        assert decode == {"kind": "agent", "roles": dict.fromkeys(roles, ".")}
-        assert list(decode["roles"]) == list(roles)
-        lm = agent.language_model(folder, batch_size=2, tasks={}, roles=decode["roles"])
-        assert set(lm.members) == set(roles)
-        assert len({id(member.model) for member in lm.members.values()}) == 1
-        _opened(folder)
+@pytest.mark.parametrize("tuner", ["", "-lora", "-pro", "-adept"])
+@pytest.mark.parametrize(("run", "roles"), [("multi-task", TEAM), ("single", ("assistant",)), ("matched", ("assistant",))])
+def test_one_model_plays_all_roles_under_multi_task_and_one_under_single(made, run, roles, tuner):
+    folder = made.make(run + tuner)
+    decode = _manifest(folder)["decode"]
+    assert decode == {"kind": "agent", "roles": dict.fromkeys(roles, ".")}
+    assert list(decode["roles"]) == list(roles)
+    lm = agent.language_model(folder, batch_size=2, tasks={}, roles=decode["roles"])
+    assert set(lm.members) == set(roles)
+    assert len({id(member.model) for member in lm.members.values()}) == 1
+    _opened(folder)
 
 
 # --- one model and three adapters
