@@ -251,6 +251,7 @@ def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Fig
         axes.fill_between(
             smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look[name]["color"], alpha=0.15, linewidth=0
         )
+    axes.set_yscale("log")
     axes.set_xlabel("optimizer step, stages one after another")
     axes.set_ylabel("training loss (nats a token), smoothed")
     axes.set_title("Loss on each method's own training mixture", fontsize=9, loc="left")

@@ -80,6 +80,7 @@ def measure(run: Path, out: Path) -> None:
 
 
 def _timed(answering: Any, batches: Sequence[Sequence[Any]]) -> tuple[list[str], float]:
+    answering.forget()
     started = time.perf_counter()
     answers = [answer for batch in batches for answer in answering.generate_until(list(batch))]
     return answers, time.perf_counter() - started

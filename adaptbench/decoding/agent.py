@@ -5,7 +5,7 @@ backend: the assistant, or of a team the planner, which reads what the user says
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 from adaptbench import models, registry
 from adaptbench.agent import dialogue, episodes
+from adaptbench.agent.memory import Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
@@ -56,8 +57,9 @@ def _device() -> str:
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
     """Roles with models of their own; those in the same directory share one."""
     loaded = {place: models.load_model(directory / place).eval().to(_device()) for place in set(roles.values())}
+    memories = {place: Memory() for place in loaded}
     return {
-        role: Member(loaded[place], models.load_tokenizer(directory / place), lambda: None)
+        role: Member(loaded[place], models.load_tokenizer(directory / place), lambda: None, memories[place])
         for role, place in roles.items()
     }
 
@@ -78,14 +80,15 @@ def _adapted(directory: Path, roles: Mapping[str, str], base: str) -> "dict[str,
     def switch(role: str):
         return lambda: model.set_adapter(role)
 
-    return {role: Member(model, tokenizer, switch(role)) for role in roles}
+    return {role: Member(model, tokenizer, switch(role), Memory()) for role in roles}
 
 
 class Member:
-    """A role's model; `use` makes it ready where roles share one model."""
+    """A role's model; `use` makes it ready where roles share one model. What it has read is in `memory`, if it can be kept."""
 
-    def __init__(self, model: Any, tokenizer: Any, use: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
         self.model, self.tokenizer, self.use = model, tokenizer, use
+        self.memory = memory if _keeps_everything(model) else None
 
 
 class AgentLM(HFLM):
@@ -112,6 +115,12 @@ class AgentLM(HFLM):
             pretrained=self.front.model, tokenizer=self.front.tokenizer, batch_size=batch_size, logits_cache=False
         )
 
+    def forget(self) -> None:
+        """Drop what the members have read, which never changes an answer, only its time."""
+        for member in self.members.values():
+            if member.memory is not None:
+                member.memory.clear()
+
     def loglikelihood(self, requests, disable_tqdm: bool = False):
         self.front.use()
         return super().loglikelihood(requests, disable_tqdm)
@@ -136,11 +145,17 @@ class AgentLM(HFLM):
         member.use()
         room = self.max_length - max_new_tokens
         prompts = [prompt_ids(member.tokenizer, role, {"thought": "", **one}, room) for one in asked]
-        fitting = sorted((i for i, ids in enumerate(prompts) if ids is not None), key=lambda i: len(prompts[i] or ()))
+        dialogues = [dialogue_key(one) for one in asked]
+        # Turn by turn: a later prompt of a dialogue goes on from the one before.
+        fitting = sorted(
+            (i for i, ids in enumerate(prompts) if ids is not None),
+            key=lambda i: (len(asked[i]["history"]), len(prompts[i] or ())),
+        )
         written = {i: episodes.Written(None, 0) for i, ids in enumerate(prompts) if ids is None}
         for first in range(0, len(fitting), self.batch_size):
             batch = fitting[first : first + self.batch_size]
-            made = greedy(member.model, member.tokenizer, [prompts[i] or [] for i in batch], max_new_tokens)
+            read, keys = [prompts[i] or [] for i in batch], [dialogues[i] for i in batch]
+            made = greedy(member.model, member.tokenizer, read, max_new_tokens, member.memory, keys)
             for i, ids in zip(batch, made, strict=True):
                 text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 written[i] = episodes.Written(text, len(ids))
@@ -199,10 +214,18 @@ def before_stop(text: str, stops: str | Sequence[str]) -> str:
     return text
 
 
-def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+def greedy(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    memory: Memory | None = None,
+    dialogues: Sequence[Hashable] = (),
+) -> list[list[int]]:
     """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
 
-    Every PART tokens the rows that have ended leave the batch, if the model keeps nothing but keys and values.
+    Every PART tokens the rows that have ended leave the batch, if the model keeps nothing but keys and values. What `memory`
+    holds of a prompt's dialogue is not computed again, and what was computed here is kept in it.
     Returns each prompt's new tokens, the end of text left out.
     """
     import torch
@@ -214,6 +237,9 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new
     seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
     made: list[list[int]] = [[] for _ in prompts]
     rows, cache = list(range(len(prompts))), None
+    if memory is not None:
+        left = max(len(one) - memory.known(key, one) for key, one in zip(dialogues, prompts, strict=True))
+        cache = memory.cache(dialogues, [max(0, len(one) - left) for one in prompts])
     part = PART if _has_separable_cache(model) else max_new_tokens
     # What the model's directory recommends (penalties, lengths, sampling) would change what is compared.
     own, model.generation_config = model.generation_config, GenerationConfig()
@@ -238,6 +264,13 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new
                 new = out.sequences[:, ids.shape[1] :]
                 for row, tokens in zip(rows, new.tolist(), strict=True):
                     made[row] += tokens
+                if memory is not None:
+                    for i, row in enumerate(rows):
+                        if end in made[row] or len(made[row]) >= max_new_tokens:
+                            written = made[row][: made[row].index(end)] if end in made[row] else made[row][:-1]
+                            begin, known = longest - len(prompts[row]), [*prompts[row], *written]
+                            of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
+                            memory.keep(dialogues[row], Kept(known, of_row))
                 going = [i for i, row in enumerate(rows) if end not in made[row] and len(made[row]) < max_new_tokens]
                 rows = [rows[i] for i in going]
                 if rows:
@@ -247,6 +280,19 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new
     finally:
         model.generation_config = own
     return [one[: one.index(end)] if end in one else one for one in made]
+
+
+def dialogue_key(asked: Mapping[str, Any]) -> Hashable:
+    """What all prompts of one dialogue share: tools and instruction."""
+    return asked["instruction"], tuple(tool["name"] for tool in asked["tools"])
+
+
+def _keeps_everything(model: Any) -> bool:
+    """Whether the model's cache holds keys and values of every token that it has read."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def _has_separable_cache(model: Any) -> bool:

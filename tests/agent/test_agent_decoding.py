@@ -25,6 +25,7 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 from adaptbench import data, evaluation, models, registry
 from adaptbench.agent import dialogue, episodes
 from adaptbench.agent.dialogue import TEAM
+from adaptbench.agent.memory import BYTES, Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids, role_examples
 from adaptbench.agent.scores import episode_scores, step_scores
 from adaptbench.contracts import AdaptbenchError, StageContext
@@ -210,16 +211,18 @@ def _asked(trajectories) -> list[dict]:
     ]
 
 
-def _lm(model, reader, tasks=None, *, roles=("assistant",), batch_size=4, max_turns=10) -> AgentLM:
-    members = {role: Member(model, reader, lambda: None) for role in roles}
+def _lm(model, reader, tasks=None, *, roles=("assistant",), batch_size=4, max_turns=10, most=BYTES) -> AgentLM:
+    memory = Memory(most)
+    members = {role: Member(model, reader, lambda: None, memory) for role in roles}
     model.config.max_position_embeddings = LENGTH
     return AgentLM(members, roles[0], batch_size, tasks or {}, max_turns=max_turns)
 
 
+@pytest.mark.parametrize("most", [0, 200_000, BYTES], ids=["no memory", "little memory", "memory"])
 @pytest.mark.parametrize("role", dialogue.ROLES)
-def test_a_roles_answers_are_those_of_the_loop_and_stop_at_the_end_of_text(role, trajectories, reader):
+def test_a_roles_answers_are_those_of_the_loop_and_stop_at_the_end_of_text(role, trajectories, reader, most):
     model = _toy(reader).double()
-    lm = _lm(model, reader, roles=dialogue.ROLES)
+    lm = _lm(model, reader, roles=dialogue.ROLES, most=most)
     asked = _asked(trajectories[:4])
     assert len({len(one["history"]) for one in asked}) >= 3
     written = lm.respond(role, asked, 10)
@@ -232,6 +235,65 @@ def test_a_roles_answers_are_those_of_the_loop_and_stop_at_the_end_of_text(role,
         lengths.add(len(ids))
     assert max(lengths) == 10
     assert min(lengths) < 10
+    assert lm.members[role].memory.bytes <= most
+    if most == BYTES:
+        assert lm.respond(role, asked[::-1], 10) == written[::-1], "the same from what is remembered"
+
+
+# --- memory
+
+
+def _read(model, ids):
+    """What a model has read, from a pass of its own."""
+    with torch.no_grad():
+        cache = model(input_ids=torch.tensor([ids]), use_cache=True).past_key_values
+    return Kept(list(ids), layers_of(cache, 0, 0, len(ids)))
+
+
+def test_a_memory_knows_the_common_beginning_but_never_all():
+    memory = Memory()
+    memory.keep("a", Kept([1, 2, 3, 4], []))
+    assert memory.known("a", [1, 2, 3, 9, 9]) == 3
+    assert memory.known("a", [1, 2, 3, 4]) == 3
+    assert memory.known("a", [1, 2, 3, 4, 5]) == 4
+    assert memory.known("a", [7]) == memory.known("b", [1, 2]) == 0
+    memory.clear()
+    assert memory.known("a", [1, 2, 3, 4, 5]) == 0
+
+
+def test_a_memory_s_cache_is_that_of_the_beginnings_padded_on_the_left(reader):
+    model = _toy(reader).double()
+    memory, texts = Memory(), {"a": [0, 5, 6, 7, 8, 9], "b": [0, 11, 12], "c": [0, 3]}
+    for key, ids in texts.items():
+        memory.keep(key, _read(model, ids))
+    cache = memory.cache(["b", "c", "a"], [3, 0, 4])
+    assert cache.get_seq_length() == 4
+    for number, layer in enumerate(_read(model, texts["a"]).layers):
+        for whole, one in zip((cache.layers[number].keys, cache.layers[number].values), layer, strict=True):
+            torch.testing.assert_close(whole[2], one[:, :4])
+            assert not whole[1].any()
+            assert not whole[0, :, :1].any()
+            assert whole[0, :, 1:].any()
+    assert memory.cache(["a", "b"], [0, 0]) is None
+
+
+def test_the_oldest_are_forgotten_first(reader):
+    model = _toy(reader)
+    one = _read(model, list(range(10)))
+    memory = Memory(3 * one.bytes)
+    for key in "abcd":
+        memory.keep(key, one)
+    assert list(memory.kept) == ["b", "c", "d"]
+    memory.keep("b", one)
+    memory.keep("e", one)
+    assert list(memory.kept) == ["d", "b", "e"]
+    assert memory.bytes == sum(kept.bytes for kept in memory.kept.values()) == 3 * one.bytes
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_a_window_forgets_is_not_remembered(architecture, reader):
+    member = Member(_toy(reader, architecture=architecture), reader, lambda: None, Memory())
+    assert (member.memory is None) == (architecture in ("mistral", "gemma2"))
 
 
 # --- requests of all kinds
@@ -639,6 +701,7 @@ def test_episodes_side_by_side_are_those_played_one_at_a_time(by_heart, tasks, r
     lm.generate_until(requests[:1], disable_tqdm=True)
     started = time.perf_counter()
     together = lm.generate_until(requests, disable_tqdm=True)
+    lm.forget()
     between = time.perf_counter()
     alone = [lm.generate_until([one], disable_tqdm=True)[0] for one in requests]
     ratio = (time.perf_counter() - between) / (between - started)
