@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
-from adaptbench import plan, workflow as flow
+from adaptbench import plan, warm, workflow as flow
 
 GRAPH = flow.start(
     workflow.config_settings.config,
@@ -23,6 +23,12 @@ os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
 os.environ["PYTHONPATH"] = str(workflow.basedir)
 RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
+
+
+onstart:
+    # Jobs on this machine, with this Python, share one process's imports.
+    if workflow.local_exec and not DEPLOYED:
+        warm.start()
 
 
 envvars:

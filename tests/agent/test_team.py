@@ -233,7 +233,9 @@ def test_the_parameters_that_are_told_are_those_in_the_files(made, run):
 
 
 @pytest.mark.parametrize("tuner", ["", "-lora", "-pro", "-adept"])
-@pytest.mark.parametrize(("run", "roles"), [("multi-task", TEAM), ("single", ("assistant",)), ("matched", ("assistant",))])
+@pytest.mark.parametrize(
+    ("run", "roles"), [("multi-task", TEAM), ("single", ("assistant",)), ("matched", ("assistant",))]
+)
 def test_one_model_plays_all_roles_under_multi_task_and_one_under_single(made, run, roles, tuner):
     folder = made.make(run + tuner)
     decode = _manifest(folder)["decode"]

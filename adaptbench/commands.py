@@ -1,0 +1,198 @@
+"""The commands that the graph's jobs run, and a few for people. `python -m adaptbench --help` imports nothing heavy."""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from adaptbench.contracts import AdaptbenchError
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; every foreseen failure is one line on standard error."""
+    options = _parser().parse_args(arguments)
+    if options.log is not None:
+        options.log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stderr = _Tee(sys.stderr, options.log.open("w"))
+    try:
+        options.function(options)
+    except AdaptbenchError as error:
+        from adaptbench.training import Interrupted
+
+        return _fail(str(error), 130 if isinstance(error, Interrupted) else 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run again to go on", 130)
+    except OSError as error:
+        if error.errno in OUT_OF_SPACE:
+            return _fail(
+                f"no space left for {error.filename or 'the output'}: {error.strerror}; free some and run again", 1
+            )
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", 1)
+    except Exception as error:
+        # safetensors and arrow wrap the system's error in their own types.
+        if any(f"os error {number}" in str(error) or f"[Errno {number}]" in str(error) for number in OUT_OF_SPACE):
+            return _fail(f"no space left for the output: {error}; free some and run again", 1)
+        raise
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="adaptbench", description="Jobs of the adaptbench graph.")
+    parser.add_argument("--log", type=Path, help="also write standard error to this file")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function, text: str, *positional: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        for argument in positional:
+            sub.add_argument(argument, type=Path)
+        sub.set_defaults(function=function)
+        return sub
+
+    command("stage", _stage, "make one stage's directory", "plan", "out")
+    command("evaluate", _evaluate, "score one run", "plan", "out")
+    command("collect", _collect, "join runs into one set of scores", "out").add_argument("runs", nargs="+", type=Path)
+    command("tables", _tables, "write the tables", "collected", "report", "out")
+    command("figures", _figures, "draw the figures", "collected", "report", "out")
+    command("transcripts", _transcripts, "write pages with episodes to read", "collected", "report", "out")
+    command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
+    command("time", _time, "say where a preset's time went", "results")
+    command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
+    command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
+    command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
+    kept = command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out")
+    kept.add_argument("documents", nargs="+", type=Path, help="documents that show tables between markers")
+    schema = command("schema", _schema, "write the presets' JSON schema", "file")
+    schema.add_argument("--check", action="store_true", help="only say whether the file is up to date")
+    return parser
+
+
+def _stage(options: argparse.Namespace) -> None:
+    from adaptbench import stages
+
+    stages.run(options.plan, options.out)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from adaptbench import evaluation
+
+    evaluation.run(options.plan, options.out)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from adaptbench import collect
+
+    collect.run(options.runs, options.out)
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from adaptbench import tables
+
+    tables.write(options.collected, options.report, options.out)
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from adaptbench import figures
+
+    figures.draw(options.collected, options.report, options.out)
+
+
+def _transcripts(options: argparse.Namespace) -> None:
+    from adaptbench import transcripts
+
+    transcripts.write(options.collected, options.report, options.out)
+
+
+def _partial(options: argparse.Namespace) -> None:
+    import json
+
+    from adaptbench import collect, figures, tables, transcripts
+
+    planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
+    done = [run for run in planned if run.exists()]
+    collect.run(planned, options.out / "collected")
+    tables.write(options.out / "collected", options.report, options.out / "tables")
+    figures.draw(options.out / "collected", options.report, options.out / "figures")
+    transcripts.write(options.out / "collected", options.report, options.out / "transcripts")
+    print(
+        f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
+        file=sys.stderr,
+    )
+
+
+def _time(options: argparse.Namespace) -> None:
+    from adaptbench import timing
+
+    print(timing.summary(options.results))
+
+
+def _live_speed(options: argparse.Namespace) -> None:
+    from adaptbench import live_speed
+
+    live_speed.measure(options.run, options.out)
+
+
+def _sweep_preset(options: argparse.Namespace) -> None:
+    from adaptbench import config, sweep
+
+    sweep.write_preset(config.load(options.preset), options.out)
+
+
+def _sweep_choose(options: argparse.Namespace) -> None:
+    from adaptbench import sweep
+
+    sweep.choose(options.collected, options.out)
+
+
+def _reference(options: argparse.Namespace) -> None:
+    from adaptbench import reference
+
+    reference.keep(options.results, options.out)
+    for document in options.documents:
+        reference.show(document)
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from adaptbench import config
+    from adaptbench.files import write_text
+
+    schema = config.json_schema()
+    if options.check:
+        if not options.file.exists() or options.file.read_text() != schema:
+            raise AdaptbenchError(f"{options.file}: not up to date; run `make schema`")
+    else:
+        write_text(options.file, schema)
+
+
+class _Tee:
+    """Standard error that is also kept in a file. Libraries' progress bars stay out of both unless there is a terminal."""
+
+    def __init__(self, terminal: TextIO, file: TextIO) -> None:
+        self.terminal, self.file = terminal, file
+        self.in_bar = False
+
+    def write(self, text: str) -> int:
+        if not self.terminal.isatty():
+            # A bar redraws its line from the start, and ends in a line break.
+            ends_bar = self.in_bar and not text.strip()
+            self.in_bar = text.startswith("\r")
+            if self.in_bar or ends_bar:
+                return len(text)
+        self.file.write(text)
+        self.file.flush()
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        self.terminal.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.terminal, name)
