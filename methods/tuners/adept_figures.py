@@ -46,7 +46,9 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
     for run in runs:
         if run.name in logs:
             continue
-        log = pd.read_json(run.stages["tune"] / "training.jsonl", lines=True).set_index("step")
+        # A curriculum of several stages tunes by ADEPT in each; the first one's refreshes are shown.
+        trained = [path for path in run.stages.values() if (path / "training.jsonl").exists()]
+        log = pd.read_json(trained[0] / "training.jsonl", lines=True).set_index("step")
         rates = log[[column for column in log if str(column).startswith("multiplier/")]].dropna()
         if rates.size:
             logs[run.name] = rates

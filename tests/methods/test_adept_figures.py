@@ -77,6 +77,17 @@ def test_the_rates_figure_has_a_row_for_each_unit_and_a_column_for_each_refresh(
     figure.savefig(tmp_path / "figure.svg")
 
 
+def test_of_several_stages_the_first_one_s_rates_are_shown(tmp_path, drawing):
+    unit = "model.layers.1.mlp.up_proj.weight"
+    first = _tuned_run(tmp_path / "a", "team", {4: {unit: 0.5}}).results
+    second = _tuned_run(tmp_path / "b", "team", {2: {unit: 1.5}}).results
+    (tmp_path / "expand").mkdir()
+    stages_made = {"expand": tmp_path / "expand", "global": first, "planner": second}
+    figure = adept_figures.unit_rates([RunFiles("team", 0, {"tuner": {"kind": "adept"}}, stages_made, tmp_path)])
+    (image,) = next(axes.images for axes in figure.axes if axes.get_title() == "team")
+    assert image.get_array().tolist() == [[0.5]]
+
+
 def test_the_figures_of_real_runs_show_what_their_stages_left(made, drawing, tmp_path):
     root, unfolded, found = made("qwen3")
     runs = [
