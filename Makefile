@@ -8,6 +8,10 @@ READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
 OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 
+# As the Snakefile sets them for its jobs.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+
 .DEFAULT_GOAL := run
 .PHONY: run ablation smoke test lint format schema sweep reference live-speed clean help
 

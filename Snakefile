@@ -21,6 +21,12 @@ ROOT = str(GRAPH.root)
 DEPLOYED = workflow.deployment_settings.deployment_method
 os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
 os.environ["PYTHONPATH"] = str(workflow.basedir)
+# glibc gives memory of more than 128 kB back to the system at once; taking it anew costs a training step a sixth of its time.
+for name, limit in (
+    ("MALLOC_MMAP_THRESHOLD_", 2**30),
+    ("MALLOC_TRIM_THRESHOLD_", 2**32),
+):
+    os.environ.setdefault(name, str(limit))
 RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 
