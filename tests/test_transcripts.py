@@ -30,7 +30,7 @@ HOSTILE = [
     "<svg/onload=alert(1)>\r\n\u2028",
     "x" * 1_000_000 + "<b>",
 ]
-TOOLS = [{"name": "add", "description": "a plus b", "parameters": '{"a": "number"}'}]
+TOOLS = [{"name": "add", "description": "a plus b", "parameters": '{"a": ""}'}]
 
 
 class Page(HTMLParser):
