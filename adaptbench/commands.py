@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
+    command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
     kept = command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out")
@@ -139,6 +140,12 @@ def _live_speed(options: argparse.Namespace) -> None:
     from adaptbench import live_speed
 
     live_speed.measure(options.run, options.out)
+
+
+def _latent_speed(options: argparse.Namespace) -> None:
+    from adaptbench import latent_speed
+
+    latent_speed.measure(options.out)
 
 
 def _sweep_preset(options: argparse.Namespace) -> None:

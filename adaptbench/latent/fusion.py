@@ -1,0 +1,71 @@
+"""What a latent token is: the last hidden state, mixed with the embedding of what the model would say next.
+
+LT-Tuning, arXiv 2602.10229, section 3.3 (context-prediction fusion); with alpha 1 it is Coconut's latent (arXiv 2412.06769),
+with alpha 0 Soft Thinking's (arXiv 2505.15778).
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import Real, StrictModel
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Fusion(StrictModel):
+    """How a latent is made. `alpha` weighs the hidden state, the rest the likeliest tokens' mean embedding.
+
+    `nucleus` says which tokens: `released`, whose summed probability stays within `top_p` (the token that crosses it is
+    left out, but the likeliest never); `standard`, with the token that crosses it; `top_k`, the `top_k` likeliest.
+    """
+
+    alpha: Real = Field(0.6, ge=0, le=1, description="weight of the hidden state; the rest goes to the prediction")
+    nucleus: Literal["released", "standard", "top_k"] = Field("released", description="tokens that a prediction mixes")
+    top_p: Real = Field(0.9, gt=0, le=1, description="probability that the mixed tokens have together")
+    top_k: int = Field(3, ge=1, description="number of the mixed tokens, where the nucleus is top_k")
+    temperature: Real = Field(1.0, gt=0, description="of the predicted distribution")
+    detach: bool = False
+
+
+def fuse(
+    fusion: Fusion, hidden: "torch.Tensor", logits: "torch.Tensor | None", embeddings: "torch.Tensor", excluded: int
+) -> "torch.Tensor":
+    """The latents at positions t, of the hidden states and logits at t - 1.
+
+    Args:
+        hidden: (..., width), after the final norm.
+        logits: (..., vocabulary); needed where alpha is below 1.
+        embeddings: (vocabulary, width), the input embedding matrix.
+        excluded: the latent token's own id, which no prediction counts.
+
+    Returns:
+        (..., width), in the dtype of `hidden`; differentiable in all three unless `fusion.detach`.
+    """
+    latent = hidden
+    if fusion.alpha < 1:
+        assert logits is not None
+        weights = predicted(fusion, logits, excluded).to(embeddings.dtype)
+        latent = fusion.alpha * hidden + (1 - fusion.alpha) * (weights @ embeddings).to(hidden.dtype)
+    return latent.detach() if fusion.detach else latent
+
+
+def predicted(fusion: Fusion, logits: "torch.Tensor", excluded: int) -> "torch.Tensor":
+    """The weights (..., vocabulary) of the tokens that a prediction mixes; they sum to one."""
+    import torch
+
+    scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / fusion.temperature
+    barred = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
+    barred[excluded] = True
+    probabilities = scores.masked_fill(barred, -torch.inf).softmax(-1)
+    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    if fusion.nucleus == "top_k":
+        taken = torch.arange(ranked.shape[-1], device=ranked.device) < fusion.top_k
+        taken = taken.expand_as(ranked).clone()
+    else:
+        total = ranked.cumsum(-1)
+        taken = (total if fusion.nucleus == "released" else total - ranked) <= fusion.top_p
+    taken[..., 0] = True
+    kept = probabilities * torch.zeros_like(taken).scatter(-1, order, taken)
+    return kept / kept.sum(-1, keepdim=True)

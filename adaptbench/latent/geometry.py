@@ -1,0 +1,59 @@
+"""What latents look like to one another: do they collapse to one direction, and how many directions do they use?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torch.Tensor":
+    """The latents (n, width) of a model's responses to prompts, decoded as its directory says."""
+    import torch
+
+    from adaptbench import models
+    from adaptbench.decoding.latent import language_model
+    from adaptbench.latent.decode import respond
+    from adaptbench.latent.samples import prompt_ids
+
+    decode = {name: value for name, value in models.read_manifest(directory)["decode"].items() if name != "kind"}
+    answering = language_model(directory, batch_size=len(prompts), tasks={}, **decode)
+    tokenizer = answering.tokenizer
+    written = respond(
+        answering.model,
+        prompt_ids(tokenizer, prompts),
+        answering.thinking,
+        max_new_tokens=most,
+        end_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        keep=True,
+    )
+    found = [latent for one in written for latent in one.latents]
+    return torch.stack(found).double() if found else torch.empty(0, answering.model.config.hidden_size).double()
+
+
+def mean_cosine(vectors: "torch.Tensor") -> float:
+    """The mean cosine over all pairs of different vectors (n, width), n >= 2: 1 where all point the same way."""
+    units = vectors / vectors.norm(dim=1, keepdim=True)
+    count = len(units)
+    return float((units.sum(0).square().sum() - count) / (count * (count - 1)))
+
+
+def effective_rank(vectors: "torch.Tensor") -> float:
+    """exp of the entropy of the normalised singular values of vectors (n, width) (Roy and Vetterli, EUSIPCO 2007)."""
+    import torch
+
+    values = torch.linalg.svdvals(vectors)
+    shares = values / values.sum()
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def principal(vectors: "torch.Tensor") -> tuple["torch.Tensor", list[float]]:
+    """The vectors' coordinates (n, 2) on their first two principal axes, and the shares of variance on these."""
+    import torch
+
+    centred = vectors - vectors.mean(0)
+    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    shares = values.square() / values.square().sum()
+    return left[:, :2] * values[:2], shares[:2].tolist()

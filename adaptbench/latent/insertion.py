@@ -1,0 +1,108 @@
+"""Where latents go: before the tokens of a response that the model finds hard.
+
+LT-Tuning, arXiv 2602.10229, section 3.2: the model reads every training sample, and where it gives the right next token less
+than `tau`, latents are put before that token. Nothing is replaced. Scoring, insertion and training use the same tokens.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import Real, StrictModel
+from adaptbench.packing import IGNORED, Example
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Insertion(StrictModel):
+    """Which positions of a sample get latents, and how many."""
+
+    tau: Real = Field(0.3, gt=0, lt=1, description="a token is hard if the model gives it less than this")
+    budget: int = Field(10, ge=1, description="most positions of a sample")
+    once: Real = Field(0.85, ge=0, le=1, description="probability of a latent before a chosen position")
+    twice: Real = Field(0.15, ge=0, le=1, description="probability of a second one, where there is one")
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """A sample with latents. `chosen` are the positions in the sample without them, `counts` the latents before each."""
+
+    example: Example
+    chosen: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+def confidences(
+    model: Any, examples: Sequence[Example], pad_id: int, device: str, batch_size: int = 64
+) -> "list[torch.Tensor]":
+    """Of every example, what the model gives each of its tokens after those before it: (tokens,), 1.0 for the first."""
+    import torch
+
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
+    found: dict[int, torch.Tensor] = {}
+    was_training, home = model.training, model.device
+    model.eval().to(device)
+    with torch.inference_mode():
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            longest = len(examples[rows[-1]].input_ids)
+            padded = [list(examples[i].input_ids) + [pad_id] * (longest - len(examples[i].input_ids)) for i in rows]
+            ids = torch.tensor(padded, device=device)
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            given = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].exp()
+            given = torch.cat([torch.ones_like(given[:, :1]), given], 1).cpu()
+            for i, row in zip(rows, given, strict=True):
+                found[i] = row[: len(examples[i].input_ids)]
+    model.train(was_training).to(home)
+    return [found[i] for i in range(len(examples))]
+
+
+def insert(
+    examples: Sequence[Example],
+    given: "Sequence[torch.Tensor]",
+    options: Insertion,
+    latent_id: int,
+    *,
+    where: Literal["confidence", "random"] = "confidence",
+    labelled: bool,
+    longest: int,
+    seed: str,
+) -> list[Inserted]:
+    """The examples with latents before positions that are trained; `given` is what `confidences` found.
+
+    `where` random puts as many before positions drawn at random. `labelled` says whether the model is trained to write the
+    latent token itself. Latents for which a sample of `longest` tokens has no room are left out, the last first.
+    """
+    inserted = []
+    for number, (example, scores) in enumerate(zip(examples, given, strict=True)):
+        rng = random.Random(f"{seed}/latents{number}")
+        response = [place for place, label in enumerate(example.labels) if label != IGNORED]
+        chosen = [place for place in response if float(scores[place]) < options.tau]
+        if where == "random":
+            chosen = rng.sample(response, len(chosen))
+        if len(chosen) > options.budget:
+            chosen = rng.sample(chosen, options.budget)
+        chosen.sort()
+        counts = [int(rng.random() < options.once) for _ in chosen]
+        counts = [count + int(rng.random() < options.twice) if count else 0 for count in counts]
+        room = longest - len(example.input_ids)
+        counts = [min(count, max(0, room - sum(counts[:i]))) for i, count in enumerate(counts)]
+        inserted.append(_with_latents(example, chosen, counts, latent_id, labelled))
+    return inserted
+
+
+def _with_latents(
+    example: Example, chosen: Sequence[int], counts: Sequence[int], latent_id: int, labelled: bool
+) -> Inserted:
+    wanted = dict(zip(chosen, counts, strict=True))
+    ids: list[int] = []
+    labels: list[int] = []
+    for place, (token, label) in enumerate(zip(example.input_ids, example.labels, strict=True)):
+        latents = wanted.get(place, 0)
+        ids += [latent_id] * latents + [token]
+        labels += [latent_id if labelled else IGNORED] * latents + [label]
+    return Inserted(Example(ids, labels), tuple(chosen), tuple(counts))

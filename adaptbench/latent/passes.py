@@ -1,0 +1,176 @@
+"""Passes through a model whose input holds latent tokens, each made of what the model computed just before it.
+
+Three ways to the same hidden states:
+
+- `naive`: one token at a time, one row at a time. The reference.
+- `wavefront`: exact. A row is cut before each of its latents; pass j runs the j-th piece of every row, however long it is
+  and wherever it lies, on the keys and values of the earlier pieces. As many passes as the most latents of a row, and one.
+- `jacobi`: all positions at once, again and again: each pass makes all latents anew from the pass before. After k passes the
+  first k latents of every row are exact, so that it equals the others once it has as many `iterations` as a row has latents.
+
+Rows are (rows, length) of tokens, padded at their ends; a position that holds `latent_id` is a latent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.latent.fusion import Fusion, fuse
+from adaptbench.prefixes import can_share
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Passed:
+    """`hidden` (rows, length, width) after the final norm, zero at padding; `passes` of the model it took."""
+
+    hidden: "torch.Tensor"
+    passes: int
+
+
+Way = Callable[..., Passed]
+
+
+def logits_of(model: Any, hidden: "torch.Tensor") -> "torch.Tensor":
+    """The model's logits (..., vocabulary) of hidden states after the final norm."""
+    import torch
+
+    logits = model.get_output_embeddings()(hidden)
+    config = model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def latents_after(model: Any, hidden: "torch.Tensor", latent_id: int, fusion: Fusion) -> "torch.Tensor":
+    """The latents (..., width) that follow the positions with these hidden states."""
+    logits = logits_of(model, hidden) if fusion.alpha < 1 else None
+    return fuse(fusion, hidden, logits, model.get_input_embeddings().weight, latent_id)
+
+
+def check_supported(model: Any) -> None:
+    """Latents can pass through this model: its layers see everything before them, and its logits are known.
+
+    Raises:
+        AdaptbenchError: they cannot.
+    """
+    import torch
+
+    name = type(model).__name__
+    if not can_share(model):
+        raise AdaptbenchError(f"base.model: {name} has layers that do not see all that is before; latents need that")
+    ids = torch.arange(3, device=model.device)[None] % model.config.get_text_config().vocab_size
+    with torch.no_grad():
+        hidden = model.get_decoder()(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
+        if not torch.allclose(logits_of(model, hidden), model(input_ids=ids, use_cache=False).logits, atol=1e-3):
+            raise AdaptbenchError(f"base.model: {name} makes logits in a way of its own; latents cannot use it")
+
+
+def naive(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
+    """One token after another, row by row."""
+    import torch
+    from transformers import DynamicCache
+
+    decoder, embed = model.get_decoder(), model.get_input_embeddings()
+    rows = []
+    for ids, length in zip(input_ids, lengths.tolist(), strict=True):
+        cache = DynamicCache()
+        states: list[torch.Tensor] = []
+        for place in range(length):
+            vector = embed(ids[place])
+            if ids[place] == latent_id:
+                vector = latents_after(model, states[-1], latent_id, fusion)
+            out = decoder(
+                inputs_embeds=vector[None, None],
+                position_ids=torch.tensor([[place]], device=ids.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            states.append(out.last_hidden_state[0, 0])
+        rows.append(torch.nn.functional.pad(torch.stack(states), (0, 0, 0, input_ids.shape[1] - length)))
+    return Passed(torch.stack(rows), int(lengths.sum()))
+
+
+def wavefront(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
+    """The j-th pieces of all rows in pass j; pieces end before a latent."""
+    import torch
+    from transformers import DynamicCache
+
+    decoder, embed = model.get_decoder(), model.get_input_embeddings()
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    real = places < lengths[:, None]
+    piece = ((input_ids == latent_id) & real).cumsum(1)  # the pass that a position belongs to
+    passes = int(piece.max()) + 1
+    cache = DynamicCache()
+    states: list[torch.Tensor] = []  # of every pass: (rows, its longest piece, width)
+    seen_places: list[torch.Tensor] = []  # positions of the cached keys, past every position where a key is padding
+    found = torch.zeros_like(input_ids)  # where a position's state lies in the joined `states`
+    last = None
+    offset = 0
+    for number in range(passes):
+        inside = (piece == number) & real
+        counts = inside.sum(1)
+        width = int(counts.max())
+        column = torch.arange(width, device=input_ids.device)
+        first = inside.int().argmax(1)
+        where = (first[:, None] + column).clamp(max=input_ids.shape[1] - 1)
+        filled = column < counts[:, None]
+        vectors = embed(input_ids.gather(1, where))
+        if last is not None:
+            begins = (filled & (column == 0))[..., None]
+            latents = latents_after(model, last, latent_id, fusion)
+            vectors = torch.where(begins, latents[:, None].to(vectors.dtype), vectors)
+        seen_places.append(torch.where(filled, where, input_ids.shape[1]))
+        keys = torch.cat(seen_places, 1)
+        out = decoder(
+            inputs_embeds=vectors,
+            attention_mask=_mask(keys[:, None] <= where[..., None], vectors),
+            position_ids=where,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        state = out.last_hidden_state
+        states.append(state)
+        found = torch.where(inside, offset + places - first[:, None], found)
+        ends = state[torch.arange(len(state)), (counts - 1).clamp(min=0)]
+        last = ends if last is None else torch.where((counts > 0)[:, None], ends, last)
+        offset += width
+    joined = torch.cat(states, 1)
+    hidden = joined.gather(1, found[..., None].expand(-1, -1, joined.shape[-1]))
+    return Passed(hidden * real[..., None], passes)
+
+
+def _mask(seen: "torch.Tensor", vectors: "torch.Tensor") -> "torch.Tensor":
+    """What to add to attention scores (rows, 1, queries, keys): nothing where a key is seen, else a huge negative number."""
+    import torch
+
+    never = torch.finfo(torch.bfloat16).min  # finite in float32 too, so that a query that sees nothing is no NaN
+    return torch.zeros(seen.shape, dtype=vectors.dtype, device=seen.device).masked_fill(~seen, never)[:, None]
+
+
+def jacobi(
+    model: Any,
+    input_ids: "torch.Tensor",
+    lengths: "torch.Tensor",
+    latent_id: int,
+    fusion: Fusion,
+    iterations: int = 2,
+) -> Passed:
+    """A pass with zeros for latents, then `iterations` passes with the latents that the one before gives."""
+    import torch
+
+    decoder, embed = model.get_decoder(), model.get_input_embeddings()
+    latent = input_ids == latent_id
+    before = latent.roll(-1, 1)  # a row never begins with a latent
+    words = embed(input_ids).masked_fill(latent[..., None], 0.0)
+    vectors = words
+    for number in range(iterations + 1):
+        hidden = decoder(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        if number == iterations:
+            break
+        made = latents_after(model, hidden[before], latent_id, fusion)
+        vectors = words.masked_scatter(latent[..., None], made.to(words.dtype))
+    real = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
+    return Passed(hidden * real[..., None], iterations + 1)

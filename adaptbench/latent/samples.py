@@ -1,0 +1,81 @@
+"""Training samples of the reasoning track: the question is read, the response is learned."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.documents import read_jsonl
+from adaptbench.latent import text
+from adaptbench.packing import IGNORED, Example
+
+if TYPE_CHECKING:
+    import torch
+
+
+def examples(
+    context: StageContext, *, worked: bool = True, skipped: int = 0, lead: Sequence[int] = ()
+) -> list[Example]:
+    """The track's training problems: prompt as context; steps, answer and end of text as targets.
+
+    Without `worked` the response is the answer alone; `skipped` leaves out that many first steps. `lead` are tokens before the
+    response that are not trained. Prompt and response are tokenized apart, as when the model writes after a prompt.
+
+    Raises:
+        AdaptbenchError: a sample with nothing to learn, that does not fit, or whose text holds the latent token.
+    """
+    tokenizer = context.tokenizer
+    assert tokenizer is not None
+    path = next(iter(context.data.values())) / "splits" / "train.jsonl"
+    problems = read_jsonl(path, require=("prompt", "target"))
+    for number, one in enumerate(problems, 1):
+        _check(one, f"{path}:{number}")
+    prompts = [one["prompt"] for one in problems]
+    responses = [text.response(one["steps"][skipped:] if worked else [], one["target"]) for one in problems]
+    read = prompt_ids(tokenizer, prompts)
+    written = tokenizer(responses, add_special_tokens=False).input_ids
+    made = []
+    for number, (before, after) in enumerate(zip(read, written, strict=True), 1):
+        ids = [*before, *lead, *after, tokenizer.eos_token_id]
+        if len(ids) > context.sequence_length:
+            raise AdaptbenchError(
+                f"{path}:{number}: takes {len(ids)} tokens; training.sequence_length is {context.sequence_length}"
+            )
+        context_size = len(before) + len(lead)
+        made.append(Example(ids, [IGNORED] * context_size + ids[context_size:]))
+    return made
+
+
+def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Prompts' tokens, with what the tokenizer puts before a text but not the end of text that some put after."""
+    read = tokenizer(list(prompts)).input_ids
+    return [ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else list(ids) for ids in read]
+
+
+def _check(problem: Mapping[str, Any], where: str) -> None:
+    steps = problem.get("steps")
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise AdaptbenchError(f"{where}: field 'steps' must be a list of text")
+    if not problem["target"].strip():
+        raise AdaptbenchError(f"{where}: field 'target' must not be empty")
+    if any(text.LATENT in part for part in (problem["prompt"], problem["target"], *steps)):
+        raise AdaptbenchError(f"{where}: holds {text.LATENT!r}, which is the latent token")
+
+
+def unpacked(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
+    """The samples of packed rows, each in a row of its own: input_ids and labels (samples, longest), lengths (samples,).
+
+    So a batch of latent passes holds the samples that a packed batch of the same size would.
+    """
+    import torch
+
+    samples = [example for row in rows for example in row]
+    lengths = [len(one.input_ids) for one in samples]
+
+    def padded(values: Sequence[int], filler: int) -> list[int]:
+        return [*values, *[filler] * (max(lengths) - len(values))]
+
+    return {
+        "input_ids": torch.tensor([padded(one.input_ids, pad_id) for one in samples]),
+        "labels": torch.tensor([padded(one.labels, IGNORED) for one in samples]),
+        "lengths": torch.tensor(lengths),
+    }

@@ -1,0 +1,171 @@
+"""What curricula with latents share: their options, the latent token, and the samples of a stage."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import TrainingOverrides
+from adaptbench.contracts import AdaptbenchError, CurriculumConfig, StageContext
+from adaptbench.files import write_text
+from adaptbench.latent.fusion import Fusion
+from adaptbench.latent.insertion import Insertion
+from adaptbench.latent.objective import Forward
+from adaptbench.latent.text import LATENT
+from adaptbench.packing import IGNORED
+
+SOURCES = (
+    "adaptbench/latent/fusion.py",
+    "adaptbench/latent/insertion.py",
+    "adaptbench/latent/objective.py",
+    "adaptbench/latent/passes.py",
+    "adaptbench/latent/samples.py",
+    "adaptbench/latent/stage.py",
+    "adaptbench/latent/text.py",
+    "methods/curricula/cot.py",
+)
+
+
+INSERTION = "insertion.json"
+SHOWN = 6  # samples that are kept token by token
+
+
+class InsertedConfig(CurriculumConfig):
+    """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
+
+    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
+    insertion: Literal["confidence", "random"] = Field(
+        "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
+    )
+    latent_label: Literal["predict", "ignore"] = Field(
+        "predict", description="whether the model is trained to write the latent token"
+    )
+    trigger: Literal["token", "confidence"] = Field(
+        "token", description="it thinks when it writes the latent token, or wherever it is not sure of any other"
+    )
+    hidden: Insertion = Field(Insertion(), description="latents of the first stage that has them")
+    hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of that stage")
+
+    def problem(self, run, base_layers: int | None) -> str:
+        if self.latent_label == "ignore" and self.trigger == "token":
+            return "trigger: must be confidence where latent_label is ignore; the model never learns to write the token"
+        return ""
+
+
+class LatentConfig(InsertedConfig):
+    """How training goes through latents."""
+
+    detach: bool = Field(False, description="whether gradients stop at latents")
+    forward: Forward = Field(Forward(), description="how a pass through latents is made")
+
+    def problem(self, run, base_layers: int | None) -> str:
+        return forward_problem(self.forward, run) or super().problem(run, base_layers)
+
+
+def forward_problem(forward: Forward, run: Any) -> str:
+    """Why a run cannot train so; empty if it can."""
+    if run.training.gradient_checkpointing and forward.way != "jacobi":
+        return "forward.way: must be jacobi under training.gradient_checkpointing, which leaves no cache"
+    return ""
+
+
+def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
+    """Give tokenizer and model these tokens, their rows the mean of the others; returns the rows, which must train.
+
+    Raises:
+        AdaptbenchError: the tokenizer has one already.
+    """
+    import torch
+
+    for token in tokens:
+        if token in tokenizer.get_vocab():
+            raise AdaptbenchError(
+                f"base.model: its tokenizer has the token {token!r} already; latents need one that means nothing yet"
+            )
+    known = len(tokenizer)
+    tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
+    rows = added(tokenizer, tokens)
+    if model.get_input_embeddings().num_embeddings < len(tokenizer):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            module.weight[list(rows)] = module.weight[:known].mean(0)
+    return rows
+
+
+def added(tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
+    """The rows of tokens that an earlier stage has added."""
+    return tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
+
+
+def latent_examples(config: InsertedConfig, options: Insertion, model: Any, context: StageContext) -> list[Any]:
+    """The training samples with latents where this model, before the stage, finds the tokens hard."""
+    from adaptbench.latent import samples
+    from adaptbench.latent.insertion import confidences, insert
+
+    plain = samples.examples(context)
+    tokenizer = context.tokenizer
+    assert tokenizer is not None
+    given = confidences(model, plain, tokenizer.pad_token_id, context.device)
+    inserted = insert(
+        plain,
+        given,
+        options,
+        tokenizer.convert_tokens_to_ids(LATENT),
+        where=config.insertion,
+        labelled=config.latent_label == "predict",
+        longest=context.sequence_length,
+        seed=str(context.seed),
+    )
+    if context.out is not None:
+        write_text(context.out / INSERTION, json.dumps(_record(plain, given, inserted, tokenizer, options)) + "\n")
+    return [one.example for one in inserted]
+
+
+def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Insertion) -> dict[str, Any]:
+    """What was inserted where: how much in all, and the first samples token by token."""
+    shown = [
+        {
+            "tokens": [tokenizer.decode([token]) for token in example.input_ids],
+            "trained": [label != IGNORED for label in example.labels],
+            "confidence": [round(float(score), 5) for score in scores],
+            "latents": {str(place): count for place, count in zip(one.chosen, one.counts, strict=True)},
+        }
+        for example, scores, one in zip(plain[:SHOWN], given, inserted, strict=False)
+    ]
+    return {
+        "options": options.model_dump(mode="json"),
+        "samples": len(inserted),
+        "with_latents": sum(any(one.counts) for one in inserted),
+        "latents": sum(sum(one.counts) for one in inserted),
+        "shown": shown,
+    }
+
+
+def objective(forward: Forward, fusion: Fusion, model: Any, context: StageContext) -> Any:
+    """The loss of samples with latents.
+
+    Raises:
+        AdaptbenchError: latents cannot pass through such a model.
+    """
+    from adaptbench.latent.objective import latent_loss
+    from adaptbench.latent.passes import check_supported
+
+    assert context.tokenizer is not None
+    check_supported(model)
+    return latent_loss(forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
+
+
+def collate(rows: Any, length: int, pad_id: int) -> Any:
+    """A batch of the samples of packed rows, each in a row of its own."""
+    from adaptbench.latent.samples import unpacked
+
+    return unpacked(rows, pad_id)
+
+
+def decoding(config: InsertedConfig, fusion: Fusion | None) -> dict[str, Any]:
+    """What adaptbench.json says of a stage with latents; without `fusion` the token is read as any other (a pause)."""
+    made = None if fusion is None else fusion.model_dump(mode="json")
+    tau = {"tau": config.hidden.tau} if config.trigger == "confidence" else {}
+    return {"kind": "latent", "thinks": True, "fusion": made, "trigger": config.trigger} | tau

@@ -1,0 +1,140 @@
+"""What passes through latents cost: the column-union schedule of the released code against the wavefront and Jacobi.
+
+    python -m adaptbench latent-speed results/reference/bench/latents.csv
+
+The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has a
+latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process, in turn;
+medians of seconds for a forward and a backward pass, and the largest difference of a gradient from the released schedule's.
+"""
+
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from adaptbench.files import write_text
+from adaptbench.latent import passes
+from adaptbench.latent.fusion import Fusion
+
+REPEATS = 5
+BATCHES = (8, 32)
+LENGTH, LATENTS = 256, 16
+ARCHITECTURE = {
+    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 4096, "max_position_embeddings": 1024,
+}  # fmt: skip
+LATENT_ID = 4095
+FUSION = Fusion(alpha=0.6)
+
+
+def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.Passed:
+    """The released schedule: a pass for every stretch between columns in which any row has a latent."""
+    import torch
+    from transformers import DynamicCache
+
+    decoder, embed = model.get_decoder(), model.get_input_embeddings()
+    latent = input_ids == latent_id
+    columns = [0, *latent.any(0).nonzero()[:, 0].tolist(), input_ids.shape[1]]
+    cache = DynamicCache()
+    states: list[torch.Tensor] = []
+    for first, end in pairwise(columns):
+        vectors = embed(input_ids[:, first:end])
+        if states:
+            made = passes.latents_after(model, states[-1][:, -1], latent_id, fusion)
+            start = torch.where(latent[:, first, None], made.to(vectors.dtype), vectors[:, 0])
+            vectors = torch.cat([start[:, None], vectors[:, 1:]], 1)
+        out = decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=True)
+        states.append(out.last_hidden_state)
+    real = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
+    return passes.Passed(torch.cat(states, 1) * real[..., None], len(states))
+
+
+def measure(out: Path) -> None:
+    """Write a CSV with passes, seconds and gradient differences of every way and batch size."""
+    import pandas as pd
+    import torch
+    import transformers
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = Qwen3ForCausalLM(Qwen3Config(**ARCHITECTURE, tie_word_embeddings=True)).to(device)
+    rows = []
+    for size in BATCHES:
+        batch = _batch(size, device)
+        reference = _gradients(model, column_union, batch)[1]
+        ways: dict[str, Callable[..., passes.Passed]] = {
+            "column union (released)": column_union,
+            "wavefront": passes.wavefront,
+            "jacobi, 2": partial(passes.jacobi, iterations=2),
+            "jacobi, 3": partial(passes.jacobi, iterations=3),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        found = {}
+        for _ in range(REPEATS):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                found[name] = _gradients(model, way, batch)
+                seconds[name].append(time.perf_counter() - started)
+        released = statistics.median(seconds["column union (released)"])
+        for name in ways:
+            count, gradients = found[name]
+            rows.append(
+                {
+                    "way": name,
+                    "batch_size": size,
+                    "latents": LATENTS,
+                    "length": LENGTH,
+                    "passes": count,
+                    "median_seconds": round(statistics.median(seconds[name]), 4),
+                    "fastest_seconds": round(min(seconds[name]), 4),
+                    "slowest_seconds": round(max(seconds[name]), 4),
+                    "times_faster": round(released / statistics.median(seconds[name]), 2),
+                    "gradient_difference": f"{_apart(gradients, reference):.1e}",
+                    "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+                    "threads": torch.get_num_threads(),
+                    "torch": torch.__version__,
+                    "transformers": transformers.__version__,
+                }
+            )
+    table = pd.DataFrame(rows)
+    write_text(out, table.to_csv(index=False))
+    shown = ["way", "batch_size", "passes", "median_seconds", "times_faster", "gradient_difference"]
+    print(table[shown].to_string(index=False))
+
+
+def _batch(size: int, device: str) -> tuple[Any, Any]:
+    """Rows of a question and a response with LATENTS latents at places of their own, one in six beside another."""
+    import torch
+
+    rng = random.Random(0)
+    ids = [[rng.randrange(LATENT_ID) for _ in range(LENGTH)] for _ in range(size)]
+    for row in ids:
+        for place in rng.sample(range(LENGTH // 4, LENGTH), LATENTS):
+            row[place] = LATENT_ID
+    return torch.tensor(ids, device=device), torch.full((size,), LENGTH, device=device)
+
+
+def _gradients(model: Any, way: Callable[..., passes.Passed], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
+    """The passes that a forward and a backward pass took, and the gradients."""
+    import torch
+
+    ids, lengths = batch
+    model.zero_grad(set_to_none=True)
+    passed = way(model, ids, lengths, LATENT_ID, FUSION)
+    logits = passes.logits_of(model, passed.hidden[:, LENGTH // 4 : -1])
+    targets = ids[:, LENGTH // 4 + 1 :]
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    if ids.device.type == "cuda":
+        torch.cuda.synchronize()
+    return passed.passes, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _apart(gradients: dict[str, Any], reference: dict[str, Any]) -> float:
+    """The largest difference, in units of the reference's largest entry of that parameter."""
+    return max(float((gradients[n] - g).abs().max() / g.abs().max().clamp(min=1e-12)) for n, g in reference.items())

@@ -1,0 +1,236 @@
+"""Passes through latents: three ways to one result, against a reference of the definition that knows no cache.
+
+Run: python -m pytest tests/latent/test_passes.py
+"""
+
+import pytest
+import torch
+from conftest import norms_in_float64, toy_model
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.latent import passes
+from adaptbench.latent.fusion import Fusion
+
+LATENT = 299
+FUSIONS = {
+    "hidden": Fusion(alpha=1.0),
+    "fused": Fusion(alpha=0.6),
+    "standard": Fusion(alpha=0.3, nucleus="standard", top_p=0.5),
+    "top-k": Fusion(alpha=0.0, nucleus="top_k", top_k=3, temperature=0.7),
+    "detached": Fusion(alpha=0.6, detach=True),
+}
+# Rows of text; "L" is a latent. Ragged counts, neighbours, at the first and the last place of a response, none at all.
+LAYOUTS = {
+    "ragged": ["aaaLaaLLaaaa", "aLa", "aaaaaaa", "aaLLLLaaaaL"],
+    "one row": ["aaaaLaaaLa"],
+    "none": ["aaaa", "aa"],
+    "ends": ["aL", "aaaaaaL", "aLLL"],
+    "long and short": ["aL" + "a" * 20, "a" * 15 + "LaLaLaLaL", "a"],
+}
+
+
+def _rows(layout, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    longest = max(map(len, layout))
+    ids = torch.randint(1, LATENT, (len(layout), longest), generator=generator)
+    for row, text in enumerate(layout):
+        for place, letter in enumerate(text):
+            if letter == "L":
+                ids[row, place] = LATENT
+        ids[row, len(text) :] = 0
+    return ids, torch.tensor([len(text) for text in layout])
+
+
+def _random_layout(seed):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, 24, (5,), generator=generator).tolist()
+    share = torch.rand(5, generator=generator) * 0.6
+    return [
+        "a" + "".join("L" if torch.rand(1, generator=generator) < share[row] else "a" for _ in range(length - 1))
+        for row, length in enumerate(lengths)
+    ]
+
+
+def _model(architecture="qwen3", **options):
+    """In float64 throughout; eager attention has a softmax in float32."""
+    model = norms_in_float64(toy_model(architecture, layers=3, **options).double())
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def _by_definition(model, ids, lengths, fusion):
+    """Every latent from a fresh pass over all that is before it; no cache, no batch."""
+    rows = []
+    embedding = model.get_input_embeddings().weight
+    for row, length in zip(ids, lengths.tolist(), strict=True):
+        vectors = []
+        for place in range(length):
+            if row[place] == LATENT:
+                out = model(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True, use_cache=False)
+                hidden, logits = out.hidden_states[-1][0, -1], out.logits[0, -1]
+                vectors.append(_latent(fusion, hidden, logits, embedding))
+            else:
+                vectors.append(embedding[row[place]])
+        out = model(inputs_embeds=torch.stack(vectors)[None], use_cache=False)
+        rows.append(out.logits[0])
+    return rows
+
+
+def _latent(fusion, hidden, logits, embedding):
+    """One latent, written down token by token."""
+    scores = logits / fusion.temperature
+    weights = [0.0 if token == LATENT else (scores[token] - scores.max()).exp() for token in range(len(scores))]
+    total = sum(weights)
+    likely = sorted(((weight / total, -token) for token, weight in enumerate(weights)), reverse=True)
+    kept, mass = [], 0.0
+    for rank, (probability, token) in enumerate(likely):
+        if fusion.nucleus == "top_k":
+            taken = rank < fusion.top_k
+        elif fusion.nucleus == "standard":
+            taken = mass <= fusion.top_p
+        else:
+            taken = mass + float(probability) <= fusion.top_p
+        mass += float(probability)
+        if rank == 0 or taken:
+            kept.append((probability, -token))
+    whole = sum(probability for probability, _ in kept)
+    predicted = sum(probability / whole * embedding[token] for probability, token in kept)
+    latent = fusion.alpha * hidden + (1 - fusion.alpha) * predicted
+    return latent.detach() if fusion.detach else latent
+
+
+def _outputs(way, model, layout, fusion, **options):
+    ids, lengths = _rows(layout)
+    passed = way(model, ids, lengths, LATENT, fusion, **options)
+    logits = passes.logits_of(model, passed.hidden)
+    return [row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)], passed.passes
+
+
+def _gradients(model, logits):
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((row * torch.randn(row.shape, generator=generator, dtype=row.dtype)).sum() for row in logits)
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _longest(layout):
+    return max(text.count("L") for text in layout)
+
+
+def _assert_same(ours, theirs, tolerance=1e-10):
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).abs().max() < tolerance
+
+
+def _assert_same_gradients(ours, theirs, tolerance=1e-10):
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        scale = max(1.0, float(theirs[name].abs().max()))
+        assert float((gradient - theirs[name]).abs().max()) / scale < tolerance, name
+
+
+@pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_naive_is_the_definition(architecture, fusion):
+    model = _model(architecture)
+    for layout in (LAYOUTS["ragged"], LAYOUTS["ends"]):
+        ids, lengths = _rows(layout)
+        wanted = _by_definition(model, ids, lengths, fusion)
+        found, count = _outputs(passes.naive, model, layout, fusion)
+        assert count == sum(map(len, layout))
+        _assert_same(found, wanted)
+        _assert_same_gradients(_gradients(model, found), _gradients(model, wanted))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral-full", "qwen2"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_wavefront_equals_the_naive_way(architecture, fusion, layout):
+    model = _full(architecture)
+    wanted, _ = _outputs(passes.naive, model, layout, fusion)
+    wanted_gradients = _gradients(model, wanted)
+    found, count = _outputs(passes.wavefront, model, layout, fusion)
+    assert count == _longest(layout) + 1
+    _assert_same(found, wanted)
+    _assert_same_gradients(_gradients(model, found), wanted_gradients)
+
+
+def _full(architecture):
+    model = _model(architecture.removesuffix("-full"))
+    if architecture.endswith("-full"):
+        model.config.sliding_window = None
+    return model
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_random_layouts(seed, attention):
+    model = _model("qwen3" if seed % 2 else "llama", seed=seed)
+    model.set_attn_implementation(attention)
+    layout, fusion = _random_layout(seed), FUSIONS["fused"]
+    wanted, _ = _outputs(passes.naive, model, layout, fusion)
+    wanted_gradients = _gradients(model, wanted)
+    tolerance = 1e-10 if attention == "sdpa" else 1e-5
+    for way, options, count in (
+        (passes.wavefront, {}, _longest(layout) + 1),
+        (passes.jacobi, {"iterations": max(1, _longest(layout))}, max(1, _longest(layout)) + 1),
+    ):
+        found, made = _outputs(way, model, layout, fusion, **options)
+        assert made == count
+        _assert_same(found, wanted, tolerance)
+        _assert_same_gradients(_gradients(model, found), wanted_gradients, tolerance)
+
+
+def test_jacobi_comes_nearer_with_every_iteration_and_is_exact_at_last():
+    model, layout = _model(), ["aaLaLaLaaLaLaLa", "aLLLLaaa"]
+    wanted, _ = _outputs(passes.naive, model, layout, FUSIONS["fused"])
+    residuals = []
+    for iterations in range(1, _longest(layout) + 1):
+        found, count = _outputs(passes.jacobi, model, layout, FUSIONS["fused"], iterations=iterations)
+        assert count == iterations + 1
+        residuals.append(max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True)))
+        firsts = [[i for i, letter in enumerate(text) if letter == "L"][iterations:][:1] for text in layout]
+        for row, first in enumerate(firsts):
+            end = first[0] if first else len(layout[row])
+            assert (found[row][:end] - wanted[row][:end]).abs().max() < 1e-10, "exact up to the next latent"
+    assert residuals[-1] < 1e-10
+    assert residuals[0] > 1e-3, "the toy must be one where iterating matters"
+
+
+def test_padding_changes_nothing():
+    model = _model()
+    ids, lengths = _rows(["aaLaLa", "aLaaaaaaaaLLaa"])
+    for way in (passes.wavefront, passes.jacobi):
+        before = way(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden
+        other = ids.clone()
+        other[0, 6:] = 7
+        after = way(model, other, lengths, LATENT, FUSIONS["fused"]).hidden
+        assert torch.equal(before, after)
+        assert (before[0, 6:] == 0).all()
+
+
+def test_jacobi_can_checkpoint():
+    model, layout = _model().train(), LAYOUTS["ragged"]
+    wanted = _gradients(model, _outputs(passes.jacobi, model, layout, FUSIONS["fused"], iterations=4)[0])
+    model.gradient_checkpointing_enable()
+    found = _gradients(model, _outputs(passes.jacobi, model, layout, FUSIONS["fused"], iterations=4)[0])
+    _assert_same_gradients(found, wanted)
+
+
+def test_a_model_with_a_window_is_refused():
+    with pytest.raises(AdaptbenchError, match=r"^base\.model: MistralForCausalLM has layers that do not see all"):
+        passes.check_supported(toy_model("mistral"))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma"])
+def test_models_that_see_everything_are_supported(architecture):
+    passes.check_supported(toy_model(architecture))
+
+
+def test_a_model_with_logits_of_its_own_is_refused():
+    model = toy_model("llama")
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output * 1.0)
+    model.config.final_logit_softcapping = 0.5
+    with pytest.raises(AdaptbenchError, match=r"makes logits in a way of its own"):
+        passes.check_supported(model)
