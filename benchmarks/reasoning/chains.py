@@ -1,0 +1,66 @@
+"""Chains of arithmetic from left to right modulo a number, each step written out: "3 + 4 = 7 , 7 - 5 = 2".
+
+Every step needs the one before, so that a model which answers at once must do all of them in one pass.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.latent.text import prompt
+from benchmarks.reasoning import measures
+from benchmarks.reasoning.measures import answers_task
+from benchmarks.reasoning.problems import draw_splits
+
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
+TASKS = (
+    answers_task("chains", "chains"),
+    answers_task("chains_validation", "chains validation", split="validation"),
+)
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["chains"] = "chains"
+    modulus: int = Field(10, ge=2, le=1000, description="numbers are below it")
+    operations: str = Field("+-", pattern=r"^[-+*]+$", description="those that occur, of + - *")
+    shortest: int = Field(4, ge=1, description="fewest operations of a problem")
+    longest: int = Field(6, ge=1, description="most operations of a problem")
+    train_items: int = Field(4000, ge=1)
+    validation_items: int = Field(200, ge=1)
+    test_items: int = Field(400, ge=1)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Config":
+        if self.longest < self.shortest:
+            raise ValueError("longest must be >= shortest")
+        return self
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The splits, no question twice.
+
+    Returns:
+        train, chains_validation, chains: {"prompt", "steps", "target", "length" (operations)}.
+
+    Raises:
+        AdaptbenchError: there are not as many different problems.
+    """
+    sizes = {"chains": config.test_items, "chains_validation": config.validation_items, "train": config.train_items}
+    return draw_splits(sizes, lambda rng: problem(config, rng), f"{seed}/chains")
+
+
+def problem(config: Config, rng: random.Random) -> Record:
+    length = rng.randint(config.shortest, config.longest)
+    value = rng.randrange(config.modulus)
+    question, steps = str(value), []
+    for _ in range(length):
+        sign, other = rng.choice(config.operations), rng.randrange(config.modulus)
+        result = {"+": value + other, "-": value - other, "*": value * other}[sign] % config.modulus
+        question += f" {sign} {other}"
+        steps.append(f"{value} {sign} {other} = {result}")
+        value = result
+    return {"prompt": prompt(question), "steps": steps, "target": str(value), "length": length}

@@ -1,0 +1,82 @@
+"""GSM8K with worked steps, in sentences or in equations alone.
+
+Source: arXiv 2110.14168; data openai/gsm8k (MIT). `natural` keeps the sentences without calculator marks; `equations` keeps
+what the marks hold (48/2=24), the form of arXiv 2405.14838. A problem without any mark has no steps then.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.documents import normalise
+from adaptbench.latent.text import prompt
+from benchmarks.domain.gsm8k import CALCULATOR_MARK, load
+from benchmarks.reasoning import measures
+from benchmarks.reasoning.measures import answers_task
+from benchmarks.splits import last_number
+
+PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
+DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
+SOURCES = (*measures.SOURCES, "benchmarks/domain/gsm8k.py")
+TASKS = (
+    answers_task("gsm8k_reasoning", "GSM8K"),
+    answers_task("gsm8k_reasoning_validation", "GSM8K validation", split="validation"),
+)
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["gsm8k"] = "gsm8k"
+    form: Literal["natural", "equations"] = Field("natural", description="steps as sentences, or as equations alone")
+    validation_items: int = Field(0, ge=0, description="training problems set aside for choosing hyper-parameters")
+    train_items: int | None = Field(None, gt=0, description="training problems; default: all that are left")
+    test_items: int | None = Field(None, gt=0, description="test problems, the first ones; default: all 1,319")
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The splits of GSM8K.
+
+    Returns:
+        train, gsm8k_reasoning, gsm8k_reasoning_validation: {"prompt", "steps", "target"}.
+
+    Raises:
+        AdaptbenchError: the folder lacks a file, or a line is not a problem.
+    """
+    problems, test = load(public["gsm8k"])
+    tested = {normalise(one["question"]) for one in test}
+    unique = {normalise(one["question"]): one for one in problems}
+    kept = [one for asked, one in unique.items() if asked not in tested]
+    random.Random(f"{seed}/gsm8k").shuffle(kept)
+    if config.validation_items >= len(kept):
+        raise AdaptbenchError(f"data.reasoning.validation_items: must be < {len(kept)}, the training problems")
+    validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    made = {
+        "train": _problems(train[: config.train_items], config.form, "training"),
+        "gsm8k_reasoning": _problems(test[: config.test_items], config.form, "test"),
+    }
+    return made | ({"gsm8k_reasoning_validation": _problems(validation, config.form, "training")} if validation else {})
+
+
+def _problems(published: list[Record], form: str, where: str) -> list[Record]:
+    found = []
+    for one in published:
+        answer = last_number(one["answer"])
+        if answer is None:
+            raise AdaptbenchError(
+                f"data.gsm8k: {where}: no number after #### in the answer to {one['question'][:60]!r}"
+            )
+        found.append(
+            {"prompt": prompt(one["question"].strip()), "steps": steps(one["answer"], form), "target": f"{answer:f}"}
+        )
+    return found
+
+
+def steps(answer: str, form: str) -> list[str]:
+    """The worked steps of a published answer."""
+    worked = answer.rpartition("####")[0]
+    if form == "equations":
+        return re.findall(r"<<([^<>]*)>>", worked)
+    return [line for raw in worked.splitlines() if (line := CALCULATOR_MARK.sub("", raw).strip())]

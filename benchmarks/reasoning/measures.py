@@ -1,0 +1,39 @@
+"""What the reasoning track asks and measures: problems with worked steps, right or wrong by the answer at the end.
+
+A problem is {"prompt", "steps", "target"}: the question, the worked steps (a list of text) and the answer (text).
+"""
+
+from typing import Literal
+
+from adaptbench.contracts import Task
+from benchmarks.reasoning import figures
+
+FIGURES = figures.FIGURES
+
+DECODE = {"kind": "latent"}
+"""How a model that says nothing about it, the base, answers this track's tasks."""
+
+TASK_FILES = ("adaptbench/latent/text.py", "benchmarks/reasoning/tasks/_answers")
+"""What the tasks' files need beside them, besides what all tracks' do."""
+
+SOURCES = ("adaptbench/latent/text.py",)
+"""Code whose change makes the splits again, besides the benchmark's own files."""
+
+
+def answers_task(name: str, label: str, *, split: Literal["test", "validation"] = "test", primary: bool = True) -> Task:
+    """Problems answered in the model's own way; what it took beside whether it is right."""
+    return Task(
+        name,
+        metric="exact_match",
+        label=label,
+        unit="answers right",
+        more=("visible_tokens", "latent_tokens", "passes", "milliseconds"),
+        shown=(
+            ("visible_tokens", "visible tokens"),
+            ("latent_tokens", "latent tokens"),
+            ("passes", "sequential passes"),
+            ("milliseconds", "ms a problem"),
+        ),
+        split=split,
+        primary=primary,
+    )

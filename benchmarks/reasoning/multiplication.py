@@ -1,0 +1,77 @@
+"""Products of two numbers, digits reversed, by partial products: the form of the published 4 x 4 and 5 x 5 sets.
+
+Source of the form: implicit chain of thought, arXiv 2405.14838, data of https://github.com/da03/Internalize_CoT_Step_by_Step
+(MIT): `5 6 3 2 * 7 4 3 4||5 5 5 6 1 + 0 0 6 4 9 0 ( 5 5 1 1 1 1 ) + ... #### 5 5 6 0 8 2 0 1`. Every number is written from
+its lowest digit on. One term a digit of the second factor, shifted and with room for the carry; the sum so far in brackets, but
+neither after the first term nor after the last, where it is the answer.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.latent.text import prompt
+from benchmarks.reasoning import measures
+from benchmarks.reasoning.measures import answers_task
+from benchmarks.reasoning.problems import draw_splits
+
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
+TASKS = (
+    answers_task("multiplication", "multiplication"),
+    answers_task("multiplication_validation", "multiplication validation", split="validation"),
+)
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["multiplication"] = "multiplication"
+    digits: int = Field(2, ge=2, le=20, description="digits of the first factor")
+    other_digits: int = Field(2, ge=2, le=20, description="digits of the second factor")
+    train_items: int = Field(4000, ge=1)
+    validation_items: int = Field(200, ge=1)
+    test_items: int = Field(400, ge=1)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The splits, no question twice.
+
+    Returns:
+        train, multiplication_validation, multiplication: {"prompt", "steps", "target", "length" (terms)}.
+
+    Raises:
+        AdaptbenchError: there are not as many different problems.
+    """
+    sizes = {
+        "multiplication": config.test_items,
+        "multiplication_validation": config.validation_items,
+        "train": config.train_items,
+    }
+
+    def draw(rng: random.Random) -> Record:
+        return problem(*(rng.randrange(10 ** (size - 1), 10**size) for size in (config.digits, config.other_digits)))
+
+    return draw_splits(sizes, draw, f"{seed}/multiplication")
+
+
+def problem(a: int, b: int) -> Record:
+    """The worked product of two numbers."""
+    size, terms = len(str(a)), str(b)[::-1]
+    steps, total = [], 0
+    for place, digit in enumerate(terms):
+        term = a * int(digit) * 10**place
+        total += term
+        width = size + 1 + place
+        step = _reversed(term, width) if place == 0 else f"+ {_reversed(term, width)}"
+        between = 0 < place < len(terms) - 1
+        steps.append(f"{step} ( {_reversed(total, width)} )" if between else step)
+    target = _reversed(total, size + len(terms))
+    question = f"{_reversed(a, size)} * {_reversed(b, len(terms))}"
+    return {"prompt": prompt(question), "steps": steps, "target": target, "length": len(terms)}
+
+
+def _reversed(number: int, width: int) -> str:
+    """The digits from the lowest on, with zeros up to the width."""
+    return " ".join(str(number).zfill(width)[::-1])

@@ -1,0 +1,188 @@
+"""The reasoning benchmarks: right by an independent reckoning, in the published sets' own form, splits apart.
+
+Run: python -m pytest tests/latent/test_problems.py
+"""
+
+import json
+import random
+import re
+from collections import Counter
+
+import pytest
+from conftest import PROJECT
+
+from adaptbench import registry
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.latent import text
+from benchmarks.reasoning import chains, gsm8k, multiplication, prosqa
+
+DATA = PROJECT.parent / "shared" / "data"
+SMALL = {"train_items": 60, "validation_items": 20, "test_items": 30}
+KINDS = {
+    "chains": chains.Config(**SMALL),
+    "multiplication": multiplication.Config(**SMALL),
+    "prosqa": prosqa.Config(**SMALL),
+}
+
+
+def _published(path):
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    return path.read_text()
+
+
+def _question(problem):
+    found = re.fullmatch(r"Question: (.*)\nAnswer:", problem["prompt"], re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_splits_are_whole_deterministic_and_apart(kind):
+    module = registry.benchmark("reasoning", kind)
+    made = module.build(KINDS[kind], 3, {})
+    assert {name: len(split) for name, split in made.items()} == {"train": 60, f"{kind}_validation": 20, kind: 30}
+    assert made == module.build(KINDS[kind], 3, {})
+    assert made != module.build(KINDS[kind], 4, {})
+    asked = [one["prompt"] for split in made.values() for one in split]
+    assert len(set(asked)) == len(asked)
+    assert {task.name for task in module.TASKS} == set(made) - {"train"}
+    for split in made.values():
+        for one in split:
+            assert one["length"] == len(one["steps"])
+            assert text.answer(text.response(one["steps"], one["target"])) == " ".join(one["target"].split())
+
+
+def test_too_few_different_problems_are_one_line():
+    with pytest.raises(AdaptbenchError, match=r"^data\.reasoning: only 8 different problems were found of 110"):
+        chains.build(chains.Config(modulus=2, operations="+-", shortest=1, longest=1, **SMALL), 0, {})
+
+
+@pytest.mark.parametrize("options", [{"shortest": 5, "longest": 4}, {"modulus": 1}, {"operations": "/"}])
+def test_impossible_chains_are_refused(options):
+    with pytest.raises(ValueError, match=r"longest must be|greater than or equal|match pattern"):
+        chains.Config(**options)
+
+
+@pytest.mark.parametrize("modulus", [10, 23])
+def test_chains_are_reckoned_right_step_by_step(modulus):
+    config = chains.Config(modulus=modulus, operations="+-*", shortest=2, longest=5, **SMALL)
+    lengths = Counter()
+    for one in chains.build(config, 0, {})["train"]:
+        first, *rest = _question(one).split(" ")
+        value = int(first)
+        for sign, other, step in zip(rest[::2], rest[1::2], one["steps"], strict=True):
+            found = {"+": value + int(other), "-": value - int(other), "*": value * int(other)}[sign] % modulus
+            assert step == f"{value} {sign} {other} = {found}"
+            value = found
+        assert one["target"] == str(value)
+        lengths[one["length"]] += 1
+    assert set(lengths) == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("name", ["4_by_4_valid.txt", "5_by_5_valid.txt"])
+def test_products_are_written_as_in_the_published_set(name):
+    lines = _published(DATA / "multiplication" / name).splitlines()
+    assert len(lines) == 1000
+    for line in lines:
+        asked, worked = line.split("||")
+        a, b = (int("".join(digits.split())[::-1]) for digits in asked.split("*"))
+        one = multiplication.problem(a, b)
+        assert _question(one) == asked
+        assert text.response(one["steps"], one["target"]) == f" {worked}"
+
+
+@pytest.mark.parametrize(("a", "b"), [(10, 10), (99, 99), (12, 345), (100, 20), (10**19, 10**19)])
+def test_a_product_is_the_product(a, b):
+    one = multiplication.problem(a, b)
+    assert int("".join(one["target"].split())[::-1]) == a * b
+    numbers = [re.findall(r"[\d ]+\d|\d", step)[0] for step in one["steps"]]
+    assert sum(int("".join(number.split())[::-1]) for number in numbers) == a * b
+
+
+def test_graphs_are_told_as_in_the_published_set():
+    problems = json.loads(_published(DATA / "prosqa" / "prosqa_valid.json"))
+    assert len(problems) == 300
+    for one in problems:
+        names, edges = one["idx_to_symbol"], [tuple(edge) for edge in one["edges"]]
+        facts = {prosqa.sentence(names, edge) for edge in edges}
+        *told, asked = re.findall(r"[^.?]+[.?]", one["question"])
+        assert {fact.strip() for fact in told} == facts
+        pair = [names[one["target"]], names[one["neg_target"]]]
+        wanted = {prosqa.question([], names[one["root"]], order).strip() for order in (pair, pair[::-1])}
+        assert asked.strip() in wanted
+        assert one["answer"] == f"{names[one['root']]} is a {names[one['target']]}."
+        way = prosqa.shortest_way(edges, one["root"], one["target"])
+        assert len(one["steps"]) == len(way)
+        assert set(one["steps"]) <= facts
+        assert not prosqa.shortest_way(edges, one["root"], one["neg_target"])
+
+
+def test_the_shortcut_of_the_published_set_is_what_the_baseline_does():
+    problems = json.loads(_published(DATA / "prosqa" / "prosqa_valid.json"))
+    write = prosqa.BASELINES["in-degree"]([])
+    right = sum(text.answer(write({"prompt": text.prompt(one["question"])})) == one["answer"] for one in problems)
+    degrees = [Counter(end for _, end in one["edges"]) for one in problems]
+    pairs = [(of[one["target"]], of[one["neg_target"]]) for of, one in zip(degrees, problems, strict=True)]
+    more, even = sum(a > b for a, b in pairs), sum(a == b for a, b in pairs)
+    assert more <= right <= more + even
+
+
+def test_a_graph_s_right_kind_can_be_reached_and_the_other_not():
+    config = prosqa.Config(nodes=16, people=3, shortest=2, longest=4, **SMALL)
+    for one in prosqa.build(config, 1, {})["train"]:
+        *facts, asked = re.findall(r"[^.?]+[.?]", _question(one))
+        edges = {tuple(re.fullmatch(r"(?:Every )?(\w+) is a (\w+)\.", fact.strip()).groups()) for fact in facts}
+        person, *pair = re.fullmatch(r"Is (\w+) a (\w+) or (\w+)\?", asked.strip()).groups()
+        reached, before = {person}, None
+        while reached != before:
+            before, reached = reached, reached | {b for a, b in edges if a in reached}
+        right = [kind for kind in pair if kind in reached]
+        assert [f"{person} is a {kind}." for kind in right] == [one["target"]]
+        here = person
+        for step in one["steps"]:
+            first, last = re.fullmatch(r"(?:Every )?(\w+) is a (\w+)\.", step).groups()
+            assert first == here
+            assert (first, last) in edges
+            here = last
+        assert here == right[0]
+        assert 2 <= one["length"] <= 4
+
+
+def test_both_orders_are_asked():
+    made = prosqa.build(prosqa.Config(**SMALL), 0, {})["train"]
+    first = sum(re.search(r"a (\w+) or", one["prompt"])[1] in one["target"] for one in made)
+    assert 15 < first < 45
+
+
+def test_gsm8k_in_sentences_and_in_equations():
+    folder = DATA / "gsm8k"
+    _published(folder / "test.jsonl")
+    public = {"gsm8k": {"path": str(folder), "hub_id": "", "revision": "main"}}
+    for form in ("natural", "equations"):
+        made = gsm8k.build(gsm8k.Config(form=form, validation_items=100), 0, public)
+        assert [len(split) for split in made.values()] == [7373, 1319, 100]
+        assert not any(
+            "<<" in step or ">>" in step for split in made.values() for one in split for step in one["steps"]
+        )
+        if form == "equations":
+            assert sum(len(one["steps"]) for one in made["gsm8k_reasoning"]) == 4282
+            assert all("=" in step and "\n" not in step for one in made["gsm8k_reasoning"] for step in one["steps"])
+        else:
+            assert all(one["steps"] for one in made["gsm8k_reasoning"])
+        assert all(re.fullmatch(r"-?\d+(\.\d+)?", one["target"]) for one in made["gsm8k_reasoning"])
+
+
+def test_an_answer_is_what_follows_the_last_mark():
+    assert text.answer(" 3 + 4 = 7 #### 7") == "7"
+    assert text.answer("#### 1 #### 1,200 ") == "1200"
+    assert text.answer("####5 <thinking> 3") == "5 3"
+    assert text.answer("7") is None
+    assert text.exact_match({"target": "1200"}, ["#### 1,200"]) == {"exact_match": 1.0}
+    assert text.exact_match({"target": "7"}, ["the answer is 7"]) == {"exact_match": 0.0}
+    assert text.exact_match({"target": "7"}, ["####"]) == {"exact_match": 0.0}
+
+
+def test_problems_of_another_seed_are_others():
+    config = chains.Config()
+    assert chains.problem(config, random.Random(1)) != chains.problem(config, random.Random(2))
