@@ -157,6 +157,7 @@ class StageContext:
 
     `data` maps a benchmark's name ("general", "domain", ...) to the directory of its splits, `prepared` the tuner's
     preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
+    `out` is the directory that the stage makes, for what a method wants to keep beside the model.
     """
 
     seed: int
@@ -165,6 +166,7 @@ class StageContext:
     sequence_length: int = 0
     prepared: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
+    out: Path | None = None
 
 
 @dataclass(frozen=True)

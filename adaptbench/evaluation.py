@@ -120,8 +120,18 @@ def evaluate(
             log_samples=True,
         )
     assert evaluated is not None
+    _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
+
+
+def _add_taken(
+    samples: Mapping[str, list[dict[str, Any]]], taken: Mapping[tuple[str, int], Mapping[str, float]]
+) -> None:
+    """What a decoding noted of its answers (tokens, passes, time), as further metrics of the samples."""
+    for task, its in samples.items():
+        for sample in its:
+            sample.update(taken.get((task, sample["doc_id"]), {}))
 
 
 def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) -> "pd.DataFrame":

@@ -1,6 +1,7 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,3 +123,16 @@ def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
         "total": sum(p.numel() for p in parameters),
         "trained": sum(p.numel() for p in parameters if p.requires_grad),
     }
+
+
+def train_rows(model: "torch.nn.Module", rows: Sequence[int]) -> None:
+    """Let these tokens' rows of the embeddings train where a tuner has frozen them; the other rows get no gradient."""
+    if not rows:
+        return
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        weight = module.weight
+        if not weight.requires_grad:
+            weight.requires_grad_(True)
+            kept = weight.new_zeros(len(weight), 1)
+            kept[list(rows)] = 1.0
+            weight.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient))

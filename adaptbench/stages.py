@@ -175,22 +175,21 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
             role.removeprefix("prepared."): path for role, path in inputs.items() if role.startswith("prepared.")
         },
         device=_device(),
+        out=out,
     )
     torch.manual_seed(options["seed"])
-    also_trained: tuple[str, ...] = ()
+    new_rows: tuple[int, ...] = ()
     if hasattr(curriculum, "extend"):
-        also_trained = curriculum.extend(curriculum_config, options["phase"], model, text_tokenizer)
+        new_rows = curriculum.extend(curriculum_config, options["phase"], model, text_tokenizer)
     if hasattr(curriculum, "steps"):
         counted = curriculum.steps(curriculum_config, options["phase"], training, model, context)
         training = training.model_copy(update={"steps": counted, "epochs": None})
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)
-    for name, parameter in adapted.named_parameters():
-        if any(name.endswith(suffix) for suffix in also_trained):
-            parameter.requires_grad_(True)
+    models.train_rows(adapted, new_rows)
     hooks: dict[str, Any] = {}
     if hasattr(curriculum, "objective"):
-        hooks["objective"] = curriculum.objective(curriculum_config, options["phase"], adapted)
+        hooks["objective"] = curriculum.objective(curriculum_config, options["phase"], adapted, context)
     if hasattr(curriculum, "collate"):
         hooks["collate_rows"] = curriculum.collate(curriculum_config, options["phase"], context)
     if hasattr(tuner, "optimizer"):

@@ -45,7 +45,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     return with_replay([document(ids) for ids in encode_documents(context.tokenizer, texts)], config.replay, context)
 
 
-def objective(config: Config, phase: str, model):
+def objective(config: Config, phase: str, model, context: StageContext):
     """Next-token cross-entropy, plus the penalties if there are any."""
     from adaptbench.training import causal_lm
 

@@ -63,10 +63,11 @@ def _values(axis: str, kind: str, model: Path) -> dict[str, Any]:
             "general": SMALL_GENERAL,
             "domain": {"kind": "world", "entities": 20, "test_items": 16},
             "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4},
+            "reasoning": {"kind": "chains", "train_items": 40, "validation_items": 4, "test_items": 4},
         },
         "training": {
             "steps": STEPS, "batch_size": 2, "precision": "float32", "attention": "eager",
-            "sequence_length": {"domain": 32, "agent": 800}[run["track"]],
+            "sequence_length": {"domain": 32, "agent": 800, "reasoning": 192}[run["track"]],
         },
         "checkpoint_seconds": 0,
         "runs": [run | {FIELDS[axis]: _options(axis, kind)}],

@@ -17,6 +17,8 @@ from adaptbench.documents import write_jsonl
 from adaptbench.packing import IGNORED, Packed, collate, document
 from methods.curricula import cpt
 
+CONTEXT = StageContext(0, {})
+
 DOMAIN = [f"Domain text {i}: {' '.join(SENTENCES[: i % 4 + 1])}" for i in range(30)]
 GENERAL = [f"General text {i} of the corpus." + " And more." * (i % 7) for i in range(400)]
 
@@ -92,7 +94,7 @@ def _moved(model, scale=0.05):
 def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_the_start():
     weight = 0.7
     model, start = toy_model("qwen3", layers=2), toy_model("qwen3", layers=2)
-    objective = cpt.objective(cpt.Config(kl=weight), "tune", model)
+    objective = cpt.objective(cpt.Config(kl=weight), "tune", model, CONTEXT)
     batch = _batch()
     assert objective(model, batch).item() == pytest.approx(loop.causal_lm(model, batch).item(), rel=1e-6)
     _moved(model)
@@ -115,7 +117,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_th
 
 @pytest.mark.parametrize("options", [{"kl": 0.5}, {"kl": 0.5, "l2_sp": 0.1}], ids=["kl", "both"])
 def test_the_copy_that_the_divergence_is_from_is_named_for_its_cost(options):
-    objective = cpt.objective(cpt.Config(**options), "tune", toy_model("qwen3", layers=2))
+    objective = cpt.objective(cpt.Config(**options), "tune", toy_model("qwen3", layers=2), CONTEXT)
     (start,) = objective.forward_only
     assert start.num_parameters() == toy_model("qwen3", layers=2).num_parameters()
     assert not any(p.requires_grad for p in start.parameters())
@@ -129,7 +131,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(a
     if frozen:
         model.model.layers[0].requires_grad_(False)
     start = {name: p.detach().double().clone() for name, p in model.named_parameters()}
-    objective = cpt.objective(cpt.Config(l2_sp=weight), "tune", model)
+    objective = cpt.objective(cpt.Config(l2_sp=weight), "tune", model, CONTEXT)
     batch = _batch()
     assert objective(model, batch).item() == loop.causal_lm(model, batch).item(), "no distance at the start"
     _moved(model)
@@ -155,7 +157,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(a
 
 
 def test_without_the_penalty_the_objective_is_the_loops_own():
-    assert cpt.objective(cpt.Config(), "tune", toy_model("qwen3", layers=1)) is loop.causal_lm
+    assert cpt.objective(cpt.Config(), "tune", toy_model("qwen3", layers=1), CONTEXT) is loop.causal_lm
 
 
 def test_the_penalty_counts_once_a_step_however_the_batch_is_cut(tmp_path):
@@ -163,7 +165,7 @@ def test_the_penalty_counts_once_a_step_however_the_batch_is_cut(tmp_path):
     losses = []
     for micro in (None, 1):
         model = toy_model("qwen3", layers=2)
-        objective = cpt.objective(cpt.Config(l2_sp=0.5), "tune", model)
+        objective = cpt.objective(cpt.Config(l2_sp=0.5), "tune", model, CONTEXT)
         _moved(model)
         options = config.Training(
             steps=2, batch_size=4, micro_batch_size=micro, sequence_length=32, precision="float32", schedule="constant"

@@ -1,0 +1,82 @@
+"""Coconut: stage by stage, latents of hidden states take the place of the first written steps.
+
+Paper: arXiv 2412.06769, section 3. After explicit chain of thought, stage s leaves out the first s steps and puts
+s * latents_per_step latents between two markers in their place; the last stage leaves out all steps and keeps the latents.
+Neither question nor latents are trained. The response begins with the latents, however many the stage has.
+"""
+
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training, TrainingOverrides
+from adaptbench.contracts import CurriculumConfig, Phase, StageContext
+from adaptbench.latent import stage
+from adaptbench.latent.fusion import Fusion
+from adaptbench.latent.objective import Forward
+from adaptbench.latent.text import LATENT
+from methods.curricula import cot
+
+SOURCES = stage.SOURCES
+EXAMPLE = {"stages": 1}
+BEGIN, END = "<|start-latent|>", "<|end-latent|>"
+EVERY = 10_000  # steps that no problem has
+
+
+class Config(CurriculumConfig):
+    kind: Literal["coconut"] = "coconut"
+    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
+    latents_per_step: int = Field(2, ge=1, description="latents in place of a step")
+    stages: int = Field(3, ge=1, description="steps that latents replace, one stage for each")
+    detach: bool = Field(False, description="whether gradients stop at latents")
+    forward: Forward = Field(Forward(), description="how a pass through latents is made")
+    latent_training: TrainingOverrides = Field(TrainingOverrides(), description="of every stage with latents")
+
+    def problem(self, run, base_layers: int | None) -> str:
+        return stage.forward_problem(self.forward, run)
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    names = ["cot", *(f"latent{number}" for number in range(1, config.stages + 1)), "all"]
+    training_of = config.latent_training.model_dump(exclude_none=True)
+    return (
+        Phase("cot", data=(track,), curriculum=cot.Config()),
+        *(Phase(name, before, (track,), training_of) for before, name in pairwise(names)),
+    )
+
+
+def _replaced(config: Config, phase: str) -> int:
+    """Steps that latents stand for in a phase."""
+    return config.stages if phase == "all" else int(phase.removeprefix("latent"))
+
+
+def _lead(config: Config, phase: str) -> str:
+    return BEGIN + LATENT * (config.latents_per_step * _replaced(config, phase)) + END
+
+
+def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
+    tokens = (LATENT, BEGIN, END)
+    return stage.add_tokens(model, tokenizer, tokens) if phase == "latent1" else stage.added(tokenizer, tokens)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every problem, its first steps left out, with latents in their place."""
+    from adaptbench.latent.samples import examples
+
+    assert context.tokenizer is not None
+    lead = context.tokenizer(_lead(config, phase), add_special_tokens=False).input_ids
+    return examples(context, skipped=EVERY if phase == "all" else _replaced(config, phase), lead=lead)
+
+
+def objective(config: Config, phase: str, model, context: StageContext):
+    return stage.objective(config.forward, Fusion(alpha=1.0, detach=config.detach), model, context)
+
+
+def collate(config: Config, phase: str, context: StageContext):
+    return stage.collate
+
+
+def decode(config: Config, phase: str):
+    fusion = Fusion(alpha=1.0).model_dump(mode="json")
+    return {"kind": "latent", "thinks": True, "fusion": fusion, "budget": 0, "lead": _lead(config, phase)}

@@ -1,0 +1,51 @@
+"""Explicit chain of thought trained as long as all of LT-Tuning's stages together: what the extra stages must beat.
+
+A control of ours for LT-Tuning, arXiv 2602.10229. The options are those of the `lt_tuning` run that it is held against.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training, TrainingOverrides, merge_training
+from adaptbench.contracts import CurriculumConfig, Phase, StageContext
+from methods.curricula import cot
+
+SOURCES = (*cot.SOURCES, "methods/curricula/cot.py")
+
+
+class Config(CurriculumConfig):
+    kind: Literal["cot_matched"] = "cot_matched"
+    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
+    hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's second stage")
+    fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's third stage")
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return cot.phases(cot.Config(), track, training)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every problem with its steps and its answer."""
+    return cot.examples(cot.Config(), phase, model, context)
+
+
+def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
+    """The optimizer steps of LT-Tuning's three stages on the same samples without latents."""
+    from adaptbench.packing import Packed
+    from adaptbench.training import total_steps
+
+    total = 0
+    for overrides in (
+        {},
+        config.hidden_training.model_dump(exclude_none=True),
+        config.fused_training.model_dump(exclude_none=True),
+    ):
+        of_stage = merge_training(training, overrides)
+        samples = examples(config, phase, model, context)
+        total += total_steps(of_stage, Packed(samples, of_stage.sequence_length, context.seed))
+    return total
+
+
+def decode(config: Config, phase: str):
+    return cot.decode(cot.Config(), phase)

@@ -1,0 +1,52 @@
+"""LT-Tuning's first two stages: explicit chain of thought, then latents of hidden states at low-confidence positions.
+
+Paper: LT-Tuning, arXiv 2602.10229, section 3.2. The second stage begins by scoring the training set with the model that
+the first one left, and puts latents before the tokens that it finds hard.
+"""
+
+from typing import Literal
+
+from adaptbench.config import Training
+from adaptbench.contracts import Phase, StageContext
+from adaptbench.latent import stage
+from adaptbench.latent.fusion import Fusion
+from adaptbench.latent.stage import LatentConfig
+from methods.curricula import cot
+
+SOURCES = stage.SOURCES
+
+
+class Config(LatentConfig):
+    kind: Literal["lt_hidden"] = "lt_hidden"
+
+
+def fusion(config: LatentConfig) -> Fusion:
+    return Fusion(alpha=1.0, detach=config.detach)
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return (
+        Phase("cot", data=(track,), curriculum=cot.Config()),
+        Phase("hidden", "cot", (track,), config.hidden_training.model_dump(exclude_none=True)),
+    )
+
+
+def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
+    return stage.add_tokens(model, tokenizer)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every problem, worked, with latents where the model is unsure."""
+    return stage.latent_examples(config, config.hidden, model, context)
+
+
+def objective(config: Config, phase: str, model, context: StageContext):
+    return stage.objective(config.forward, fusion(config), model, context)
+
+
+def collate(config: Config, phase: str, context: StageContext):
+    return stage.collate
+
+
+def decode(config: Config, phase: str):
+    return stage.decoding(config, fusion(config))

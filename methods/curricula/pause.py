@@ -1,0 +1,45 @@
+"""Pause tokens: a learned filler where LT-Tuning puts latents, as many and as often. Extra tokens without recurrence.
+
+The control for LT-Tuning, arXiv 2602.10229: the same stages, positions and labels, but the token is read by its own learned
+embedding. Source of the filler: pause tokens, arXiv 2310.02226.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from adaptbench.config import Training, TrainingOverrides
+from adaptbench.contracts import Phase, StageContext
+from adaptbench.latent import stage
+from adaptbench.latent.insertion import Insertion
+from adaptbench.latent.stage import InsertedConfig
+from methods.curricula import cot, lt_tuning
+
+SOURCES = (*lt_tuning.SOURCES, "methods/curricula/lt_tuning.py")
+
+
+class Config(InsertedConfig):
+    kind: Literal["pause"] = "pause"
+    fused: Insertion = Field(lt_tuning.FUSED, description="fillers of the third stage")
+    fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of the third stage")
+
+
+def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
+    return (
+        Phase("cot", data=(track,), curriculum=cot.Config()),
+        Phase("hidden", "cot", (track,), config.hidden_training.model_dump(exclude_none=True)),
+        Phase("fused", "hidden", (track,), config.fused_training.model_dump(exclude_none=True)),
+    )
+
+
+def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
+    return stage.add_tokens(model, tokenizer) if phase == "hidden" else stage.added(tokenizer)
+
+
+def examples(config: Config, phase: str, model, context: StageContext):
+    """Every problem, worked, with fillers where LT-Tuning's stage of that name would have latents."""
+    return stage.latent_examples(config, getattr(config, phase), model, context)
+
+
+def decode(config: Config, phase: str):
+    return stage.decoding(config, None)
