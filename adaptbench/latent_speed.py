@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from adaptbench import models
 from adaptbench.files import write_text
 from adaptbench.latent import passes
 from adaptbench.latent.fusion import Fusion
@@ -62,7 +63,7 @@ def measure(out: Path) -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = models.device()
     model = Qwen3ForCausalLM(Qwen3Config(**ARCHITECTURE, tie_word_embeddings=True)).to(device)
     rows = []
     for size in BATCHES:

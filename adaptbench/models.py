@@ -16,6 +16,13 @@ MANIFEST = "adaptbench.json"
 SCHEMA_VERSION = 1
 
 
+def device() -> str:
+    """Where models run: on the first CUDA device, if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_folder(path: Path) -> None:
     """A local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
 

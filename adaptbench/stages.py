@@ -73,12 +73,6 @@ def _method(axis: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     return module, module.Config.model_validate(dict(options))
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _build_data(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     data.build(spec["options"], StageContext(spec["options"]["seed"], _inputs(spec)), out)
     return {}
@@ -149,7 +143,9 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """A tuner's own stage before training, such as an expansion."""
     options, inputs = spec["options"], _inputs(spec)
     module, config = _method("tuners", options["tuner"])
-    context = StageContext(options["seed"] or 0, _data(spec), models.load_tokenizer(inputs["base"]), device=_device())
+    context = StageContext(
+        options["seed"] or 0, _data(spec), models.load_tokenizer(inputs["base"]), device=models.device()
+    )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     return getattr(module, options["function"])(config, models_and_results, out, context) or {}
 
@@ -174,7 +170,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         prepared={
             role.removeprefix("prepared."): path for role, path in inputs.items() if role.startswith("prepared.")
         },
-        device=_device(),
+        device=models.device(),
         out=out,
     )
     torch.manual_seed(options["seed"])

@@ -38,6 +38,13 @@ def train(texts: Iterable[str], vocabulary: int, out: Path) -> None:
     fast.save_pretrained(out)
 
 
+def encode_prompts(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Prompts' tokens: special tokens before a text as the tokenizer adds them, no end of text after it, as some add."""
+    end = tokenizer.eos_token_id
+    encoded = tokenizer(list(texts)).input_ids
+    return [list(ids[:-1]) if len(ids) > 1 and ids[-1] == end else list(ids) for ids in encoded]
+
+
 def encode_documents(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Documents' tokens as they are trained on: special tokens as the tokenizer adds them, then end of text."""
     end = tokenizer.eos_token_id

@@ -21,7 +21,7 @@ from adaptbench import checkpoint
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
-from adaptbench.packing import IGNORED, Packed, collate
+from adaptbench.packing import IGNORED, Example, Packed, collate
 from adaptbench.progress import Log, StopSignal
 
 if TYPE_CHECKING:
@@ -112,6 +112,13 @@ def total_steps(training: Training, data: Packed) -> int:
         return training.steps
     assert training.epochs is not None
     return max(1, math.ceil(training.epochs * len(data.epoch(0)) / training.batch_size))
+
+
+def counted_steps(training: Training, examples: Callable[[], Sequence[Example]], seed: int) -> int:
+    """Optimizer steps of a stage on `examples()`, which are made only where epochs are to be counted."""
+    if training.steps is not None:
+        return training.steps
+    return total_steps(training, Packed(examples(), training.sequence_length, seed))
 
 
 def _schedule(

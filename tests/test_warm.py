@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, SMALL_GENERAL
 
 from adaptbench import plan, warm
 
@@ -89,9 +89,7 @@ def _start_training(folder, environment):
     values = {
         "name": "long",
         "seeds": [0],
-        "data": {"general": {"kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1,
-                             "skill_instances": 100, "probe_documents": 16, "replay_documents": 64, "test_items": 16},
-                 "domain": {"kind": "world", "entities": 20, "test_items": 16}},
+        "data": {"general": SMALL_GENERAL, "domain": {"kind": "world", "entities": 20, "test_items": 16}},
         "tokenizer": {"vocabulary": 300},
         "base": {"training": {"steps": 100000, "batch_size": 2, "sequence_length": 32}},
         "training": {"steps": 2},

@@ -15,6 +15,7 @@ from adaptbench.contracts import AdaptbenchError, Record, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.packing import IGNORED, Example
 from adaptbench.prefixes import can_share, share
+from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,9 +86,7 @@ def prompt_ids(
     """
     for first in range(len(asked["history"]) + 1):
         text = dialogue.prompt(role, **{**asked, "history": asked["history"][first:]})
-        ids = list(tokenizer(text).input_ids)
-        if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
-            ids = ids[:-1]  # a tokenizer that ends what it encodes
+        (ids,) = encode_prompts(tokenizer, [text])
         if room is None or len(ids) <= room:
             return ids
     return None

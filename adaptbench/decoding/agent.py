@@ -48,15 +48,9 @@ def language_model(
     return AgentLM(members, front, batch_size, tasks, max_turns=max_turns)
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
     """Roles with models of their own; those in the same directory share one."""
-    loaded = {place: models.load_model(directory / place).eval().to(_device()) for place in set(roles.values())}
+    loaded = {place: models.load_model(directory / place).eval().to(models.device()) for place in set(roles.values())}
     memories = {place: Memory() for place in loaded}
     return {
         role: Member(loaded[place], models.load_tokenizer(directory / place), lambda: None, memories[place])
@@ -74,7 +68,7 @@ def _adapted(directory: Path, roles: Mapping[str, str], base: str) -> "dict[str,
     )
     for role in others:
         model.load_adapter(str(directory / roles[role]), adapter_name=role)
-    model.eval().to(_device())
+    model.eval().to(models.device())
     tokenizer = models.load_tokenizer(directory / base)
 
     def switch(role: str):
@@ -88,7 +82,7 @@ class Member:
 
     def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
         self.model, self.tokenizer, self.use = model, tokenizer, use
-        self.memory = memory if _keeps_everything(model) else None
+        self.memory = memory if _has_separable_cache(model, windows=False) else None
 
 
 class AgentLM(HFLM):
@@ -264,14 +258,15 @@ def greedy(
                 new = out.sequences[:, ids.shape[1] :]
                 for row, tokens in zip(rows, new.tolist(), strict=True):
                     made[row] += tokens
-                if memory is not None:
-                    for i, row in enumerate(rows):
-                        if end in made[row] or len(made[row]) >= max_new_tokens:
-                            written = made[row][: made[row].index(end)] if end in made[row] else made[row][:-1]
-                            begin, known = longest - len(prompts[row]), [*prompts[row], *written]
-                            of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
-                            memory.keep(dialogues[row], Kept(known, of_row))
                 going = [i for i, row in enumerate(rows) if end not in made[row] and len(made[row]) < max_new_tokens]
+                if memory is not None:
+                    for i in sorted(set(range(len(rows))).difference(going)):
+                        row = rows[i]
+                        # The last token that was written has not been read.
+                        known = [*prompts[row], *before_end(made[row][:-1], end)]
+                        begin = longest - len(prompts[row])
+                        of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
+                        memory.keep(dialogues[row], Kept(known, of_row))
                 rows = [rows[i] for i in going]
                 if rows:
                     cache = out.past_key_values
@@ -279,7 +274,12 @@ def greedy(
                     ids, seen = out.sequences[going], torch.cat([seen, torch.ones_like(new)], dim=1)[going]
     finally:
         model.generation_config = own
-    return [one[: one.index(end)] if end in one else one for one in made]
+    return [before_end(one, end) for one in made]
+
+
+def before_end(ids: list[int], end: int) -> list[int]:
+    """The tokens before the end of text, all where there is none."""
+    return ids[: ids.index(end)] if end in ids else ids
 
 
 def dialogue_key(asked: Mapping[str, Any]) -> Hashable:
@@ -287,20 +287,16 @@ def dialogue_key(asked: Mapping[str, Any]) -> Hashable:
     return asked["instruction"], tuple(tool["name"] for tool in asked["tools"])
 
 
-def _keeps_everything(model: Any) -> bool:
-    """Whether the model's cache holds keys and values of every token that it has read."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer
+def _has_separable_cache(model: Any, *, windows: bool = True) -> bool:
+    """Whether rows can be taken out of the model's cache: keys and values of every layer, no recurrent state.
 
-    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def _has_separable_cache(model: Any) -> bool:
-    """Whether rows can be taken out of the model's cache: keys and values of every layer, no recurrent state."""
+    Without `windows` the cache must also hold every token that was read.
+    """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
-    return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer) if windows else (DynamicLayer,)
+    return bool(layers) and all(type(layer) in kinds for layer in layers)
 
 
 def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:

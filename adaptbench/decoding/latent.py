@@ -16,8 +16,8 @@ from adaptbench.contracts import AdaptbenchError
 from adaptbench.decoding.agent import before_stop
 from adaptbench.latent.decode import Alter, Thinking, Written, respond
 from adaptbench.latent.fusion import Fusion
-from adaptbench.latent.samples import prompt_ids
 from adaptbench.latent.text import LATENT
+from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,7 @@ def language_model(
     Raises:
         AdaptbenchError: the directory's tokenizer has no latent token.
     """
-    import torch
-
-    model = models.load_model(directory).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    model = models.load_model(directory).eval().to(models.device())
     tokenizer = models.load_tokenizer(directory)
     latent_id = tokenizer.get_vocab().get(LATENT)
     if thinks and latent_id is None:
@@ -112,7 +110,7 @@ class LatentLM(HFLM):
 
     def _read(self, prompt: str, room: int) -> list[int]:
         """The prompt's tokens as training has them; where it leaves no `room` for an answer, without its beginning."""
-        ids = prompt_ids(self.tokenizer, [prompt])[0]
+        (ids,) = encode_prompts(self.tokenizer, [prompt])
         return ids[max(0, len(ids) + room - self.max_length) :]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from adaptbench import models
+
 
 def language_model(directory: Path, *, batch_size: int, tasks: Mapping[str, Path]):
     """An lm-eval `LM` over a model directory, as `lm-eval --model hf --model_args pretrained=DIRECTORY` makes it.
@@ -11,12 +13,11 @@ def language_model(directory: Path, *, batch_size: int, tasks: Mapping[str, Path
     begins (a sentence scored whole in one task, its last word in another) it reads the shorter one's log-probabilities
     at the longer one's first positions (lm-eval 0.4.13, `_loglikelihood_tokens`).
     """
-    import torch
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
         pretrained=str(directory),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=models.device(),
         batch_size=batch_size,
         logits_cache=False,
         trust_remote_code=False,

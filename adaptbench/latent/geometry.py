@@ -15,14 +15,14 @@ def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torc
     from adaptbench import models
     from adaptbench.decoding.latent import language_model
     from adaptbench.latent.decode import respond
-    from adaptbench.latent.samples import prompt_ids
+    from adaptbench.tokenizer import encode_prompts
 
     decode = {name: value for name, value in models.read_manifest(directory)["decode"].items() if name != "kind"}
     answering = language_model(directory, batch_size=len(prompts), tasks={}, **decode)
     tokenizer = answering.tokenizer
     written = respond(
         answering.model,
-        prompt_ids(tokenizer, prompts),
+        encode_prompts(tokenizer, prompts),
         answering.thinking,
         max_new_tokens=most,
         end_id=tokenizer.eos_token_id,

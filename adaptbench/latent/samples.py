@@ -7,6 +7,7 @@ from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.latent import text
 from adaptbench.packing import IGNORED, Example
+from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ def examples(
         _check(one, f"{path}:{number}")
     prompts = [one["prompt"] for one in problems]
     responses = [text.response(one["steps"][skipped:] if worked else [], one["target"]) for one in problems]
-    read = prompt_ids(tokenizer, prompts)
+    read = encode_prompts(tokenizer, prompts)
     written = tokenizer(responses, add_special_tokens=False).input_ids
     made = []
     for number, (before, after) in enumerate(zip(read, written, strict=True), 1):
@@ -43,12 +44,6 @@ def examples(
         context_size = len(before) + len(lead)
         made.append(Example(ids, [IGNORED] * context_size + ids[context_size:]))
     return made
-
-
-def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Prompts' tokens, with what the tokenizer puts before a text but not the end of text that some put after."""
-    read = tokenizer(list(prompts)).input_ids
-    return [ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else list(ids) for ids in read]
 
 
 def _check(problem: Mapping[str, Any], where: str) -> None:

@@ -53,21 +53,26 @@ class InsertedConfig(CurriculumConfig):
         return ""
 
 
-class LatentConfig(InsertedConfig):
+class FusedConfig(InsertedConfig):
+    """The second such stage's own options."""
+
+    fused: Insertion = Field(
+        Insertion(tau=0.2, budget=16, once=0.95, twice=0.2), description="latents of the third stage"
+    )
+    fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of the third stage")
+
+
+class LatentConfig(CurriculumConfig):
     """How training goes through latents."""
 
+    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
     detach: bool = Field(False, description="whether gradients stop at latents")
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
     def problem(self, run, base_layers: int | None) -> str:
-        return forward_problem(self.forward, run) or super().problem(run, base_layers)
-
-
-def forward_problem(forward: Forward, run: Any) -> str:
-    """Why a run cannot train so; empty if it can."""
-    if run.training.gradient_checkpointing and forward.way != "jacobi":
-        return "forward.way: must be jacobi under training.gradient_checkpointing, which leaves no cache"
-    return ""
+        if run.training.gradient_checkpointing and self.forward.way != "jacobi":
+            return "forward.way: must be jacobi under training.gradient_checkpointing, which leaves no cache"
+        return super().problem(run, base_layers)
 
 
 def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:

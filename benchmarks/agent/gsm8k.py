@@ -29,7 +29,7 @@ from adaptbench.documents import normalise
 from benchmarks.agent import baselines, figures, measures
 from benchmarks.agent.measures import live_task, steps_task
 from benchmarks.agent.steps import live_documents, step_documents, training_records
-from benchmarks.domain.gsm8k import load
+from benchmarks.domain.gsm8k import load, set_apart
 from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
@@ -91,13 +91,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     )  # far from what any takes; a machine that stalls must not matter
     made = [trajectory(problem, seed, toolbox, f"train problem {i}") for i, problem in enumerate(problems, 1)]
     asked = [trajectory(problem, seed, toolbox, f"test problem {i}") for i, problem in enumerate(test, 1)]
-    tested = {normalise(one["instruction"]) for one in asked}
-    unique = {normalise(one["instruction"]): one for one in made}
-    kept = [one for question, one in unique.items() if question not in tested]
-    random.Random(f"{seed}/gsm8k").shuffle(kept)
-    if config.validation_items >= len(kept):
-        raise AdaptbenchError(f"data.agent.validation_items: must be < {len(kept)}, the training problems")
-    validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    validation, train = set_apart(made, asked, config.validation_items, seed, track="agent", asked="instruction")
     asked = asked[: config.test_items]
     return {
         "train": training_records(train[: config.train_items], "data.gsm8k: train"),

@@ -8,7 +8,7 @@ by default all of them are trained on.
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,14 +62,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         AdaptbenchError: the folder lacks a file, or a line is not a problem.
     """
     problems, test = load(public["gsm8k"])
-    # Nothing is shared or repeated in the published sets; in a folder of the user's it may be.
-    tested = {normalise(problem["question"]) for problem in test}
-    unique = {normalise(problem["question"]): problem for problem in problems}
-    kept = [problem for question, problem in unique.items() if question not in tested]
-    random.Random(f"{seed}/gsm8k").shuffle(kept)
-    if config.validation_items >= len(kept):
-        raise AdaptbenchError(f"data.domain.validation_items: must be < {len(kept)}, the training problems")
-    validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    validation, train = set_apart(problems, test, config.validation_items, seed, track="domain")
     for number, problem in enumerate(test, 1):
         if last_number(problem["answer"]) is None:
             raise AdaptbenchError(f"data.gsm8k: test problem {number}: no number after #### in its answer")
@@ -79,6 +72,25 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         "gsm8k_answers": items,
         "gsm8k_text": items,
     } | ({"gsm8k_validation": [_item(problem) for problem in validation]} if validation else {})
+
+
+def set_apart(
+    problems: Sequence[Record], test: Sequence[Record], count: int, seed: int, *, track: str, asked: str = "question"
+) -> tuple[list[Record], list[Record]]:
+    """`count` training problems for validation and the others, in an order of the seed's; none that is in the test or twice.
+
+    Nothing is shared or repeated in the published sets; in a folder of the user's it may be. `asked` names the field.
+
+    Raises:
+        AdaptbenchError: there are not as many.
+    """
+    tested = {normalise(problem[asked]) for problem in test}
+    unique = {normalise(problem[asked]): problem for problem in problems}
+    kept = [problem for question, problem in unique.items() if question not in tested]
+    random.Random(f"{seed}/gsm8k").shuffle(kept)
+    if count >= len(kept):
+        raise AdaptbenchError(f"data.{track}.validation_items: must be < {len(kept)}, the training problems")
+    return kept[:count], kept[count:]
 
 
 def load(source: Mapping[str, Any]) -> tuple[list[Record], list[Record]]:

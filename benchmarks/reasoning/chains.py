@@ -9,29 +9,23 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.contracts import Record
 from adaptbench.latent.text import prompt
 from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_task
-from benchmarks.reasoning.problems import draw_splits
+from benchmarks.reasoning.measures import answers_tasks
+from benchmarks.reasoning.problems import DrawnConfig, draw_splits
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
-TASKS = (
-    answers_task("chains", "chains"),
-    answers_task("chains_validation", "chains validation", split="validation"),
-)
+TASKS = answers_tasks("chains", "chains")
 
 
-class Config(BenchmarkConfig):
+class Config(DrawnConfig):
     kind: Literal["chains"] = "chains"
     modulus: int = Field(10, ge=2, le=1000, description="numbers are below it")
     operations: str = Field("+-", pattern=r"^[-+*]+$", description="those that occur, of + - *")
     shortest: int = Field(4, ge=1, description="fewest operations of a problem")
     longest: int = Field(6, ge=1, description="most operations of a problem")
-    train_items: int = Field(4000, ge=1)
-    validation_items: int = Field(200, ge=1)
-    test_items: int = Field(400, ge=1)
 
     @model_validator(mode="after")
     def _lengths(self) -> "Config":
@@ -49,8 +43,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     Raises:
         AdaptbenchError: there are not as many different problems.
     """
-    sizes = {"chains": config.test_items, "chains_validation": config.validation_items, "train": config.train_items}
-    return draw_splits(sizes, lambda rng: problem(config, rng), f"{seed}/chains")
+    return draw_splits(config, lambda rng: problem(config, rng), seed)
 
 
 def problem(config: Config, rng: random.Random) -> Record:

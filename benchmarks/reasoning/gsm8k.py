@@ -4,7 +4,6 @@ Source: arXiv 2110.14168; data openai/gsm8k (MIT). `natural` keeps the sentences
 what the marks hold (48/2=24), the form of arXiv 2405.14838. A problem without any mark has no steps then.
 """
 
-import random
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,20 +11,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import normalise
 from adaptbench.latent.text import prompt
-from benchmarks.domain.gsm8k import CALCULATOR_MARK, load
+from benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
 from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_task
+from benchmarks.reasoning.measures import answers_tasks
 from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
 SOURCES = (*measures.SOURCES, "benchmarks/domain/gsm8k.py")
-TASKS = (
-    answers_task("gsm8k_reasoning", "GSM8K"),
-    answers_task("gsm8k_reasoning_validation", "GSM8K validation", split="validation"),
-)
+TASKS = answers_tasks("gsm8k_reasoning", "GSM8K")
 
 
 class Config(BenchmarkConfig):
@@ -46,13 +41,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         AdaptbenchError: the folder lacks a file, or a line is not a problem.
     """
     problems, test = load(public["gsm8k"])
-    tested = {normalise(one["question"]) for one in test}
-    unique = {normalise(one["question"]): one for one in problems}
-    kept = [one for asked, one in unique.items() if asked not in tested]
-    random.Random(f"{seed}/gsm8k").shuffle(kept)
-    if config.validation_items >= len(kept):
-        raise AdaptbenchError(f"data.reasoning.validation_items: must be < {len(kept)}, the training problems")
-    validation, train = kept[: config.validation_items], kept[config.validation_items :]
+    validation, train = set_apart(problems, test, config.validation_items, seed, track="reasoning")
     made = {
         "train": _problems(train[: config.train_items], config.form, "training"),
         "gsm8k_reasoning": _problems(test[: config.test_items], config.form, "test"),

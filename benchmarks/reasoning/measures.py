@@ -3,7 +3,7 @@
 A problem is {"prompt", "steps", "target"}: the question, the worked steps (a list of text) and the answer (text).
 """
 
-from typing import Literal
+from dataclasses import replace
 
 from adaptbench.contracts import Task
 from benchmarks.reasoning import figures
@@ -20,9 +20,9 @@ SOURCES = ("adaptbench/latent/text.py",)
 """Code whose change makes the splits again, besides the benchmark's own files."""
 
 
-def answers_task(name: str, label: str, *, split: Literal["test", "validation"] = "test", primary: bool = True) -> Task:
-    """Problems answered in the model's own way; what it took beside whether it is right."""
-    return Task(
+def answers_tasks(name: str, label: str) -> tuple[Task, Task]:
+    """Problems answered in the model's own way; what it took beside whether it is right. The test, and `<name>_validation`."""
+    test = Task(
         name,
         metric="exact_match",
         label=label,
@@ -34,6 +34,6 @@ def answers_task(name: str, label: str, *, split: Literal["test", "validation"] 
             ("passes", "sequential passes"),
             ("milliseconds", "ms a problem"),
         ),
-        split=split,
-        primary=primary,
+        primary=True,
     )
+    return test, replace(test, name=f"{name}_validation", label=f"{label} validation", split="validation")

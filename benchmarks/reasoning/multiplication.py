@@ -12,27 +12,21 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.contracts import Record
 from adaptbench.latent.text import prompt
 from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_task
-from benchmarks.reasoning.problems import draw_splits
+from benchmarks.reasoning.measures import answers_tasks
+from benchmarks.reasoning.problems import DrawnConfig, draw_splits
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
-TASKS = (
-    answers_task("multiplication", "multiplication"),
-    answers_task("multiplication_validation", "multiplication validation", split="validation"),
-)
+TASKS = answers_tasks("multiplication", "multiplication")
 
 
-class Config(BenchmarkConfig):
+class Config(DrawnConfig):
     kind: Literal["multiplication"] = "multiplication"
     digits: int = Field(2, ge=2, le=20, description="digits of the first factor")
     other_digits: int = Field(2, ge=2, le=20, description="digits of the second factor")
-    train_items: int = Field(4000, ge=1)
-    validation_items: int = Field(200, ge=1)
-    test_items: int = Field(400, ge=1)
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
@@ -44,16 +38,11 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     Raises:
         AdaptbenchError: there are not as many different problems.
     """
-    sizes = {
-        "multiplication": config.test_items,
-        "multiplication_validation": config.validation_items,
-        "train": config.train_items,
-    }
 
     def draw(rng: random.Random) -> Record:
         return problem(*(rng.randrange(10 ** (size - 1), 10**size) for size in (config.digits, config.other_digits)))
 
-    return draw_splits(sizes, draw, f"{seed}/multiplication")
+    return draw_splits(config, draw, seed)
 
 
 def problem(a: int, b: int) -> Record:

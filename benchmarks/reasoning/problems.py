@@ -1,20 +1,33 @@
 """Splits of problems that a generator draws: as many different questions as asked for, none twice."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from adaptbench.contracts import AdaptbenchError, Record
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 
 
-def draw_splits(
-    sizes: Mapping[str, int], problem: Callable[[random.Random], Record], seed: str
-) -> dict[str, list[Record]]:
-    """Problems by split; no question is in two splits or twice in one.
+class DrawnConfig(BenchmarkConfig):
+    """How many problems a generator draws."""
+
+    train_items: int = Field(4000, ge=1)
+    validation_items: int = Field(200, ge=1)
+    test_items: int = Field(400, ge=1)
+
+
+def draw_splits(config: DrawnConfig, problem: Callable[[random.Random], Record], seed: int) -> dict[str, list[Record]]:
+    """Problems by split (train, <kind>_validation and <kind>); no question is in two splits or twice in one.
 
     Raises:
         AdaptbenchError: `problem` does not draw as many different ones.
     """
-    rng = random.Random(seed)
+    sizes = {
+        config.kind: config.test_items,
+        f"{config.kind}_validation": config.validation_items,
+        "train": config.train_items,
+    }
+    rng = random.Random(f"{seed}/{config.kind}")
     wanted = sum(sizes.values())
     found: dict[str, Record] = {}
     for _ in range(20 * wanted):

@@ -16,18 +16,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.contracts import Record
 from adaptbench.latent.text import MARK, prompt
 from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_task
-from benchmarks.reasoning.problems import draw_splits
+from benchmarks.reasoning.measures import answers_tasks
+from benchmarks.reasoning.problems import DrawnConfig, draw_splits
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
-TASKS = (
-    answers_task("prosqa", "graphs"),
-    answers_task("prosqa_validation", "graphs validation", split="validation"),
-)
+TASKS = answers_tasks("prosqa", "graphs")
 PEOPLE = (
     "Alex",
     "Bob",
@@ -54,15 +51,12 @@ KINDS = tuple(first + last for first in _BEGINNINGS for last in _ENDINGS)
 Edge = tuple[int, int]
 
 
-class Config(BenchmarkConfig):
+class Config(DrawnConfig):
     kind: Literal["prosqa"] = "prosqa"
     nodes: int = Field(14, ge=8, le=40, description="people and kinds of a graph")
     people: int = Field(3, ge=2, le=8, description="people of a graph")
     shortest: int = Field(3, ge=2, description="fewest steps of a way")
     longest: int = Field(4, ge=2, description="most steps of a way")
-    train_items: int = Field(4000, ge=1)
-    validation_items: int = Field(200, ge=1)
-    test_items: int = Field(400, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -79,8 +73,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     Returns:
         train, prosqa_validation, prosqa: {"prompt", "steps", "target", "length" (steps)}.
     """
-    sizes = {"prosqa": config.test_items, "prosqa_validation": config.validation_items, "train": config.train_items}
-    return draw_splits(sizes, lambda rng: problem(config, rng), f"{seed}/prosqa")
+    return draw_splits(config, lambda rng: problem(config, rng), seed)
 
 
 def problem(config: Config, rng: random.Random) -> Record:

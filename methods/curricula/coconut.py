@@ -6,15 +6,15 @@ Neither question nor latents are trained. The response begins with the latents, 
 """
 
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from adaptbench.config import Training, TrainingOverrides
-from adaptbench.contracts import CurriculumConfig, Phase, StageContext
+from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
-from adaptbench.latent.objective import Forward
+from adaptbench.latent.stage import LatentConfig
 from adaptbench.latent.text import LATENT
 from methods.curricula import cot
 
@@ -24,17 +24,11 @@ BEGIN, END = "<|start-latent|>", "<|end-latent|>"
 EVERY = 10_000  # steps that no problem has
 
 
-class Config(CurriculumConfig):
+class Config(LatentConfig):
     kind: Literal["coconut"] = "coconut"
-    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
     latents_per_step: int = Field(2, ge=1, description="latents in place of a step")
     stages: int = Field(3, ge=1, description="steps that latents replace, one stage for each")
-    detach: bool = Field(False, description="whether gradients stop at latents")
-    forward: Forward = Field(Forward(), description="how a pass through latents is made")
     latent_training: TrainingOverrides = Field(TrainingOverrides(), description="of every stage with latents")
-
-    def problem(self, run, base_layers: int | None) -> str:
-        return stage.forward_problem(self.forward, run)
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:

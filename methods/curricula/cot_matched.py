@@ -3,6 +3,7 @@
 A control of ours for LT-Tuning, arXiv 2602.10229. The options are those of the `lt_tuning` run that it is held against.
 """
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -32,19 +33,11 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
     """The optimizer steps of LT-Tuning's three stages on the same samples without latents."""
-    from adaptbench.packing import Packed
-    from adaptbench.training import total_steps
+    from adaptbench.training import counted_steps
 
-    total = 0
-    for overrides in (
-        {},
-        config.hidden_training.model_dump(exclude_none=True),
-        config.fused_training.model_dump(exclude_none=True),
-    ):
-        of_stage = merge_training(training, overrides)
-        samples = examples(config, phase, model, context)
-        total += total_steps(of_stage, Packed(samples, of_stage.sequence_length, context.seed))
-    return total
+    overrides = [one.model_dump(exclude_none=True) for one in (config.hidden_training, config.fused_training)]
+    samples = partial(examples, config, phase, model, context)
+    return sum(counted_steps(merge_training(training, one), samples, context.seed) for one in ({}, *overrides))
 
 
 def decode(config: Config, phase: str):

@@ -19,7 +19,7 @@ def insertion(runs: Sequence[RunFiles]) -> "Figure":
     import matplotlib.pyplot as plt
 
     run = runs[0]
-    stages = [name for name in ("hidden", "fused") if (run.stages.get(name, run.results) / "insertion.json").exists()]
+    stages = [name for name in ("hidden", "fused") if name in run.stages]
     figure, panels = plt.subplots(max(1, len(stages)), 1, figsize=(8.6, 2.6 * max(1, len(stages))), squeeze=False)
     colours = mpl.colormaps["Blues_r"]
     for axes, stage in zip(panels[:, 0], stages, strict=False):

@@ -10,13 +10,13 @@ from adaptbench.config import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
-from adaptbench.latent.stage import LatentConfig
+from adaptbench.latent.stage import InsertedConfig, LatentConfig
 from methods.curricula import cot
 
 SOURCES = stage.SOURCES
 
 
-class Config(LatentConfig):
+class Config(LatentConfig, InsertedConfig):
     kind: Literal["lt_hidden"] = "lt_hidden"
 
 

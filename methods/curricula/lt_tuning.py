@@ -6,45 +6,29 @@ anew; each is `alpha` of the last hidden state and the rest of the mean embeddin
 
 from typing import Literal
 
-from pydantic import Field
-
-from adaptbench.config import Training, TrainingOverrides
-from adaptbench.contracts import Phase, Real, StageContext
+from adaptbench.config import Training
+from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
-from adaptbench.latent.insertion import Insertion
-from adaptbench.latent.stage import LatentConfig
+from adaptbench.latent.stage import FusedConfig, LatentConfig
 from methods.curricula import lt_figures, lt_hidden
 
 FIGURES = lt_figures.FIGURES
 SOURCES = (*lt_hidden.SOURCES, "methods/curricula/lt_hidden.py")
 
 
-FUSED = Insertion(tau=0.2, budget=16, once=0.95, twice=0.2)
-
-
-class Config(LatentConfig):
+class Config(LatentConfig, FusedConfig, Fusion):
     kind: Literal["lt_tuning"] = "lt_tuning"
-    alpha: Real = Field(0.6, ge=0, le=1, description="weight of the hidden state in a latent; the rest is prediction")
-    nucleus: Literal["released", "standard", "top_k"] = Field(
-        "released", description="tokens that a prediction mixes: within top_p, with the one that crosses it, or top_k"
-    )
-    top_p: Real = Field(0.9, gt=0, le=1)
-    top_k: int = Field(3, ge=1)
-    temperature: Real = Field(1.0, gt=0)
-    fused: Insertion = Field(FUSED, description="latents of the third stage")
-    fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of the third stage")
 
 
 def fusion(config: Config, phase: str) -> Fusion:
     if phase == "hidden":
         return lt_hidden.fusion(config)
-    names = ("alpha", "nucleus", "top_p", "top_k", "temperature", "detach")
-    return Fusion(**{name: getattr(config, name) for name in names})
+    return Fusion.model_validate(config.model_dump(include=set(Fusion.model_fields)))
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
-    shared = set(LatentConfig.model_fields) - {"kind"}
+    shared = set(lt_hidden.Config.model_fields) - {"kind"}
     before = lt_hidden.Config.model_validate(config.model_dump(include=shared))
     return (
         *(

@@ -6,22 +6,17 @@ embedding. Source of the filler: pause tokens, arXiv 2310.02226.
 
 from typing import Literal
 
-from pydantic import Field
-
-from adaptbench.config import Training, TrainingOverrides
+from adaptbench.config import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
-from adaptbench.latent.insertion import Insertion
-from adaptbench.latent.stage import InsertedConfig
+from adaptbench.latent.stage import FusedConfig
 from methods.curricula import cot, lt_tuning
 
 SOURCES = (*lt_tuning.SOURCES, "methods/curricula/lt_tuning.py")
 
 
-class Config(InsertedConfig):
+class Config(FusedConfig):
     kind: Literal["pause"] = "pause"
-    fused: Insertion = Field(lt_tuning.FUSED, description="fillers of the third stage")
-    fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of the third stage")
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:

@@ -5,6 +5,7 @@ one schedule. The options are those of the `glpft` run that it is held against.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from adaptbench.config import Training, merge_training
@@ -30,18 +31,15 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
     """The optimizer steps of GLPFT's four stages on the same data."""
-    from adaptbench.packing import Packed
-    from adaptbench.training import total_steps
+    from adaptbench.training import counted_steps
 
     total = 0
     for one in glpft.phases(config, "agent", training):
         module, options = (single, one.curriculum) if one.curriculum else (glpft, config)
         of_phase = merge_training(training, one.training)
-        if of_phase.steps is not None:
-            total += of_phase.steps
-            continue
-        samples = module.examples(options, one.name, model, replace(context, sequence_length=of_phase.sequence_length))
-        total += total_steps(of_phase, Packed(samples, of_phase.sequence_length, context.seed))
+        of_length = replace(context, sequence_length=of_phase.sequence_length)
+        samples = partial(module.examples, options, one.name, model, of_length)
+        total += counted_steps(of_phase, samples, context.seed)
     return total
 
 

@@ -303,8 +303,10 @@ class Letters:
 
     eos_token_id = END
 
-    def __call__(self, text, add_special_tokens=True):
-        return SimpleNamespace(input_ids=[ord(character) for character in text])
+    def __call__(self, texts, add_special_tokens=True):
+        if isinstance(texts, str):
+            return SimpleNamespace(input_ids=[ord(character) for character in texts])
+        return SimpleNamespace(input_ids=[[ord(character) for character in text] for text in texts])
 
 
 def _text(ids):

@@ -225,7 +225,12 @@ def test_a_model_with_a_window_is_refused():
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma"])
 def test_models_that_see_everything_are_supported(architecture):
-    passes.check_supported(toy_model(architecture))
+    model = toy_model(architecture)
+    passes.check_supported(model)
+    ids, lengths = _rows(["aaaaa"])
+    with torch.no_grad():
+        hidden = passes.wavefront(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden
+        torch.testing.assert_close(passes.logits_of(model, hidden), model(input_ids=ids).logits, rtol=0, atol=1e-4)
 
 
 def test_a_model_with_logits_of_its_own_is_refused():
