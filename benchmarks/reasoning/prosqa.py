@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from adaptbench.contracts import Record
+from adaptbench.contracts import AdaptbenchError, Record
 from adaptbench.latent.text import MARK, prompt
 from benchmarks.reasoning import measures
 from benchmarks.reasoning.measures import answers_tasks
@@ -48,6 +48,8 @@ _BEGINNINGS = ("b", "br", "d", "f", "g", "gr", "h", "j", "l", "n", "r", "scr", "
 _ENDINGS = ("ampus", "empus", "impus", "ompus", "umpus", "erpus", "orpus", "ilpus")
 KINDS = tuple(first + last for first in _BEGINNINGS for last in _ENDINGS)
 
+RETRIES = 1000
+
 Edge = tuple[int, int]
 
 
@@ -77,8 +79,12 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
 
 
 def problem(config: Config, rng: random.Random) -> Record:
-    """A graph and a question about it."""
-    while True:
+    """A graph and a question about it.
+
+    Raises:
+        AdaptbenchError: hardly any graph of that size has a way so long.
+    """
+    for _ in range(RETRIES):
         edges = graph(config, rng)
         root = rng.randrange(config.people)
         reached = {node: way for node in range(config.people, config.nodes) if (way := shortest_way(edges, root, node))}
@@ -86,6 +92,11 @@ def problem(config: Config, rng: random.Random) -> Record:
         others = [node for node in range(config.people, config.nodes) if node not in reached]
         if right and others:
             break
+    else:
+        raise AdaptbenchError(
+            f"data.reasoning.shortest: of {RETRIES} graphs none had a way of {config.shortest} to {config.longest} steps; "
+            "give them more nodes or ask for shorter ways"
+        )
     target, other = rng.choice(right), rng.choice(others)
     names = [*rng.sample(PEOPLE, config.people), *rng.sample(KINDS, config.nodes - config.people)]
     facts = [sentence(names, edge) for edge in rng.sample(edges, len(edges))]

@@ -58,6 +58,11 @@ def test_too_few_different_problems_are_one_line():
         chains.build(chains.Config(modulus=2, operations="+-", shortest=1, longest=1, **SMALL), 0, {})
 
 
+def test_graphs_that_hardly_exist_are_one_line():
+    with pytest.raises(AdaptbenchError, match="data.reasoning.shortest: .* ask for shorter ways"):
+        prosqa.build(prosqa.Config(nodes=40, shortest=18, longest=19, people=2), 0, {})
+
+
 @pytest.mark.parametrize("options", [{"shortest": 5, "longest": 4}, {"modulus": 1}, {"operations": "/"}])
 def test_impossible_chains_are_refused(options):
     with pytest.raises(ValueError, match=r"longest must be|greater than or equal|match pattern"):
