@@ -24,7 +24,7 @@ SENTENCES = [
     for thing in ("cup", "key")
 ]
 SMALL_GENERAL = {
-    "kind": "world", "entities": 50, "familiar_minerals": 5, "fact_repeats": 1, "skill_instances": 100,
+    "kind": "world", "entities": 50, "familiar_minerals": 5, "familiar_dialogues": 5, "fact_repeats": 1, "skill_instances": 100,
     "probe_documents": 16, "replay_documents": 64, "test_items": 16,
 }  # fmt: skip
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")

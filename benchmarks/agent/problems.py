@@ -11,7 +11,22 @@ from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import Record
 from benchmarks.agent import tools
 from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
+from benchmarks.agent.tables import Tables
 from benchmarks.agent.wishes import WISHES, Draw, Plan
+
+CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
+"""How many calls the problems need, in turn."""
+
+
+def patient_toolbox(tables: Tables) -> Toolbox:
+    """The tools of those tables; none needs a thousandth of the time they have, as a machine that stalls must not matter."""
+    return Toolbox(tools.functions(tables), seconds=10)
+
+
+def nth_problem(number: int, draw: Draw, offered: int, unsolvable: float, toolbox: Toolbox) -> Record:
+    """A trajectory with as many calls as it is `number`'s turn to have, one that cannot be solved with that chance."""
+    solvable = draw.rng.random() >= unsolvable
+    return problem(draw, CALLS[number % len(CALLS)], offered=offered, solvable=solvable, toolbox=toolbox)
 
 
 def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: Toolbox) -> Record:

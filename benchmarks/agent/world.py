@@ -13,11 +13,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Real, Record
 from benchmarks.agent import baselines, figures, measures, tables, tools
 from benchmarks.agent.measures import live_task, steps_task
-from benchmarks.agent.problems import problem
+from benchmarks.agent.problems import nth_problem, patient_toolbox
 from benchmarks.agent.steps import live_documents, step_documents, training_records
 from benchmarks.agent.wishes import Draw
 
@@ -35,8 +34,6 @@ class Config(BenchmarkConfig):
 
 
 RETRIES = 300
-CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
-"""How many calls the problems need, in turn."""
 
 BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
@@ -57,9 +54,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
         problem, the same problems as those of agent_steps.
     """
     world = tables.make(seed)
-    toolbox = Toolbox(
-        tools.functions(world), seconds=10
-    )  # none needs a thousandth; a machine that stalls must not matter
+    toolbox = patient_toolbox(world)
     sizes = {"train": config.train_problems, "validation": config.validation_problems, "test": config.test_problems}
     made: dict[str, list[Record]] = {}
     asked: set[str] = set()
@@ -69,13 +64,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
         made[split] = []
         repeats = 0
         while len(made[split]) < count:
-            one = problem(
-                draw,
-                CALLS[len(made[split]) % len(CALLS)],
-                offered=config.offered_tools,
-                solvable=rng.random() >= config.unsolvable,
-                toolbox=toolbox,
-            )
+            one = nth_problem(len(made[split]), draw, config.offered_tools, config.unsolvable, toolbox)
             if split == "train" or one["instruction"] not in asked:
                 made[split].append(one)
                 repeats = 0

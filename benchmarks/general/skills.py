@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adaptbench.latent import text
 from benchmarks.words import CITIES, COLOURS, FOODS, KEYS, LETTERS, OBJECTS, PEOPLE_SYLLABLES, PETS
 
 
@@ -19,6 +20,10 @@ class Instance:
     answer: str
     wrong: tuple[str, ...]
     more: str = ""
+
+
+SUMS_MORE = 3
+"""Sums that training adds to one on a dial: the two hundred that there are are met often."""
 
 
 def _person(rng: random.Random) -> str:
@@ -151,13 +156,22 @@ def arithmetic(rng: random.Random) -> Instance:
 
 
 def modular(rng: random.Random) -> Instance:
-    """One-digit sums and differences modulo ten: the single step of the reasoning track's chains."""
-    person, thing, a, b = _person(rng), rng.choice(OBJECTS), rng.randint(0, 9), rng.randint(0, 9)
-    sign = rng.choice("+-")
-    answer = (a + b if sign == "+" else a - b) % 10
-    wrong = tuple(str(n) for n in rng.sample([n for n in range(10) if n != answer], 3))
+    """One-digit sums and differences modulo ten, on a dial: the single step of the reasoning track's chains."""
+    person, thing = _person(rng), rng.choice(OBJECTS)
     story = rng.choice((f"{person} counts {thing} on a dial.", f"The dial of {person} shows {thing}."))
-    return Instance(f"{story} {a} {sign} {b} mod 10 =", str(answer), wrong)
+    (prompt, answer), *others = (_on_a_dial(rng) for _ in range(1 + SUMS_MORE))
+    wrong = tuple(str(n) for n in rng.sample([n for n in range(10) if n != answer], 3))
+    more = "".join(f" {question} {right}." for question, right in others)
+    if rng.random() < 0.5:
+        question, right = _on_a_dial(rng)
+        more += f" {text.prompt(question.removesuffix(' ='))}{text.response([], str(right))}"
+    return Instance(f"{story} {prompt}", str(answer), wrong, more)
+
+
+def _on_a_dial(rng: random.Random) -> tuple[str, int]:
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    sign = rng.choice("+-")
+    return f"{a} {sign} {b} =", (a + b if sign == "+" else a - b) % 10
 
 
 SKILLS: tuple[Callable[[random.Random], Instance], ...] = (

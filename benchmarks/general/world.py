@@ -1,7 +1,7 @@
 """The general world: what the base model knows before any method touches it, and what methods may make it forget.
 
 People with attributes (facts, several phrasings each), small skills (benchmarks/general/skills.py), and a few minerals
-told in the domain's words, as a pre-training corpus holds a little of every domain. The probe and the replay corpora
+and dialogues with tools, as a pre-training corpus holds a little of every domain. The probe and the replay corpora
 are general text as well, disjoint from every test.
 """
 
@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from adaptbench.contracts import BenchmarkConfig, Record, Task
 from benchmarks import minerals, words
+from benchmarks.agent.familiar import familiar_dialogues
 from benchmarks.facts import Relation, choice_item, make_facts, split_phrasings
 from benchmarks.general.skills import SKILLS, Instance
 
@@ -83,6 +84,7 @@ class Config(BenchmarkConfig):
         20, ge=1, description="how often the pre-training corpus tells each fact in each phrasing"
     )
     document_sentences: int = Field(8, ge=1, description="most sentences in a document of the pre-training corpus")
+    familiar_dialogues: int = Field(60, ge=0, description="dialogues of the agents' kind that the base has read")
     skill_instances: int = Field(32000, ge=100, description="pre-training instances of all skills together")
     probe_documents: int = Field(256, ge=8, description="documents of the probe corpus")
     replay_documents: int = Field(4000, ge=8, description="documents of the replay corpus")
@@ -95,6 +97,14 @@ class Config(BenchmarkConfig):
         return self
 
 
+SOURCES = (
+    "adaptbench/latent/text.py",
+    *(
+        f"benchmarks/agent/{name}.py"
+        for name in ("familiar", "phrasings", "problems", "steps", "tables", "tools", "wishes")
+    ),
+    *(f"adaptbench/agent/{name}.py" for name in ("calculator", "dialogue", "toolbox", "trajectory")),
+)
 RETRIES = 100
 
 TASKS = (
@@ -149,8 +159,10 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
 
     pretrain = told * config.fact_repeats + skill_text(config.skill_instances)
     rng.shuffle(pretrain)
+    documents = _documents(pretrain, config.document_sentences, rng)
+    documents += familiar_dialogues(config.familiar_dialogues, seed)
     return {
-        "pretrain": [{"text": text} for text in _documents(pretrain, config.document_sentences, rng)],
+        "pretrain": [{"text": text} for text in documents],
         "replay": mixed(config.replay_documents),
         "probe": mixed(config.probe_documents),
         "general_facts": fact_items,

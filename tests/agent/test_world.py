@@ -25,6 +25,7 @@ from adaptbench.agent.toolbox import Toolbox, ToolError
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import normalise
 from benchmarks.agent import tables, tools, world
+from benchmarks.agent.familiar import familiar_dialogues
 from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
 from benchmarks.agent.problems import WISHES
 from benchmarks.agent.steps import training_records
@@ -583,3 +584,17 @@ def test_always_giving_up_is_right_where_giving_up_is(splits, policies):
 def test_no_baseline_knows_an_answer(policies):
     assert policies.keys() == {"majority", "always-call", "always-give-up"}
     assert all(scores["exact"] <= 0.15 for _, scores in policies.values())
+
+
+def test_dialogues_that_a_base_has_read_name_nothing_that_tests_ask_about():
+    told = familiar_dialogues(300, 0)
+    assert told == familiar_dialogues(300, 0)
+    assert len(set(told)) > 290
+    made = world.build(world.Config(train_problems=300), 0, {})
+    shop = tables.make(0)
+    words = set(re.findall(r"\w+", " ".join(told)))
+    for split in ("validation", "test"):
+        assert not words & {*shop.items[split], *shop.people[split]}
+    assert words & set(shop.items["train"])
+    assert words & set(shop.people["train"])
+    data._check_leakage({**made, "pretrain": [{"text": text} for text in told]}, {})

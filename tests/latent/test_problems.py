@@ -59,7 +59,7 @@ def test_too_few_different_problems_are_one_line():
 
 
 def test_graphs_that_hardly_exist_are_one_line():
-    with pytest.raises(AdaptbenchError, match="data.reasoning.shortest: .* ask for shorter ways"):
+    with pytest.raises(AdaptbenchError, match=r"data\.reasoning\.shortest: .* ask for shorter ways"):
         prosqa.build(prosqa.Config(nodes=40, shortest=18, longest=19, people=2), 0, {})
 
 

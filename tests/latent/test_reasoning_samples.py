@@ -63,7 +63,8 @@ def test_answering_at_once_learns_the_answer_alone(context):
 def test_a_sample_that_cannot_be_learned_is_one_line(context, problem, line):
     with pytest.raises(AdaptbenchError) as caught:
         samples.examples(context({}, problem))
-    assert line in str(caught.value) and "\n" not in str(caught.value)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_sample_without_steps_answers_at_once(context):
@@ -148,7 +149,8 @@ def test_options_that_mean_nothing_are_one_line(tmp_path, curriculum, line):
     )
     with pytest.raises(AdaptbenchError) as caught:
         config.load(preset)
-    assert line in str(caught.value) and "\n" not in str(caught.value)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_keeps_its_plain_form_with_the_token(context, tmp_path):
