@@ -104,6 +104,16 @@ def merge_training(base: Training, *overrides: Mapping[str, Any]) -> Training:
     return Training.model_validate(values)
 
 
+def override_problem(training: Training, stages: Mapping[str, TrainingOverrides]) -> str:
+    """What is wrong with stages' own training options over a run's, by the options' name; empty if nothing is."""
+    for name, own in stages.items():
+        try:
+            merge_training(training, own.model_dump(exclude_none=True))
+        except ValidationError as error:
+            return f"{name}: {reason(error)}"
+    return ""
+
+
 class Architecture(StrictModel):
     """The Qwen3 model that a preset pre-trains."""
 

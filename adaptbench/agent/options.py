@@ -2,12 +2,11 @@
 
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from adaptbench.agent.dialogue import TEAM
-from adaptbench.config import TrainingOverrides, merge_training
+from adaptbench.config import TrainingOverrides, override_problem
 from adaptbench.contracts import CurriculumConfig, Real
-from adaptbench.mistakes import reason
 
 
 class TeamConfig(CurriculumConfig):
@@ -24,9 +23,4 @@ class TeamConfig(CurriculumConfig):
 
     def problem(self, run, base_layers: int | None) -> str:
         """A role's own settings must fit together with the run's."""
-        for role in TEAM:
-            try:
-                merge_training(run.training, self.of_role(role))
-            except ValidationError as error:
-                return f"{role}: {reason(error)}"
-        return ""
+        return override_problem(run.training, {role: getattr(self, role) for role in TEAM})

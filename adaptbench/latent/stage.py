@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import TrainingOverrides
-from adaptbench.contracts import AdaptbenchError, CurriculumConfig, StageContext
+from adaptbench.config import Training, TrainingOverrides, override_problem
+from adaptbench.contracts import AdaptbenchError, CurriculumConfig, Real, StageContext
 from adaptbench.files import write_text
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.insertion import Insertion
@@ -31,10 +31,28 @@ INSERTION = "insertion.json"
 SHOWN = 6  # samples that are kept token by token
 
 
-class InsertedConfig(CurriculumConfig):
-    """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
+RATIOS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of learning rates, as a sweep tries them: the first stage is that of `cot`, at its rate."""
+
+
+class LaterConfig(CurriculumConfig):
+    """How the stages after the chain of thought are trained."""
 
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
+    later_rate_ratio: Real = Field(1.0, gt=0, description="learning rate of later stages over the first stage's")
+
+    def later(self, training: Training, own: TrainingOverrides) -> dict[str, Any]:
+        """The training options of a later stage over the run's."""
+        return {"learning_rate": self.later_rate_ratio * training.learning_rate} | own.model_dump(exclude_none=True)
+
+    def problem(self, run, base_layers: int | None) -> str:
+        own = {name: value for name, value in self if isinstance(value, TrainingOverrides)}
+        return override_problem(run.training, own) or super().problem(run, base_layers)
+
+
+class InsertedConfig(LaterConfig):
+    """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
+
     insertion: Literal["confidence", "random"] = Field(
         "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
     )
@@ -50,7 +68,7 @@ class InsertedConfig(CurriculumConfig):
     def problem(self, run, base_layers: int | None) -> str:
         if self.latent_label == "ignore" and self.trigger == "token":
             return "trigger: must be confidence where latent_label is ignore; the model never learns to write the token"
-        return ""
+        return super().problem(run, base_layers)
 
 
 class FusedConfig(InsertedConfig):
@@ -62,10 +80,9 @@ class FusedConfig(InsertedConfig):
     fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of the third stage")
 
 
-class LatentConfig(CurriculumConfig):
+class LatentConfig(LaterConfig):
     """How training goes through latents."""
 
-    tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
     detach: bool = Field(False, description="whether gradients stop at latents")
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 

@@ -1,6 +1,7 @@
-"""Chains of arithmetic from left to right modulo a number, each step written out: "3 + 4 = 7 , 7 - 5 = 2".
+"""Chains of arithmetic from left to right modulo a number, worked in written steps: "3 + 4 = 7 7 - 5 = 2".
 
-Every step needs the one before, so that a model which answers at once must do all of them in one pass.
+Every operation needs the result of the one before, so that a model which answers at once must do all of them in one pass.
+A step may do several operations at once: then the written chain leaves something to do between its tokens.
 """
 
 import random
@@ -26,6 +27,7 @@ class Config(DrawnConfig):
     operations: str = Field("+-", pattern=r"^[-+*]+$", description="those that occur, of + - *")
     shortest: int = Field(4, ge=1, description="fewest operations of a problem")
     longest: int = Field(6, ge=1, description="most operations of a problem")
+    operations_per_step: int = Field(1, ge=1, description="operations that a written step does at once")
 
     @model_validator(mode="after")
     def _lengths(self) -> "Config":
@@ -50,10 +52,12 @@ def problem(config: Config, rng: random.Random) -> Record:
     length = rng.randint(config.shortest, config.longest)
     value = rng.randrange(config.modulus)
     question, steps = str(value), []
-    for _ in range(length):
-        sign, other = rng.choice(config.operations), rng.randrange(config.modulus)
-        result = {"+": value + other, "-": value - other, "*": value * other}[sign] % config.modulus
-        question += f" {sign} {other}"
-        steps.append(f"{value} {sign} {other} = {result}")
-        value = result
+    for first in range(0, length, config.operations_per_step):
+        step = str(value)
+        for _ in range(min(config.operations_per_step, length - first)):
+            sign, other = rng.choice(config.operations), rng.randrange(config.modulus)
+            value = {"+": value + other, "-": value - other, "*": value * other}[sign] % config.modulus
+            step += f" {sign} {other}"
+            question += f" {sign} {other}"
+        steps.append(f"{step} = {value}")
     return {"prompt": prompt(question), "steps": steps, "target": str(value), "length": length}

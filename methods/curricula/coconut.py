@@ -19,6 +19,7 @@ from adaptbench.latent.text import LATENT
 from methods.curricula import cot
 
 SOURCES = stage.SOURCES
+SWEPT = ("later_rate_ratio", stage.RATIOS)
 EXAMPLE = {"stages": 1}
 BEGIN, END = "<|start-latent|>", "<|end-latent|>"
 EVERY = 10_000  # steps that no problem has
@@ -33,7 +34,7 @@ class Config(LatentConfig):
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     names = ["cot", *(f"latent{number}" for number in range(1, config.stages + 1)), "all"]
-    training_of = config.latent_training.model_dump(exclude_none=True)
+    training_of = config.later(training, config.latent_training)
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
         *(Phase(name, before, (track,), training_of) for before, name in pairwise(names)),

@@ -14,6 +14,7 @@ from adaptbench.latent.stage import InsertedConfig, LatentConfig
 from methods.curricula import cot
 
 SOURCES = stage.SOURCES
+SWEPT = ("later_rate_ratio", stage.RATIOS)
 
 
 class Config(LatentConfig, InsertedConfig):
@@ -27,7 +28,7 @@ def fusion(config: LatentConfig) -> Fusion:
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        Phase("hidden", "cot", (track,), config.hidden_training.model_dump(exclude_none=True)),
+        Phase("hidden", "cot", (track,), config.later(training, config.hidden_training)),
     )
 
 

@@ -15,6 +15,7 @@ from methods.curricula import lt_figures, lt_hidden
 
 FIGURES = lt_figures.FIGURES
 SOURCES = (*lt_hidden.SOURCES, "methods/curricula/lt_hidden.py")
+SWEPT = lt_hidden.SWEPT
 
 
 class Config(LatentConfig, FusedConfig, Fusion):
@@ -35,7 +36,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
             Phase(one.name, one.parent, one.data, one.training, curriculum=one.curriculum or before)
             for one in lt_hidden.phases(before, track, training)
         ),
-        Phase("fused", "hidden", (track,), config.fused_training.model_dump(exclude_none=True)),
+        Phase("fused", "hidden", (track,), config.later(training, config.fused_training)),
     )
 
 

@@ -13,6 +13,7 @@ from adaptbench.latent.stage import FusedConfig
 from methods.curricula import cot, lt_tuning
 
 SOURCES = (*lt_tuning.SOURCES, "methods/curricula/lt_tuning.py")
+SWEPT = lt_tuning.SWEPT
 
 
 class Config(FusedConfig):
@@ -22,8 +23,8 @@ class Config(FusedConfig):
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        Phase("hidden", "cot", (track,), config.hidden_training.model_dump(exclude_none=True)),
-        Phase("fused", "hidden", (track,), config.fused_training.model_dump(exclude_none=True)),
+        Phase("hidden", "cot", (track,), config.later(training, config.hidden_training)),
+        Phase("fused", "hidden", (track,), config.later(training, config.fused_training)),
     )
 
 

@@ -85,6 +85,25 @@ def test_chains_are_reckoned_right_step_by_step(modulus):
     assert set(lengths) == {2, 3, 4, 5}
 
 
+def test_a_step_may_do_several_operations():
+    config = chains.Config(shortest=4, longest=7, operations_per_step=3, **SMALL)
+    for one in chains.build(config, 0, {})["train"]:
+        first, *rest = _question(one).split(" ")
+        written = [step.partition(" = ")[0].split(" ") for step in one["steps"]]
+        assert [word for step in written for word in step[1:]] == rest, "the question's own terms, in order"
+        assert [len(step) // 2 for step in written[:-1]] == [3] * (len(written) - 1)
+        before = first
+        for step in one["steps"]:
+            reckoning, _, result = step.partition(" = ")
+            assert reckoning.split(" ")[0] == before
+            terms = reckoning.split(" ")
+            signed = [int(sign + number) for sign, number in zip(["+", *terms[1::2]], terms[::2], strict=True)]
+            assert int(result) == sum(signed) % 10
+            before = result
+        assert one["target"] == before
+        assert one["length"] == len(rest) // 2
+
+
 @pytest.mark.parametrize("name", ["4_by_4_valid.txt", "5_by_5_valid.txt"])
 def test_products_are_written_as_in_the_published_set(name):
     lines = _published(DATA / "multiplication" / name).splitlines()

@@ -136,6 +136,9 @@ def test_coconut_puts_latents_for_the_first_steps(context):
         ("{kind: lt_tuning, hidden: {tau: 1.0}}", "runs.0.curriculum.lt_tuning.hidden.tau: must be < 1"),
         ("{kind: lt_tuning, fused: {budget: 0}}", "runs.0.curriculum.lt_tuning.fused.budget: must be >= 1"),
         ("{kind: lt_tuning, latent_label: ignore}", "trigger: must be confidence where latent_label is ignore"),
+        ("{kind: lt_tuning, hidden_training: {steps: 4, epochs: 2}}", "hidden_training: "),
+        ("{kind: cot_matched, fused_training: {schedule: constant, decay_ratio: 3}}", "fused_training"),
+        ("{kind: pause, later_rate_ratio: 0}", "runs.0.curriculum.pause.later_rate_ratio: must be > 0"),
         ("{kind: coconut, latents_per_step: 0}", "runs.0.curriculum.coconut.latents_per_step: must be >= 1"),
     ],
 )
