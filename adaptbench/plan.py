@@ -115,7 +115,10 @@ def _evaluations(graph: Graph, part: str) -> list[Evaluation]:
 
 
 def method_figures(graph: Graph, part: str) -> dict[str, dict[str, str]]:
-    """By figure: the function in a method's `FIGURES` that draws it from the runs of that method in the part."""
+    """By figure: the function in a method's `FIGURES` that draws it from the runs of that method in the part.
+
+    A figure that the method's `FIGURE_NEEDS` maps to an option of `decode` is drawn where some run sets that option.
+    """
     found = {}
     for evaluation in _evaluations(graph, part):
         run = graph.run(evaluation)
@@ -123,7 +126,11 @@ def method_figures(graph: Graph, part: str) -> dict[str, dict[str, str]]:
             continue
         for axis, method in (("tuners", run.tuner), ("curricula", run.curriculum), ("posthoc", run.posthoc)):
             if method is not None:
-                for name in getattr(registry.method(axis, method.kind), "FIGURES", {}):
+                module = registry.method(axis, method.kind)
+                needs = getattr(module, "FIGURE_NEEDS", {})
+                for name in getattr(module, "FIGURES", {}):
+                    if name in needs and needs[name] not in run.decode:
+                        continue
                     file = f"{method.kind}_{name}" if part == "main" else f"{part}_{method.kind}_{name}"
                     found[file] = {"axis": axis, "kind": method.kind, "name": name}
     return found

@@ -184,6 +184,18 @@ def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monk
     assert workflow.figure_sources(unfolded, "main") == ["methods/tuners/adept_figures.py"]
 
 
+@pytest.mark.parametrize(
+    ("decode", "figures"), [({}, set()), ({"budget": 4}, {"budget"}), ({"probe": "zero"}, {"probes"})]
+)
+def test_a_figure_is_planned_only_where_a_run_sets_the_option_that_it_shows(decode, figures):
+    values = preset_values()
+    values["data"]["reasoning"] = {"kind": "chains"}
+    run = {"name": "latents", "track": "reasoning", "curriculum": {"kind": "lt_tuning"}, "tuner": {"kind": "full"}}
+    values["runs"].append(run | {"decode": decode})
+    always = {"lt_tuning_insertion", "lt_tuning_geometry"}
+    assert set(plan.method_figures(unfold(values), "main")) == always | {f"lt_tuning_{name}" for name in figures}
+
+
 def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():
     values = preset_values()
     values["data"]["domain_tests"] = [{"kind": "gsm8k"}]

@@ -1,9 +1,11 @@
-"""What LT-Tuning looks like: where latents went in a few training samples, by the model's confidence in each token."""
+"""What latents look like: where they went by the model's confidence, how they lie, and what an answer loses without them."""
 
+import itertools
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from adaptbench import statistics
 from adaptbench.contracts import RunFiles
 
 if TYPE_CHECKING:
@@ -104,4 +106,88 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
     return figure
 
 
-FIGURES = {"insertion": insertion, "geometry": geometry}
+def budget(runs: Sequence[RunFiles]) -> "Figure":
+    """Answers right over the most latents that a response may have, a line for each run that differs in nothing else."""
+    import matplotlib.pyplot as plt
+
+    lines: dict[str, dict[int, list[RunFiles]]] = {}
+    for run in runs:
+        decode = dict(run.config["decode"])
+        most = decode.pop("budget", None)
+        if most is not None:
+            lines.setdefault(_method(run, decode), {}).setdefault(most, []).append(run)
+    figure, axes = plt.subplots(figsize=(5.4, 3.6))
+    for number, points in enumerate(lines.values()):
+        found = {most: _right(of_budget) for most, of_budget in sorted(points.items())}
+        means = [one.mean for one in found.values()]
+        axes.errorbar(
+            list(found), means, yerr=[[one.mean - one.low for one in found.values()], [one.high - one.mean for one in found.values()]],
+            marker="o", markersize=5, capsize=2, elinewidth=0.8, color=f"C{number}", label=_shared_name(points),
+        )  # fmt: skip
+        axes.set_xticks(sorted({*axes.get_xticks().astype(int), *found}) if number else list(found))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("most latents of a response")
+    axes.set_ylabel("answers right")
+    axes.set_title("Accuracy by latent budget, 95 % intervals", fontsize=9, loc="left")
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def probes(runs: Sequence[RunFiles]) -> "Figure":
+    """Answers right when latents are replaced at test time, beside the same run left alone."""
+    import matplotlib.pyplot as plt
+
+    groups: dict[str, dict[str, list[RunFiles]]] = {}
+    for run in runs:
+        decode = dict(run.config["decode"])
+        probe = decode.pop("probe", "")
+        groups.setdefault(_method(run, decode), {}).setdefault(probe, []).append(run)
+    probed = [group for group in groups.values() if set(group) != {""}]
+    rows = [(group, probe) for group in probed for probe in PROBES if probe in group]
+    figure, axes = plt.subplots(figsize=(5.4, 0.9 + 0.42 * len(rows)))
+    for place, (group, probe) in enumerate(rows):
+        found = _right(group[probe])
+        axes.errorbar(
+            [found.mean], [place], xerr=[[found.mean - found.low], [found.high - found.mean]],
+            marker="o", capsize=2, color="0.35" if probe == "" else LATENT_COLOUR,
+        )  # fmt: skip
+    names = [f"{_shared_name(group) if len(probed) > 1 else ''} {PROBES[probe]}".strip() for group, probe in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("answers right")
+    axes.set_title(f"{_shared_name(probed[0])}: what latents hold, 95 % intervals", fontsize=9, loc="left")
+    return figure
+
+
+PROBES = {
+    "": "latents as they are",
+    "zero": "zeros",
+    "noise": "noise of the same length",
+    "shuffle": "another problem's latents",
+}
+
+
+def _method(run: RunFiles, decode: Mapping[str, Any]) -> str:
+    """What a run is beside its name and the options of `decode` that a figure takes out."""
+    kept = {name: value for name, value in run.config.items() if name not in ("name", "decode")}
+    return json.dumps({**kept, "decode": decode}, sort_keys=True)
+
+
+def _shared_name(group: Mapping[Any, Sequence[RunFiles]]) -> str:
+    """What the names of the runs begin with."""
+    names = [run.name for some in group.values() for run in some]
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same).rstrip("-")
+
+
+def _right(runs: Sequence[RunFiles]) -> statistics.Interval:
+    """The share of right answers over the seeds of a run."""
+    import pandas as pd
+
+    samples = pd.concat([pd.read_parquet(run.results / "samples.parquet") for run in runs])
+    return statistics.two_level_bootstrap(statistics.matrix(samples[samples["metric"] == "exact_match"]).values)
+
+
+FIGURES = {"insertion": insertion, "geometry": geometry, "budget": budget, "probes": probes}
+FIGURE_NEEDS = {"budget": "budget", "probes": "probe"}

@@ -13,7 +13,7 @@ from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import FusedConfig, LatentConfig
 from methods.curricula import lt_figures, lt_hidden
 
-FIGURES = lt_figures.FIGURES
+FIGURES, FIGURE_NEEDS = lt_figures.FIGURES, lt_figures.FIGURE_NEEDS
 SOURCES = (*lt_hidden.SOURCES, "methods/curricula/lt_hidden.py")
 SWEPT = lt_hidden.SWEPT
 
