@@ -130,6 +130,8 @@ class _Builder:
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
         self.nodes: dict[str, Node] = {}
+        self._main_data: dict[str, str] = {}
+        self._tasks: dict[str, dict[str, str]] = {}
 
     def add(
         self,
@@ -151,6 +153,13 @@ class _Builder:
 
         Every benchmark is checked against the general one's texts, and one that is only asked against the track's own.
         """
+        if config is None:
+            if track not in self._main_data:
+                self._main_data[track] = self._data(track, None)
+            return self._main_data[track]
+        return self._data(track, config)
+
+    def _data(self, track: str, config: BenchmarkConfig | None) -> str:
         main: BenchmarkConfig = getattr(self.preset.data, track)
         parents = {} if track == "general" else {"general": self.data("general")}
         if config is not None:
@@ -171,6 +180,11 @@ class _Builder:
 
     def tasks(self, track: str) -> dict[str, str]:
         """The nodes of a track's lm-eval tasks with the splits that they ask: all that scoring a model needs."""
+        if track not in self._tasks:
+            self._tasks[track] = self._made_tasks(track)
+        return self._tasks[track]
+
+    def _made_tasks(self, track: str) -> dict[str, str]:
         made = {}
         main: BenchmarkConfig = getattr(self.preset.data, track)
         for config in (main, *getattr(self.preset.data, f"{track}_tests", ())):

@@ -76,5 +76,6 @@ def benchmark(track: str, kind: str) -> ModuleType:
     return discover(f"benchmarks.{track}")[kind]
 
 
+@cache
 def project_root() -> Path:
     return Path(__file__).resolve().parent.parent
