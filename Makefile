@@ -13,7 +13,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference live-speed clean help
+.PHONY: run ablation smoke test lint format schema sweep reference live-speed latent-speed clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -55,11 +55,14 @@ reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in
 live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
 	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv
 
+latent-speed: $(READY)  ## time ways through latent tokens, training and decoding (results in results/reference/bench)
+	$(BIN)/python -m adaptbench latent-speed results/reference/bench
+
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 # Pinned versions from constraints.txt; the ranges are in pyproject.toml.
 $(READY): pyproject.toml constraints.txt

@@ -1,13 +1,12 @@
 """What passes through latents cost: the column-union schedule of the released code against the wavefront and Jacobi.
 
-    python -m adaptbench latent-speed results/reference/bench/latents.csv
+    python -m adaptbench latent-speed results/reference/bench
 
 The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has a
 latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process, in turn;
 medians of seconds for a forward and a backward pass, and the largest difference of a gradient from the released schedule's.
 """
 
-import platform
 import random
 import statistics
 import time
@@ -17,9 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
-from adaptbench.files import write_text
+from adaptbench import models, speed_tables
+from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import passes
+from adaptbench.latent.decode import Thinking, respond
 from adaptbench.latent.fusion import Fusion
 
 REPEATS = 5
@@ -30,6 +30,8 @@ ARCHITECTURE = {
     "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 4096, "max_position_embeddings": 1024,
 }  # fmt: skip
 LATENT_ID = 4095
+PROBLEMS, WRITTEN = 32, 64
+RELEASED = "column union (released)"
 FUSION = Fusion(alpha=0.6)
 
 
@@ -56,25 +58,29 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
 
 
 def measure(out: Path) -> None:
-    """Write a CSV with passes, seconds and gradient differences of every way and batch size."""
-    import pandas as pd
+    """Write latents.csv (training) and latent_decoding.csv, each with its Markdown, to the folder `out`."""
     import torch
-    import transformers
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
     device = models.device()
     model = Qwen3ForCausalLM(Qwen3Config(**ARCHITECTURE, tie_word_embeddings=True)).to(device)
+    _measure_training(model, out / "latents.csv")
+    _measure_decoding(model.eval(), out / "latent_decoding.csv")
+
+
+def _measure_training(model: Any, out: Path) -> None:
+    """Passes, seconds and gradient differences of every way and batch size."""
+    ways: dict[str, Callable[..., passes.Passed]] = {
+        RELEASED: column_union,
+        "wavefront": passes.wavefront,
+        "Jacobi, 2 iterations": partial(passes.jacobi, iterations=2),
+        "Jacobi, 3 iterations": partial(passes.jacobi, iterations=3),
+    }
     rows = []
     for size in BATCHES:
-        batch = _batch(size, device)
+        batch = _batch(size, model.device)
         reference = _gradients(model, column_union, batch)[1]
-        ways: dict[str, Callable[..., passes.Passed]] = {
-            "column union (released)": column_union,
-            "wavefront": passes.wavefront,
-            "jacobi, 2": partial(passes.jacobi, iterations=2),
-            "jacobi, 3": partial(passes.jacobi, iterations=3),
-        }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         found = {}
         for _ in range(REPEATS):
@@ -82,7 +88,7 @@ def measure(out: Path) -> None:
                 started = time.perf_counter()
                 found[name] = _gradients(model, way, batch)
                 seconds[name].append(time.perf_counter() - started)
-        released = statistics.median(seconds["column union (released)"])
+        released = statistics.median(seconds[RELEASED])
         for name in ways:
             count, gradients = found[name]
             rows.append(
@@ -92,21 +98,65 @@ def measure(out: Path) -> None:
                     "latents": LATENTS,
                     "length": LENGTH,
                     "passes": count,
-                    "median_seconds": round(statistics.median(seconds[name]), 4),
-                    "fastest_seconds": round(min(seconds[name]), 4),
-                    "slowest_seconds": round(max(seconds[name]), 4),
+                    **speed_tables.spread(seconds[name]),
                     "times_faster": round(released / statistics.median(seconds[name]), 2),
                     "gradient_difference": f"{_apart(gradients, reference):.1e}",
-                    "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
-                    "threads": torch.get_num_threads(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__,
+                    **speed_tables.surroundings(model.device),
                 }
             )
-    table = pd.DataFrame(rows)
-    write_text(out, table.to_csv(index=False))
-    shown = ["way", "batch_size", "passes", "median_seconds", "times_faster", "gradient_difference"]
-    print(table[shown].to_string(index=False))
+    shown = {"way": "way", "batch_size": "batch", "passes": "passes", "median_seconds": "seconds"}
+    shown |= {"times_faster": "times faster", "gradient_difference": "largest difference of a gradient"}
+    caption = (
+        f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS} repeats in one process. "
+        "Differences in units of each parameter's largest gradient."
+    )
+    speed_tables.keep(rows, out, shown, caption)
+
+
+def _measure_decoding(model: Any, out: Path) -> None:
+    """Seconds of decoding with latents, all rows side by side and one at a time.
+
+    Raises:
+        AdaptbenchError: the responses differ; nothing is written.
+    """
+    rng = random.Random(1)
+    # An untrained model is sure of nothing: thinking where no token gets tau, it thinks as often in a row as it may.
+    thinking = Thinking(LATENT_ID, FUSION, trigger="confidence", tau=0.5, in_a_row=2, budget=LATENTS)
+    prompts = [[rng.randrange(1, LATENT_ID) for _ in range(rng.randint(20, 60))] for _ in range(PROBLEMS)]
+    options: dict[str, Any] = {"max_new_tokens": WRITTEN, "end_id": LATENT_ID - 1, "pad_id": 0}
+    respond(model, prompts[:2], thinking, **options)  # the first use is slower
+    seconds: dict[int, list[float]] = {PROBLEMS: [], 1: []}
+    for _ in range(REPEATS):
+        made = {}
+        for size, times in seconds.items():
+            started = time.perf_counter()
+            made[size] = [
+                one.tokens
+                for first in range(0, PROBLEMS, size)
+                for one in respond(model, prompts[first : first + size], thinking, **options)
+            ]
+            times.append(time.perf_counter() - started)
+        if made[1] != made[PROBLEMS]:
+            raise AdaptbenchError("responses differ side by side and one at a time")
+    alone = statistics.median(seconds[1])
+    rows = [
+        {
+            "batch_size": size,
+            "problems": PROBLEMS,
+            "tokens": sum(map(len, made[1])),
+            "latent_tokens": sum(one.count(LATENT_ID) for one in made[1]),
+            **speed_tables.spread(times),
+            "times_faster": round(alone / statistics.median(times), 2),
+            **speed_tables.surroundings(model.device),
+        }
+        for size, times in seconds.items()
+    ]
+    shown = {"batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
+    caption = (
+        f"{PROBLEMS} problems, {rows[0]['tokens']} tokens written, {rows[0]['latent_tokens']} of them latent, the same either way; "
+        f"medians of {REPEATS} repeats in one process."
+    )
+    speed_tables.keep(rows, out, shown, caption)
 
 
 def _batch(size: int, device: str) -> tuple[Any, Any]:

@@ -6,30 +6,25 @@ Both ways play the same problems with the same models in one process, in turn, s
 """
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
+from adaptbench import models, speed_tables
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import write_text
 
 REPEATS = 3
 TASK = "agent_live"
 
 
 def measure(run: Path, out: Path) -> None:
-    """Write a CSV with the seconds of both ways on the model of the run in directory `run`, all of its problems.
+    """Write a CSV (and its Markdown) with the seconds of both ways on the model of the run in directory `run`, all of its problems.
 
     Raises:
         AdaptbenchError: the answers differ; nothing is written.
     """
-    import pandas as pd
-    import torch
-    import transformers
     from lm_eval.tasks import TaskManager
 
     from adaptbench.decoding.agent import language_model
@@ -58,25 +53,22 @@ def measure(run: Path, out: Path) -> None:
             raise AdaptbenchError(
                 f"{run}: {differing} of {len(requests)} episodes differ side by side and one at a time"
             )
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    table = pd.DataFrame(
+    slow = statistics.median(seconds["one at a time"])
+    rows = [
         {
-            "way": list(medians),
+            "way": way,
             "problems": len(requests),
-            "batch_size": [side_by_side, 1],
-            "median_seconds": [round(value, 3) for value in medians.values()],
-            "fastest_seconds": [round(min(times), 3) for times in seconds.values()],
-            "slowest_seconds": [round(max(times), 3) for times in seconds.values()],
-            "times_faster": [round(medians["one at a time"] / value, 2) for value in medians.values()],
+            "batch_size": side_by_side if way == "side by side" else 1,
+            **speed_tables.spread(times),
+            "times_faster": round(slow / statistics.median(times), 2),
             "run": "/".join(run.parts[-3:]),
-            "device": str(answering.device),
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            **speed_tables.surroundings(answering.device),
         }
-    )
-    write_text(out, table.to_csv(index=False))
-    print(table[["way", "median_seconds", "times_faster"]].to_string(index=False))
+        for way, times in seconds.items()
+    ]
+    shown = {"way": "episodes", "batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
+    caption = f"All {len(requests)} episodes, same answers; medians of {REPEATS} repeats in one process."
+    speed_tables.keep(rows, out, shown, caption)
 
 
 def _timed(answering: Any, batches: Sequence[Sequence[Any]]) -> tuple[list[str], float]:

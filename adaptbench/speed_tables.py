@@ -1,0 +1,45 @@
+"""Keeps a measurement of speed: every number as CSV, and the columns that a document shows as Markdown beside it."""
+
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptbench.files import write_text
+from adaptbench.tables import markdown
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, fastest and slowest."""
+    return {
+        "median_seconds": round(statistics.median(seconds), 4),
+        "fastest_seconds": round(min(seconds), 4),
+        "slowest_seconds": round(max(seconds), 4),
+    }
+
+
+def surroundings(device: Any) -> dict[str, Any]:
+    """Where and with what it was measured."""
+    import torch
+    import transformers
+
+    on_gpu = str(device).startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def keep(rows: Sequence[Mapping[str, Any]], out: Path, shown: Mapping[str, str], caption: str) -> None:
+    """Write `out` (a .csv) and the .md beside it, which has the columns of `shown` under its headings; print the latter."""
+    import pandas as pd
+
+    write_text(out, pd.DataFrame(rows).to_csv(index=False))
+    cells = [[str(row[column]) for column in shown] for row in rows]
+    where = {f"{row['device']}, {row['threads']} thread(s), torch {row['torch']}" for row in rows}
+    text = markdown([(list(shown.values()), cells)], f"{caption} {'; '.join(sorted(where))}.")
+    write_text(out.with_suffix(".md"), text)
+    print(text)
