@@ -2,10 +2,14 @@
 
 import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from adaptbench import registry
+from adaptbench.mistakes import reason
 
 if TYPE_CHECKING:
     from adaptbench.config import Base, Preset, Run
@@ -54,10 +58,36 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     unknown = sorted(run.decode.keys() - known - {"kind"})
     if unknown:
         return f"decode.{unknown[0]}: {kind} decoding has no such option"
+    written = {argument.arg: argument.annotation for argument in made.args.kwonlyargs}
+    for name, value in run.decode.items():
+        annotation = written.get(name)
+        if annotation is not None:
+            problem = _value_problem(ast.unparse(annotation), value)
+            if problem:
+                return f"decode.{name}: {problem}"
+    if kind == "latent" and run.decode.keys() - {"kind"} and not _thinks(run):
+        return f"decode.{min(run.decode.keys() - {'kind'})}: {run.curriculum.kind} trains no latent tokens, so there is nothing to change"
     roles = getattr(registry.method("curricula", run.curriculum.kind), "ROLES", ())
     if roles and run.decode.get("general", roles[0]) not in roles:
         return f"decode.general: must be one of {', '.join(roles)}, the members that {run.curriculum.kind} makes"
     return ""
+
+
+def _value_problem(annotation: str, value: object) -> str:
+    """Why a value does not fit an option's annotation, which is source code of ours; empty if it does."""
+    names = {"Annotated": Annotated, "Field": Field, "Literal": Literal, "Mapping": Mapping, "Any": Any}
+    try:
+        TypeAdapter(eval(annotation, names)).validate_python(value, strict=True)  # noqa: S307 - an annotation of ours
+    except ValidationError as error:
+        return reason(error).rpartition(": ")[2]  # without what pydantic calls the members of a union
+    return ""
+
+
+def _thinks(run: "Run") -> bool:
+    """Whether the model that the run's last phase leaves decodes with latents."""
+    module = registry.method("curricula", run.curriculum.kind)
+    last = module.phases(run.curriculum, run.track, run.training)[-1].name
+    return hasattr(module, "decode") and bool(module.decode(run.curriculum, last).get("thinks"))
 
 
 def base_layers(base: "Base") -> int | None:

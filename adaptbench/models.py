@@ -124,12 +124,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
-    """Parameters in all and those that train; tied weights count once."""
+    """Parameters in all and those that train; tied weights count once, of embeddings only the rows that train."""
     parameters = list(model.parameters())
-    return {
-        "total": sum(p.numel() for p in parameters),
-        "trained": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    trained = [p[list(p.trained_rows)] if hasattr(p, "trained_rows") else p for p in parameters if p.requires_grad]
+    return {"total": sum(p.numel() for p in parameters), "trained": sum(p.numel() for p in trained)}
+
+
+def decays(parameter: "torch.nn.Parameter") -> bool:
+    """Whether weight decay is for it: matrices, but not those of which only some rows train, as it would move the others."""
+    return parameter.ndim >= 2 and not hasattr(parameter, "trained_rows")
 
 
 def train_rows(model: "torch.nn.Module", rows: Sequence[int]) -> None:
@@ -143,3 +146,4 @@ def train_rows(model: "torch.nn.Module", rows: Sequence[int]) -> None:
             kept = weight.new_zeros(len(weight), 1)
             kept[list(rows)] = 1.0
             weight.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient))
+            weight.trained_rows = tuple(rows)

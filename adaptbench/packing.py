@@ -23,17 +23,19 @@ class Example:
     """Tokens and, for each, the label: the token itself where it is trained, IGNORED where it is context.
 
     `branches` are further examples that begin as this one does, without what they share: see adaptbench/prefixes.py. Each
-    is the length of the shared beginning and the rest, whose first token is context.
+    is the length of the shared beginning and the rest, whose first token is context. `extra` of the tokens take no room in a packed
+    row: samples with and without them are then batched alike. Such rows are for batches of one sample a row.
     """
 
     input_ids: Sequence[int]
     labels: Sequence[int]
     branches: "tuple[tuple[int, Example], ...]" = ()
+    extra: int = 0
 
     @property
     def size(self) -> int:
         """Tokens that it takes in a row."""
-        return len(self.input_ids) + sum(len(rest.input_ids) for _, rest in self.branches)
+        return len(self.input_ids) - self.extra + sum(len(rest.input_ids) for _, rest in self.branches)
 
 
 def document(input_ids: Sequence[int]) -> Example:
@@ -45,7 +47,7 @@ def cut(examples: Sequence[Example], length: int) -> list[Example]:
     """Examples of at most `length` tokens; longer ones in pieces, pieces without any trained token left out."""
     pieces = []
     for example in examples:
-        if example.branches:
+        if example.branches or example.extra:
             assert example.size <= length
             pieces.append(example)
             continue

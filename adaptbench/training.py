@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptbench import checkpoint
+from adaptbench import checkpoint, models
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
@@ -93,8 +93,8 @@ def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[to
     taken = {id(p) for p in muon}
     rest = [p for p in trained.values() if id(p) not in taken]
     groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if models.decays(p)], "weight_decay": training.weight_decay},
+        {"params": [p for p in rest if not models.decays(p)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     optimizers: list[torch.optim.Optimizer] = []

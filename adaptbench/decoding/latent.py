@@ -4,19 +4,22 @@ Log-likelihoods (and so the general tasks) are the plain model's, by lm-eval's o
 latent token is one of the tokens that probability falls on.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lm_eval.models.huggingface import HFLM
+from pydantic import Field
 
 from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.decoding.agent import before_stop
 from adaptbench.latent.decode import Alter, Thinking, Written, respond
 from adaptbench.latent.fusion import Fusion
-from adaptbench.latent.text import LATENT
+from adaptbench.latent.stage import INSERTION
+from adaptbench.latent.text import LATENT, response
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
@@ -30,10 +33,10 @@ def language_model(
     tasks: Mapping[str, Path],
     thinks: bool = False,
     fusion: Mapping[str, Any] | None = None,
-    trigger: Literal["token", "confidence"] = "token",
-    tau: float = 0.3,
-    in_a_row: int = 32,
-    budget: int | None = None,
+    trigger: Literal["token", "confidence", "random"] = "token",
+    tau: Annotated[float, Field(gt=0, lt=1)] = 0.3,
+    in_a_row: Annotated[int, Field(ge=1)] = 32,
+    budget: Annotated[int, Field(ge=0)] | None = None,
     lead: str = "",
     probe: Literal["", "zero", "noise", "shuffle"] = "",
 ):
@@ -46,6 +49,10 @@ def language_model(
     Raises:
         AdaptbenchError: the directory's tokenizer has no latent token.
     """
+    rate = 0.0
+    if trigger == "random":
+        record = json.loads((directory / INSERTION).read_text())
+        rate = record["latents"] / record["response_tokens"]
     model = models.load_model(directory).eval().to(models.device())
     tokenizer = models.load_tokenizer(directory)
     latent_id = tokenizer.get_vocab().get(LATENT)
@@ -56,11 +63,15 @@ def language_model(
         fusion=None if fusion is None else Fusion.model_validate(dict(fusion)),
         trigger=trigger,
         tau=tau,
+        rate=rate,
         in_a_row=in_a_row,
         budget=budget,
         lead=tuple(tokenizer(lead, add_special_tokens=False).input_ids) if lead else (),
     )
     return LatentLM(model, tokenizer, thinking, batch_size, probe)
+
+
+ROOM = 32  # tokens for latents beyond twice the longest right response
 
 
 class LatentLM(HFLM):
@@ -72,46 +83,64 @@ class LatentLM(HFLM):
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, logits_cache=False)
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """The answers in order; prompts of like length go side by side."""
-        options = [request.args[1] for request in requests]
-        prompts = [
-            self._read(request.args[0], one["max_gen_toks"]) for request, one in zip(requests, options, strict=True)
-        ]
-        order = sorted(range(len(requests)), key=lambda i: (options[i]["max_gen_toks"], len(prompts[i])))
+        """The answers in order; prompts of like length go side by side. An answer that has not ended at twice the length of the
+        longest right one is cut there.
+        """
+        limit = min(self._limit(requests), max((one.args[1]["max_gen_toks"] for one in requests), default=0))
+        prompts = [self._read(request.args[0], limit) for request in requests]
+        order = sorted(range(len(requests)), key=lambda i: len(prompts[i]))
+        batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
+        alter = PROBES[self.probe](self._kept(prompts, batches, limit)) if self.probe else None
         answers = {}
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
+        for batch in batches:
             started = time.perf_counter()
-            written = self._respond([prompts[i] for i in batch], max(options[i]["max_gen_toks"] for i in batch))
+            written = self._respond(prompts, batch, limit, alter=_of_batch(alter, batch) if alter else None)
             milliseconds = 1000 * (time.perf_counter() - started) / len(batch)
             for i, one in zip(batch, written, strict=True):
-                words = [token for token in one.tokens if token != self.thinking.latent_id]
+                latents = sum(token == self.thinking.latent_id for token in one.tokens)
+                words = [token for token in one.tokens[len(self.thinking.lead) :] if token != self.thinking.latent_id]
                 text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                answers[i] = before_stop(text, options[i]["until"])
+                answers[i] = before_stop(text, requests[i].args[1]["until"])
                 self.taken[requests[i].task_name, requests[i].doc_id] = {
                     "visible_tokens": len(words),
-                    "latent_tokens": len(one.tokens) - len(words),
+                    "latent_tokens": latents,
                     "passes": one.passes,
                     "milliseconds": milliseconds,
                 }
         return [answers[i] for i in range(len(requests))]
 
-    def _respond(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Written]:
-        """The responses, their latents replaced as the probe says."""
+    def _limit(self, requests: Sequence[Any]) -> int:
+        """Tokens that a response may have, latent ones and the lead included."""
+        right = [response(request.doc["steps"], request.doc["target"]) for request in requests]
+        lengths = map(len, self.tokenizer(right, add_special_tokens=False).input_ids) if right else ()
+        return 2 * max(lengths, default=0) + len(self.thinking.lead) + ROOM
+
+    def _respond(
+        self, prompts: Sequence[Sequence[int]], batch: Sequence[int], limit: int, **options: Any
+    ) -> list[Written]:
         ends = {"end_id": self.tokenizer.eos_token_id, "pad_id": self.tokenizer.pad_token_id}
-        if not self.probe:
-            return respond(self.model, prompts, self.thinking, max_new_tokens=limit, **ends)
-        others: list[list[torch.Tensor]] = []
+        return respond(self.model, [prompts[i] for i in batch], self.thinking, max_new_tokens=limit, **ends, **options)
+
+    def _kept(
+        self, prompts: Sequence[Sequence[int]], batches: Sequence[Sequence[int]], limit: int
+    ) -> "list[list[torch.Tensor]]":
+        """The latents of every problem, as the model makes them; empty lists where the probe needs none."""
+        kept: list[list[torch.Tensor]] = [[] for _ in prompts]
         if self.probe == "shuffle":
-            kept = respond(self.model, prompts, self.thinking, max_new_tokens=limit, keep=True, **ends)
-            others = [one.latents for one in kept]
-        alter = PROBES[self.probe](others)
-        return respond(self.model, prompts, self.thinking, max_new_tokens=limit, alter=alter, **ends)
+            for batch in batches:
+                for i, one in zip(batch, self._respond(prompts, batch, limit, keep=True), strict=True):
+                    kept[i] = one.latents
+        return kept
 
     def _read(self, prompt: str, room: int) -> list[int]:
         """The prompt's tokens as training has them; where it leaves no `room` for an answer, without its beginning."""
         (ids,) = encode_prompts(self.tokenizer, [prompt])
-        return ids[max(0, len(ids) + room - self.max_length) :]
+        return ids[min(max(0, len(ids) + room - self.max_length), len(ids) - 1) :]
+
+
+def _of_batch(alter: Alter, batch: Sequence[int]) -> Alter:
+    """`alter`, which numbers all problems, for a batch of them."""
+    return lambda rows, numbers, latents: alter([batch[row] for row in rows], numbers, latents)
 
 
 def _zero(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
@@ -119,13 +148,13 @@ def _zero(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
 
 
 def _noise(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
-    """Seeded by the row in the batch and the number."""
+    """Noise of the latents' own length, seeded by the problem's and the latent's number."""
     import torch
 
     def alter(rows: Sequence[int], numbers: Sequence[int], latents: "torch.Tensor") -> "torch.Tensor":
         drawn = []
         for row, number in zip(rows, numbers, strict=True):
-            generator = torch.Generator().manual_seed(1000 * row + number)
+            generator = torch.Generator().manual_seed((row << 16) + number)
             drawn.append(torch.randn(latents.shape[-1], generator=generator))
         noise = torch.stack(drawn).to(latents)
         return noise * (latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
@@ -134,7 +163,9 @@ def _noise(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
 
 
 def _shuffle(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
-    """The latent of the same number of the next problem that has any, its last where it has fewer."""
+    """The latent of the same number of the next problem that has any, its last where it has fewer. Where no other problem has one,
+    they stay.
+    """
     import torch
 
     def donor(row: int) -> Sequence["torch.Tensor"]:

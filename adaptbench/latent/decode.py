@@ -3,6 +3,7 @@
 All rows go forward together with one cache of keys and values, each at its own token, latent or explicit.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,15 +22,16 @@ Alter = Callable[[Sequence[int], Sequence[int], "torch.Tensor"], "torch.Tensor"]
 class Thinking:
     """When and how a model thinks.
 
-    `fusion` None feeds the latent token's own embedding (a pause). `trigger`: the model writes the latent token itself, or
-    it thinks wherever it gives no token `tau`. It thinks at most `in_a_row` times without a word between, and at most `budget` times
+    `fusion` None feeds the latent token's own embedding (a pause). `trigger`: the model writes the latent token itself, it
+    thinks wherever it gives no token `tau`, or by chance, with probability `rate` before each word. It thinks at most `in_a_row` times without a word between, and at most `budget` times
     in all. `lead` are tokens that every response begins with, latent ones among them.
     """
 
     latent_id: int | None = None
     fusion: Fusion | None = None
-    trigger: Literal["token", "confidence"] = "token"
+    trigger: Literal["token", "confidence", "random"] = "token"
     tau: float = 0.3
+    rate: float = 0.0
     in_a_row: int = 32
     budget: int | None = None
     lead: tuple[int, ...] = ()
@@ -94,6 +96,8 @@ class _Batch:
         self.written = [Written() for _ in prompts]
         self.rows = list(range(len(prompts)))
         self.streaks, self.totals = [0] * len(prompts), [0] * len(prompts)
+        # A row's own, so that it thinks in the same places whatever is beside it.
+        self.chance = [random.Random(" ".join(map(str, one))) for one in prompts]
         self.ended = [limit < 1] * len(prompts)
         self.cache = DynamicCache()
         longest = max(map(len, prompts))
@@ -161,8 +165,13 @@ class _Batch:
             words = wordy.argmax(-1).tolist()
             if thinking.trigger == "token":
                 wants = (scores.argmax(-1) == thinking.latent_id).tolist()
-            else:
+            elif thinking.trigger == "confidence":
                 wants = (wordy.softmax(-1).amax(-1) < thinking.tau).tolist()
+            else:
+                wants = [
+                    self.streaks[i] == 0 and self.chance[row].random() < thinking.rate
+                    for i, row in enumerate(self.rows)
+                ]
             best = [
                 thinking.latent_id if want and self._may_think(i) else word
                 for i, (want, word) in enumerate(zip(wants, words, strict=True))

@@ -65,7 +65,7 @@ def predicted(fusion: Fusion, logits: "torch.Tensor", excluded: int) -> "torch.T
         taken = taken.expand_as(ranked).clone()
     else:
         total = ranked.cumsum(-1)
-        taken = (total if fusion.nucleus == "released" else total - ranked) <= fusion.top_p
+        taken = total <= fusion.top_p if fusion.nucleus == "released" else total - ranked < fusion.top_p
     taken[..., 0] = True
     kept = probabilities * torch.zeros_like(taken).scatter(-1, order, taken)
     return kept / kept.sum(-1, keepdim=True)

@@ -105,4 +105,4 @@ def _with_latents(
         latents = wanted.get(place, 0)
         ids += [latent_id] * latents + [token]
         labels += [latent_id if labelled else IGNORED] * latents + [label]
-    return Inserted(Example(ids, labels), tuple(chosen), tuple(counts))
+    return Inserted(Example(ids, labels, extra=sum(counts)), tuple(chosen), tuple(counts))

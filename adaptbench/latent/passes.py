@@ -64,8 +64,16 @@ def check_supported(model: Any) -> None:
     ids = torch.arange(3, device=model.device)[None] % model.config.get_text_config().vocab_size
     with torch.no_grad():
         hidden = model.get_decoder()(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
-        if not torch.allclose(logits_of(model, hidden), model(input_ids=ids, use_cache=False).logits, atol=1e-3):
+        logits = model(input_ids=ids, use_cache=False).logits
+        # A wrong formula is off by far; low precision by less than a hundredth.
+        if (logits_of(model, hidden) - logits).abs().max() > 0.02 * logits.abs().max():
             raise AdaptbenchError(f"base.model: {name} makes logits in a way of its own; latents cannot use it")
+
+
+def _check_cache(model: Any) -> None:
+    """transformers drops the cache under gradient checkpointing: later positions would not see earlier ones."""
+    if model.training and getattr(model, "is_gradient_checkpointing", False):
+        raise AdaptbenchError("forward.way: must be jacobi under gradient_checkpointing, which leaves no cache")
 
 
 def naive(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
@@ -73,6 +81,7 @@ def naive(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent
     import torch
     from transformers import DynamicCache
 
+    _check_cache(model)
     decoder, embed = model.get_decoder(), model.get_input_embeddings()
     rows = []
     for ids, length in zip(input_ids, lengths.tolist(), strict=True):
@@ -98,6 +107,7 @@ def wavefront(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", la
     import torch
     from transformers import DynamicCache
 
+    _check_cache(model)
     decoder, embed = model.get_decoder(), model.get_input_embeddings()
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     real = places < lengths[:, None]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, override_problem
+from adaptbench.config import Training, TrainingOverrides, merge_training, override_problem
 from adaptbench.contracts import AdaptbenchError, CurriculumConfig, Real, StageContext
 from adaptbench.files import write_text
 from adaptbench.latent.fusion import Fusion
@@ -59,15 +59,16 @@ class InsertedConfig(LaterConfig):
     latent_label: Literal["predict", "ignore"] = Field(
         "predict", description="whether the model is trained to write the latent token"
     )
-    trigger: Literal["token", "confidence"] = Field(
-        "token", description="it thinks when it writes the latent token, or wherever it is not sure of any other"
+    trigger: Literal["token", "confidence", "random"] = Field(
+        "token",
+        description="it thinks when it writes the latent token, where it is not sure of any other, or by chance, as often as in training",
     )
     hidden: Insertion = Field(Insertion(), description="latents of the first stage that has them")
     hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of that stage")
 
     def problem(self, run, base_layers: int | None) -> str:
         if self.latent_label == "ignore" and self.trigger == "token":
-            return "trigger: must be confidence where latent_label is ignore; the model never learns to write the token"
+            return "trigger: must not be token where latent_label is ignore; the model never learns to write it"
         return super().problem(run, base_layers)
 
 
@@ -87,9 +88,15 @@ class LatentConfig(LaterConfig):
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
     def problem(self, run, base_layers: int | None) -> str:
-        if run.training.gradient_checkpointing and self.forward.way != "jacobi":
-            return "forward.way: must be jacobi under training.gradient_checkpointing, which leaves no cache"
-        return super().problem(run, base_layers)
+        problem = super().problem(run, base_layers)
+        for name, own in self if not problem and self.forward.way != "jacobi" else ():
+            if isinstance(own, TrainingOverrides) and _merged(run.training, own).gradient_checkpointing:
+                return f"forward.way: must be jacobi under gradient_checkpointing (training or {name}), which leaves no cache"
+        return problem
+
+
+def _merged(training: Training, own: TrainingOverrides) -> Training:
+    return merge_training(training, own.model_dump(exclude_none=True))
 
 
 def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
@@ -121,7 +128,9 @@ def added(tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
     return tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
 
 
-def latent_examples(config: InsertedConfig, options: Insertion, model: Any, context: StageContext) -> list[Any]:
+def latent_examples(
+    config: InsertedConfig, options: Insertion, phase: str, model: Any, context: StageContext
+) -> list[Any]:
     """The training samples with latents where this model, before the stage, finds the tokens hard."""
     from adaptbench.latent import samples
     from adaptbench.latent.insertion import confidences, insert
@@ -138,7 +147,7 @@ def latent_examples(config: InsertedConfig, options: Insertion, model: Any, cont
         where=config.insertion,
         labelled=config.latent_label == "predict",
         longest=context.sequence_length,
-        seed=str(context.seed),
+        seed=f"{context.seed}/{phase}",
     )
     if context.out is not None:
         write_text(context.out / INSERTION, json.dumps(_record(plain, given, inserted, tokenizer, options)) + "\n")
@@ -161,6 +170,7 @@ def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Inse
         "samples": len(inserted),
         "with_latents": sum(any(one.counts) for one in inserted),
         "latents": sum(sum(one.counts) for one in inserted),
+        "response_tokens": sum(label != IGNORED for example in plain for label in example.labels),
         "shown": shown,
     }
 
@@ -186,8 +196,10 @@ def collate(rows: Any, length: int, pad_id: int) -> Any:
     return unpacked(rows, pad_id)
 
 
-def decoding(config: InsertedConfig, fusion: Fusion | None) -> dict[str, Any]:
-    """What adaptbench.json says of a stage with latents; without `fusion` the token is read as any other (a pause)."""
-    made = None if fusion is None else fusion.model_dump(mode="json")
-    tau = {"tau": config.hidden.tau} if config.trigger == "confidence" else {}
+def decoding(config: InsertedConfig, options: Insertion, fusion: Fusion | None) -> dict[str, Any]:
+    """What adaptbench.json says of a stage whose latents went where `options` says; without `fusion` the token is read as any other
+    (a pause).
+    """
+    made = None if fusion is None else fusion.model_dump(mode="json", exclude={"detach"})
+    tau = {"tau": options.tau} if config.trigger == "confidence" else {}
     return {"kind": "latent", "thinks": True, "fusion": made, "trigger": config.trigger} | tau

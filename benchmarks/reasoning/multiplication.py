@@ -7,6 +7,7 @@ neither after the first term nor after the last, where it is the answer.
 """
 
 import random
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -27,10 +28,11 @@ class Config(DrawnConfig):
     kind: Literal["multiplication"] = "multiplication"
     digits: int = Field(2, ge=2, le=20, description="digits of the first factor")
     other_digits: int = Field(2, ge=2, le=20, description="digits of the second factor")
+    train_items: int = Field(3400, ge=1, description="of two digits by two there are 4,050 products")
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits, no question twice.
+    """The splits; a product is asked once, never again with its factors the other way round.
 
     Returns:
         train, multiplication_validation, multiplication: {"prompt", "steps", "target", "length" (terms)}.
@@ -42,7 +44,14 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     def draw(rng: random.Random) -> Record:
         return problem(*(rng.randrange(10 ** (size - 1), 10**size) for size in (config.digits, config.other_digits)))
 
-    return draw_splits(config, draw, seed)
+    return draw_splits(config, draw, seed, what=factors)
+
+
+def factors(problem: Record) -> frozenset[str]:
+    """The two factors as they are written, in no order."""
+    found = re.search(r"((?:\d )+)\*((?: \d)+)", problem["prompt"])
+    assert found
+    return frozenset(factor.strip() for factor in found.groups())
 
 
 def problem(a: int, b: int) -> Record:

@@ -1,7 +1,7 @@
 """Splits of problems that a generator draws: as many different questions as asked for, none twice."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from pydantic import Field
 
@@ -16,8 +16,19 @@ class DrawnConfig(BenchmarkConfig):
     test_items: int = Field(400, ge=1)
 
 
-def draw_splits(config: DrawnConfig, problem: Callable[[random.Random], Record], seed: int) -> dict[str, list[Record]]:
-    """Problems by split (train, <kind>_validation and <kind>); no question is in two splits or twice in one.
+def _question(problem: Record) -> Hashable:
+    return problem["prompt"]
+
+
+def draw_splits(
+    config: DrawnConfig,
+    problem: Callable[[random.Random], Record],
+    seed: int,
+    what: Callable[[Record], Hashable] = _question,
+) -> dict[str, list[Record]]:
+    """Problems by split (train, <kind>_validation and <kind>); no two, in whatever splits, are the same.
+
+    `what` says what a problem is: two of which it says the same are one problem asked in two ways.
 
     Raises:
         AdaptbenchError: `problem` does not draw as many different ones.
@@ -29,10 +40,10 @@ def draw_splits(config: DrawnConfig, problem: Callable[[random.Random], Record],
     }
     rng = random.Random(f"{seed}/{config.kind}")
     wanted = sum(sizes.values())
-    found: dict[str, Record] = {}
+    found: dict[Hashable, Record] = {}
     for _ in range(20 * wanted):
         made = problem(rng)
-        found.setdefault(made["prompt"], made)
+        found.setdefault(what(made), made)
         if len(found) == wanted:
             break
     else:

@@ -4,8 +4,9 @@ Source of the form: Coconut, arXiv 2412.06769, data of https://github.com/facebo
 of a graph without cycles from people over made-up kinds to kinds; the right one of two kinds can be reached from the person
 asked about, the other from somebody else alone. The worked steps are a shortest way.
 
-In the published set the right kind is often the one that more facts point to, so a model may guess without following any way:
-the row `in-degree` says what that is worth.
+How many facts point to each of the two kinds tells something of which is right, so a model may guess without following any way: of
+the 300 published validation problems the right one has fewer in 151 and more in 51; in these graphs it has more. The row `in-degree`
+says what such a guess is worth.
 """
 
 import random
@@ -148,14 +149,17 @@ def question(facts: Sequence[str], name: str, asked: Sequence[str]) -> str:
 
 
 def in_degree(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Always that one of the two kinds to which more facts point, the first if as many do."""
+    """Of the two kinds always the one to which more facts point, or always the other, whichever is right more often in training; the
+    first if as many point to both.
+    """
 
-    def write(asked: Record) -> str:
+    def guess(asked: Record, sign: int) -> str:
         name, first, second = re.findall(r"Is (\w+) a (\w+) or (\w+)\?", asked["prompt"])[-1]
         pointed = Counter(re.findall(r" is a (\w+)\.", asked["prompt"]))
-        return f" {MARK} {name} is a {first if pointed[first] >= pointed[second] else second}."
+        return f"{name} is a {first if sign * pointed[first] >= sign * pointed[second] else second}."
 
-    return write
+    sign = max((1, -1), key=lambda one: sum(guess(problem, one) == problem["target"] for problem in train))
+    return lambda asked: f" {MARK} {guess(asked, sign)}"
 
 
 BASELINES = {"in-degree": in_degree}

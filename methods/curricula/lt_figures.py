@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench import statistics
 from adaptbench.contracts import RunFiles
+from adaptbench.latent.stage import INSERTION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def insertion(runs: Sequence[RunFiles]) -> "Figure":
     figure, panels = plt.subplots(max(1, len(stages)), 1, figsize=(8.6, 2.6 * max(1, len(stages))), squeeze=False)
     colours = mpl.colormaps["Blues_r"]
     for axes, stage in zip(panels[:, 0], stages, strict=False):
-        record = json.loads((run.stages[stage] / "insertion.json").read_text())
+        record = json.loads((run.stages[stage] / INSERTION).read_text())
         axes.set_xlim(0, WIDTH)
         axes.axis("off")
         line = 0.0

@@ -11,8 +11,9 @@ from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import InsertedConfig, LatentConfig
-from methods.curricula import cot
+from methods.curricula import cot, lt_figures
 
+FIGURES = {"geometry": lt_figures.geometry}
 SOURCES = stage.SOURCES
 SWEPT = ("later_rate_ratio", stage.RATIOS)
 
@@ -38,7 +39,7 @@ def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
 
 def examples(config: Config, phase: str, model, context: StageContext):
     """Every problem, worked, with latents where the model is unsure."""
-    return stage.latent_examples(config, config.hidden, model, context)
+    return stage.latent_examples(config, config.hidden, phase, model, context)
 
 
 def objective(config: Config, phase: str, model, context: StageContext):
@@ -50,4 +51,4 @@ def collate(config: Config, phase: str, context: StageContext):
 
 
 def decode(config: Config, phase: str):
-    return stage.decoding(config, fusion(config))
+    return stage.decoding(config, config.hidden, fusion(config))

@@ -22,9 +22,7 @@ class Config(LatentConfig, FusedConfig, Fusion):
     kind: Literal["lt_tuning"] = "lt_tuning"
 
 
-def fusion(config: Config, phase: str) -> Fusion:
-    if phase == "hidden":
-        return lt_hidden.fusion(config)
+def fusion(config: Config) -> Fusion:
     return Fusion.model_validate(config.model_dump(include=set(Fusion.model_fields)))
 
 
@@ -46,11 +44,11 @@ def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
 
 def examples(config: Config, phase: str, model, context: StageContext):
     """Every problem, worked, with latents where the model of the second stage is unsure."""
-    return stage.latent_examples(config, config.fused, model, context)
+    return stage.latent_examples(config, config.fused, phase, model, context)
 
 
 def objective(config: Config, phase: str, model, context: StageContext):
-    return stage.objective(config.forward, fusion(config, phase), model, context)
+    return stage.objective(config.forward, fusion(config), model, context)
 
 
 def collate(config: Config, phase: str, context: StageContext):
@@ -58,4 +56,4 @@ def collate(config: Config, phase: str, context: StageContext):
 
 
 def decode(config: Config, phase: str):
-    return stage.decoding(config, fusion(config, phase))
+    return stage.decoding(config, config.fused, fusion(config))

@@ -1,7 +1,7 @@
-"""Pause tokens: a learned filler where LT-Tuning puts latents, as many and as often. Extra tokens without recurrence.
+"""Pause tokens: a learned filler where LT-Tuning would put latents. Extra tokens without recurrence.
 
-The control for LT-Tuning, arXiv 2602.10229: the same stages, positions and labels, but the token is read by its own learned
-embedding. Source of the filler: pause tokens, arXiv 2310.02226.
+The control for LT-Tuning, arXiv 2602.10229: the same stages, labels and rule for positions, but the token is read by its own learned
+embedding. The second stage's positions are LT-Tuning's very own; the third is scored by its own model, as there. Source of the filler: pause tokens, arXiv 2310.02226.
 """
 
 from typing import Literal
@@ -34,8 +34,12 @@ def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
 
 def examples(config: Config, phase: str, model, context: StageContext):
     """Every problem, worked, with fillers where LT-Tuning's stage of that name would have latents."""
-    return stage.latent_examples(config, getattr(config, phase), model, context)
+    return stage.latent_examples(config, getattr(config, phase), phase, model, context)
+
+
+def collate(config: Config, phase: str, context: StageContext):
+    return stage.collate
 
 
 def decode(config: Config, phase: str):
-    return stage.decoding(config, None)
+    return stage.decoding(config, getattr(config, phase), None)

@@ -297,14 +297,15 @@ def optimizer(config: Config, model, training):
     """AdamW with a rate for each unit; weight decay on matrices only, as in every other run."""
     import torch
 
+    from adaptbench import models
     from kernels.unitwise_adamw import UnitwiseAdamW
 
     if training.optimizer != "adamw":
         raise AdaptbenchError("tuner.unit_lr: rates by unit are AdamW's; set training.optimizer: adamw")
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if models.decays(p)], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if not models.decays(p)], "weight_decay": 0.0},
     ]
     rate = training.learning_rate
     made = UnitwiseAdamW([g for g in groups if g["params"]], lr=rate, betas=training.betas, eps=1e-8)

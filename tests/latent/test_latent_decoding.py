@@ -3,6 +3,8 @@
 Run: python -m pytest tests/latent/test_latent_decoding.py
 """
 
+import random
+
 import pytest
 import torch
 from conftest import norms_in_float64, toy_model
@@ -22,6 +24,7 @@ WAYS = {
     "two in a row": Thinking(latent_id=LATENT, fusion=FUSED, in_a_row=2),
     "none": Thinking(latent_id=LATENT, fusion=FUSED, budget=0),
     "unsure": Thinking(latent_id=LATENT, fusion=FUSED, trigger="confidence", tau=0.05, in_a_row=1),
+    "by chance": Thinking(latent_id=LATENT, fusion=FUSED, trigger="random", rate=0.3),
     "lead": Thinking(latent_id=LATENT, fusion=HIDDEN, budget=0, lead=(3, LATENT, LATENT, 4)),
 }
 
@@ -43,6 +46,7 @@ def _alone(model, prompt, thinking, limit):
     embedding = model.get_input_embeddings().weight
     vectors = [embedding[token] for token in prompt]
     tokens, passes, streak, total = [], 0, 0, 0
+    chance = random.Random(" ".join(map(str, prompt)))
     while True:
         with torch.no_grad():
             out = model(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True, use_cache=False)
@@ -57,6 +61,8 @@ def _alone(model, prompt, thinking, limit):
             token = int(words.argmax())
             if thinking.trigger == "token":
                 wants = thinking.latent_id is not None and int(logits.argmax()) == thinking.latent_id
+            elif thinking.trigger == "random":
+                wants = streak == 0 and chance.random() < thinking.rate
             else:
                 wants = float(words.softmax(-1).max()) < thinking.tau
             if wants and streak < thinking.in_a_row and (thinking.budget is None or total < thinking.budget):

@@ -4,6 +4,7 @@ Run: python -m pytest tests/latent/test_problems.py
 """
 
 import json
+import operator
 import random
 import re
 from collections import Counter
@@ -116,6 +117,18 @@ def test_products_are_written_as_in_the_published_set(name):
         assert text.response(one["steps"], one["target"]) == f" {worked}"
 
 
+def test_no_product_is_asked_again_the_other_way_round():
+    made = multiplication.build(multiplication.Config(), 0, {})
+    asked = [multiplication.factors(one) for split in made.values() for one in split]
+    assert len(set(asked)) == len(asked) == 4000
+    assert multiplication.factors(multiplication.problem(12, 34)) == multiplication.factors(
+        multiplication.problem(34, 12)
+    )
+    assert multiplication.factors(multiplication.problem(12, 34)) != multiplication.factors(
+        multiplication.problem(21, 34)
+    )
+
+
 @pytest.mark.parametrize(("a", "b"), [(10, 10), (99, 99), (12, 345), (100, 20), (10**19, 10**19)])
 def test_a_product_is_the_product(a, b):
     one = multiplication.problem(a, b)
@@ -144,12 +157,31 @@ def test_graphs_are_told_as_in_the_published_set():
 
 def test_the_shortcut_of_the_published_set_is_what_the_baseline_does():
     problems = json.loads(_published(DATA / "prosqa" / "prosqa_valid.json"))
-    write = prosqa.BASELINES["in-degree"]([])
-    right = sum(text.answer(write({"prompt": text.prompt(one["question"])})) == one["answer"] for one in problems)
+    asked = [{"prompt": text.prompt(one["question"]), "target": one["answer"]} for one in problems]
     degrees = [Counter(end for _, end in one["edges"]) for one in problems]
     pairs = [(of[one["target"]], of[one["neg_target"]]) for of, one in zip(degrees, problems, strict=True)]
-    more, even = sum(a > b for a, b in pairs), sum(a == b for a, b in pairs)
-    assert more <= right <= more + even
+    more, fewer, even = (sum(test(*pair) for pair in pairs) for test in (operator.gt, operator.lt, operator.eq))
+    assert (more, fewer) == (51, 151), "as the file's docstring says"
+
+    def right(write):
+        return sum(text.answer(write(one)) == one["target"] for one in asked)
+
+    assert fewer <= right(prosqa.BASELINES["in-degree"](asked)) <= fewer + even
+    other_way = [{**one, "target": _other(one)} for one in asked]
+    assert more <= right(prosqa.BASELINES["in-degree"](other_way)) <= more + even
+
+
+def _other(asked):
+    """The wrong one of the two answers."""
+    name, first, second = re.findall(r"Is (\w+) a (\w+) or (\w+)\?", asked["prompt"])[-1]
+    return f"{name} is a {second if asked['target'].endswith(f' {first}.') else first}."
+
+
+def test_in_these_graphs_the_right_kind_has_more_facts_pointing_to_it():
+    made = prosqa.build(prosqa.Config(train_items=300, validation_items=20, test_items=30), 0, {})
+    write = prosqa.BASELINES["in-degree"](made["train"])
+    right = sum(text.answer(write(one)) == " ".join(one["target"].split()) for one in made["train"])
+    assert 0.55 < right / 300 < 0.75
 
 
 def test_a_graph_s_right_kind_can_be_reached_and_the_other_not():

@@ -98,7 +98,9 @@ def test_new_tokens_begin_as_the_mean_of_the_others(context, tied):
     assert (model.get_output_embeddings().weight[:known] == before).all()
 
 
-@pytest.mark.parametrize(("method", "phase"), [(lt_tuning, "hidden"), (lt_tuning, "fused"), (pause, "fused")])
+@pytest.mark.parametrize(
+    ("method", "phase"), [(lt_hidden, "hidden"), (lt_tuning, "fused"), (pause, "hidden"), (pause, "fused")]
+)
 def test_a_stage_says_where_it_put_latents(context, method, phase):
     made = context({}, {"steps": ["1 + 1 = 2"] * 4})
     model = toy_model("llama", vocabulary=len(made.tokenizer))
@@ -129,13 +131,37 @@ def test_coconut_puts_latents_for_the_first_steps(context):
 
 
 @pytest.mark.parametrize(
+    ("decode", "line"),
+    [
+        ("{probe: zeros}", "runs.0.decode.probe: must be one of '', 'zero', 'noise' or 'shuffle'"),
+        ("{budget: many}", "runs.0.decode.budget: must be a whole number"),
+        ("{budget: -3}", "runs.0.decode.budget: must be >= 0"),
+        ("{in_a_row: 0}", "runs.0.decode.in_a_row: must be >= 1"),
+        ("{tau: 7}", "runs.0.decode.tau: must be < 1"),
+        ("{trigger: foo}", "runs.0.decode.trigger: must be one of 'token', 'confidence' or 'random'"),
+        ("{lead: 3}", "runs.0.decode.lead: must be text"),
+        ("{beams: 3}", "runs.0.decode.beams: latent decoding has no such option"),
+    ],
+)
+def test_ways_to_decode_that_mean_nothing_are_one_line(tmp_path, decode, line):
+    assert line in _problem_of(tmp_path, "{kind: lt_tuning}", decode)
+
+
+def test_a_model_without_latents_has_none_to_change(tmp_path):
+    for curriculum in ("{kind: cot}", "{kind: no_cot}"):
+        assert "runs.0.decode.budget: " in _problem_of(tmp_path, curriculum, "{budget: 3}")
+    assert _problem_of(tmp_path, "{kind: coconut}", "{probe: zero}") == ""
+    assert _problem_of(tmp_path, "{kind: lt_tuning}", "{budget: 0, tau: 0.5}") == ""
+
+
+@pytest.mark.parametrize(
     ("curriculum", "line"),
     [
         ("{kind: lt_tuning, alpha: 1.5}", "runs.0.curriculum.lt_tuning.alpha: must be <= 1"),
         ("{kind: lt_tuning, alpha: -0.1}", "runs.0.curriculum.lt_tuning.alpha: must be >= 0"),
         ("{kind: lt_tuning, hidden: {tau: 1.0}}", "runs.0.curriculum.lt_tuning.hidden.tau: must be < 1"),
         ("{kind: lt_tuning, fused: {budget: 0}}", "runs.0.curriculum.lt_tuning.fused.budget: must be >= 1"),
-        ("{kind: lt_tuning, latent_label: ignore}", "trigger: must be confidence where latent_label is ignore"),
+        ("{kind: lt_tuning, latent_label: ignore}", "trigger: must not be token where latent_label is ignore"),
         ("{kind: lt_tuning, hidden_training: {steps: 4, epochs: 2}}", "hidden_training: "),
         ("{kind: cot_matched, fused_training: {schedule: constant, decay_ratio: 3}}", "fused_training"),
         ("{kind: pause, later_rate_ratio: 0}", "runs.0.curriculum.pause.later_rate_ratio: must be > 0"),
@@ -143,17 +169,37 @@ def test_coconut_puts_latents_for_the_first_steps(context):
     ],
 )
 def test_options_that_mean_nothing_are_one_line(tmp_path, curriculum, line):
+    assert line in _problem_of(tmp_path, curriculum)
+
+
+def _problem_of(tmp_path, curriculum, decode="{}", training="{steps: 1}"):
+    """What is said of a preset with one such run; nothing if it is valid."""
     preset = tmp_path / "preset.yaml"
     preset.write_text(
         "name: tried\nseeds: [0]\ndata:\n  general: {kind: world}\n  reasoning: {kind: chains}\n"
         "tokenizer: {vocabulary: 300}\n"
         "base:\n  architecture: {hidden_size: 64, intermediate_size: 128, num_hidden_layers: 4}\n  training: {steps: 1}\n"
-        f"training: {{steps: 1}}\nruns:\n  - {{name: one, track: reasoning, curriculum: {curriculum}, tuner: {{kind: full}}}}\n"
+        f"training: {training}\nruns:\n"
+        f"  - {{name: one, track: reasoning, curriculum: {curriculum}, tuner: {{kind: full}}, decode: {decode}}}\n"
     )
-    with pytest.raises(AdaptbenchError) as caught:
+    said = ""
+    try:
         config.load(preset)
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
+    except AdaptbenchError as error:
+        said = str(error)
+    assert "\n" not in said
+    return said
+
+
+def test_a_stage_that_would_drop_the_cache_is_refused_and_one_that_would_not_is_not(tmp_path):
+    checkpointed = "{steps: 1, gradient_checkpointing: true}"
+    off, on = "hidden_training: {gradient_checkpointing: false}", "hidden_training: {gradient_checkpointing: true}"
+    line = "forward.way: must be jacobi under gradient_checkpointing"
+    assert line in _problem_of(tmp_path, "{kind: lt_hidden}", training=checkpointed)
+    assert line in _problem_of(tmp_path, f"{{kind: lt_hidden, {on}}}")
+    assert _problem_of(tmp_path, f"{{kind: lt_hidden, {off}}}", training=checkpointed) == ""
+    assert _problem_of(tmp_path, "{kind: lt_hidden, forward: {way: jacobi}}", training=checkpointed) == ""
+    assert _problem_of(tmp_path, "{kind: pause}", training=checkpointed) == ""
 
 
 def test_a_model_keeps_its_plain_form_with_the_token(context, tmp_path):
