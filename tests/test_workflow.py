@@ -24,13 +24,10 @@ from conftest import PROJECT, finished, snakemake
 
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
-RUNS = [run["name"] for run in yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]]
-DOMAIN = [
-    run["name"]
-    for run in yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]
-    if run["track"] == "domain"
-]
-AGENT = [name for name in RUNS if name not in DOMAIN]
+RUNS = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]
+DOMAIN, AGENT, REASONING = (
+    [run["name"] for run in RUNS if run["track"] == track] for track in ("domain", "agent", "reasoning")
+)
 POLICIES = ["majority", "always-call", "always-give-up"]
 NOTHING = "Nothing to be done"
 
@@ -82,6 +79,11 @@ def test_everything_that_is_promised_is_there(smoke):
         general = set() if run in POLICIES else {"general_facts", "general_skills", "general_text"}
         assert result["status"] == "done"
         assert set(result["metrics"]) == {"agent_steps", "agent_live"} | general
+    for run in ["base", *REASONING]:
+        result = run_json(smoke, run, track="reasoning")
+        assert set(result["metrics"]) == {"chains", "general_facts", "general_skills", "general_text"}
+        assert result["metrics"]["chains"]["more"]["visible_tokens"] > 0
+    assert run_json(smoke, "coconut", track="reasoning")["metrics"]["chains"]["more"]["latent_tokens"] == 2
     assert "glpft-lora" in (smoke / "results/smoke/transcripts/agent.html").read_text()
     for suffix in ("csv", "md", "tex"):
         assert "always-call" in (smoke / f"results/smoke/tables/agent.{suffix}").read_text()
@@ -89,6 +91,8 @@ def test_everything_that_is_promised_is_there(smoke):
     drawn = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
     names = ["domain_forgetting", "domain_scores", "domain_loss", "adept_layer_importance", "adept_unit_rates"]
     names += ["agent_forgetting", "agent_scores", "agent_loss", "agent_calls"]
+    names += ["reasoning_forgetting", "reasoning_scores", "reasoning_loss", "reasoning_compute"]
+    names += ["coconut_geometry", "lt_tuning_insertion", "lt_tuning_geometry", "lt_tuning_probes"]
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
 
 
@@ -128,8 +132,8 @@ def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm
 
     models = {path.parent for path in smoke.glob("results/smoke/stages/*/config.json")}
     # The base, two expansions, what each domain run ends in; two global stages of agents, one of them under LoRA, one
-    # model in all roles, and GLPFT's three under full tuning (LoRA's are adapters).
-    assert len(models) == 1 + 2 + len(DOMAIN) + 2 + 1 + 3
+    # model in all roles, GLPFT's three under full tuning (LoRA's are adapters), and three stages of each curriculum with latents.
+    assert len(models) == 1 + 2 + len(DOMAIN) + 2 + 1 + 3 + 3 + 3
     for model in models:
         assert not [file for file in model.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".py")]
         assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 0
@@ -388,7 +392,7 @@ def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smo
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "the loss is nan; lower training.learning_rate" in said
-    all_but_one = 2 + len(POLICIES) + len(RUNS)
+    all_but_one = 3 + len(POLICIES) + len(RUNS)
     told = f"{all_but_one} of {all_but_one + 1} runs are done; their tables and figures: results/fails/partial/main."
     assert told in said
     table = (smoke / "results/fails/partial/main/tables/domain.md").read_text()

@@ -72,7 +72,7 @@ def check_supported(model: Any) -> None:
 
 def _check_cache(model: Any) -> None:
     """transformers drops the cache under gradient checkpointing: later positions would not see earlier ones."""
-    if model.training and getattr(model, "is_gradient_checkpointing", False):
+    if model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise AdaptbenchError("forward.way: must be jacobi under gradient_checkpointing, which leaves no cache")
 
 

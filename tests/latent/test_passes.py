@@ -218,6 +218,14 @@ def test_jacobi_can_checkpoint():
     _assert_same_gradients(found, wanted)
 
 
+@pytest.mark.parametrize("way", [passes.naive, passes.wavefront], ids=["naive", "wavefront"])
+def test_exact_ways_refuse_to_run_without_a_cache(way):
+    model, layout = _model().train(), LAYOUTS["ragged"]
+    model.gradient_checkpointing_enable()
+    with pytest.raises(AdaptbenchError, match="must be jacobi under gradient_checkpointing"):
+        _outputs(way, model, layout, FUSIONS["fused"])
+
+
 def test_a_model_with_a_window_is_refused():
     with pytest.raises(AdaptbenchError, match=r"^base\.model: MistralForCausalLM has layers that do not see all"):
         passes.check_supported(toy_model("mistral"))
