@@ -17,7 +17,7 @@ SAMPLES, WIDTH = 3, 84  # samples of a stage; characters of a line
 
 
 def insertion(runs: Sequence[RunFiles]) -> "Figure":
-    """The responses of the first samples, one panel a stage: each token on its confidence, latents as red dots before it."""
+    """The responses of a few samples, those with latents first, one panel a stage: each token on its confidence, latents as red dots before it."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -30,7 +30,7 @@ def insertion(runs: Sequence[RunFiles]) -> "Figure":
         axes.set_xlim(0, WIDTH)
         axes.axis("off")
         line = 0.0
-        for sample in record["shown"][:SAMPLES]:
+        for sample in sorted(record["shown"], key=lambda one: not one["latents"])[:SAMPLES]:
             line = _write(axes, sample, line, colours) + 1.6
         axes.set_ylim(line, -0.6)
         mean = record["latents"] / record["samples"]
