@@ -23,6 +23,13 @@ def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
     problem = _track_problem(preset, run) or _decode_problem(preset, run)
     if problem:
         return problem
+    from adaptbench.config import TrainingOverrides, override_problem  # which imports this module
+
+    own = {name: value for name, value in run.curriculum if isinstance(value, TrainingOverrides)}
+    merged: Any = run.training
+    problem = override_problem(merged, own)
+    if problem:
+        return f"curriculum.{problem}"
     for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
         problem = method.problem(run, layers) if method is not None else ""
         if problem:
@@ -54,13 +61,12 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     # Read, not imported: the file imports torch.
     code = ast.parse((folder / f"{kind}.py").read_text(encoding="utf-8"))
     (made,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
-    known = {argument.arg for argument in made.args.kwonlyargs} - {"batch_size", "tasks"}
-    unknown = sorted(run.decode.keys() - known - {"kind"})
+    annotations = {argument.arg: argument.annotation for argument in made.args.kwonlyargs}
+    unknown = sorted(run.decode.keys() - (annotations.keys() - {"batch_size", "tasks"}) - {"kind"})
     if unknown:
         return f"decode.{unknown[0]}: {kind} decoding has no such option"
-    written = {argument.arg: argument.annotation for argument in made.args.kwonlyargs}
     for name, value in run.decode.items():
-        annotation = written.get(name)
+        annotation = annotations.get(name)
         if annotation is not None:
             problem = _value_problem(ast.unparse(annotation), value)
             if problem:

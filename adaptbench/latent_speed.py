@@ -9,7 +9,6 @@ medians of seconds for a forward and a backward pass, and the largest difference
 
 import random
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -81,13 +80,9 @@ def _measure_training(model: Any, out: Path) -> None:
     for size in BATCHES:
         batch = _batch(size, model.device)
         reference = _gradients(model, column_union, batch)[1]
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        found = {}
-        for _ in range(REPEATS):
-            for name, way in ways.items():
-                started = time.perf_counter()
-                found[name] = _gradients(model, way, batch)
-                seconds[name].append(time.perf_counter() - started)
+        found, seconds = speed_tables.in_turn(
+            {name: partial(_gradients, model, way, batch) for name, way in ways.items()}, REPEATS
+        )
         released = statistics.median(seconds[RELEASED])
         for name in ways:
             count, gradients = found[name]
@@ -125,19 +120,14 @@ def _measure_decoding(model: Any, out: Path) -> None:
     prompts = [[rng.randrange(1, LATENT_ID) for _ in range(rng.randint(20, 60))] for _ in range(PROBLEMS)]
     options: dict[str, Any] = {"max_new_tokens": WRITTEN, "end_id": LATENT_ID - 1, "pad_id": 0}
     respond(model, prompts[:2], thinking, **options)  # the first use is slower
-    seconds: dict[int, list[float]] = {PROBLEMS: [], 1: []}
-    for _ in range(REPEATS):
-        made = {}
-        for size, times in seconds.items():
-            started = time.perf_counter()
-            made[size] = [
-                one.tokens
-                for first in range(0, PROBLEMS, size)
-                for one in respond(model, prompts[first : first + size], thinking, **options)
-            ]
-            times.append(time.perf_counter() - started)
-        if made[1] != made[PROBLEMS]:
-            raise AdaptbenchError("responses differ side by side and one at a time")
+
+    def written(size: int) -> list[list[int]]:
+        batches = (prompts[first : first + size] for first in range(0, PROBLEMS, size))
+        return [one.tokens for batch in batches for one in respond(model, batch, thinking, **options)]
+
+    made, seconds = speed_tables.in_turn({size: partial(written, size) for size in (PROBLEMS, 1)}, REPEATS)
+    if made[1] != made[PROBLEMS]:
+        raise AdaptbenchError("responses differ side by side and one at a time")
     alone = statistics.median(seconds[1])
     rows = [
         {

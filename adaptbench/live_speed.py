@@ -7,8 +7,8 @@ Both ways play the same problems with the same models in one process, in turn, s
 
 import json
 import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +35,19 @@ def measure(run: Path, out: Path) -> None:
     planned = json.loads(plan.read_text())
     tasks = {name: Path(path) for name, path in planned["task_directories"].items()}
     side_by_side = planned["options"]["batch_size"]
-    options = {name: value for name, value in models.read_manifest(directory)["decode"].items() if name != "kind"}
-    answering = language_model(directory, batch_size=side_by_side, tasks=tasks, **options)
+    answering = language_model(directory, batch_size=side_by_side, tasks=tasks, **models.decode_options(directory))
     manager = TaskManager(include_path=[str(path / "tasks") for path in tasks.values()], include_defaults=False)
     task = manager.load([TASK])["tasks"][TASK]
     task.build_all_requests()
     requests = task.instances
     answering.generate_until(requests[:2])  # the first use is slower
-    seconds: dict[str, list[float]] = {"side by side": [], "one at a time": []}
-    for _ in range(REPEATS):
-        together, took = _timed(answering, [requests])
-        seconds["side by side"].append(took)
-        alone, took = _timed(answering, [[one] for one in requests])
-        seconds["one at a time"].append(took)
-        if together != alone:
-            differing = sum(one != other for one, other in zip(together, alone, strict=True))
-            raise AdaptbenchError(
-                f"{run}: {differing} of {len(requests)} episodes differ side by side and one at a time"
-            )
+    ways = {"side by side": [requests], "one at a time": [[one] for one in requests]}
+    answers, seconds = speed_tables.in_turn(
+        {way: partial(_answers, answering, batches) for way, batches in ways.items()}, REPEATS
+    )
+    differing = sum(one != other for one, other in zip(*answers.values(), strict=True))
+    if differing:
+        raise AdaptbenchError(f"{run}: {differing} of {len(requests)} episodes differ side by side and one at a time")
     slow = statistics.median(seconds["one at a time"])
     rows = [
         {
@@ -71,8 +66,6 @@ def measure(run: Path, out: Path) -> None:
     speed_tables.keep(rows, out, shown, caption)
 
 
-def _timed(answering: Any, batches: Sequence[Sequence[Any]]) -> tuple[list[str], float]:
+def _answers(answering: Any, batches: Sequence[Sequence[Any]]) -> list[str]:
     answering.forget()
-    started = time.perf_counter()
-    answers = [answer for batch in batches for answer in answering.generate_until(list(batch))]
-    return answers, time.perf_counter() - started
+    return [answer for batch in batches for answer in answering.generate_until(list(batch))]

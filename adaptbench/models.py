@@ -123,6 +123,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def decode_options(path: Path) -> dict[str, Any]:
+    """How the directory's model decodes, without the kind: what its `language_model` takes."""
+    return {name: value for name, value in read_manifest(path)["decode"].items() if name != "kind"}
+
+
 def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
     """Parameters in all and those that train; tied weights count once, of embeddings only the rows that train."""
     parameters = list(model.parameters())
@@ -130,9 +135,17 @@ def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
     return {"total": sum(p.numel() for p in parameters), "trained": sum(p.numel() for p in trained)}
 
 
-def decays(parameter: "torch.nn.Parameter") -> bool:
-    """Whether weight decay is for it: matrices, but not those of which only some rows train, as it would move the others."""
-    return parameter.ndim >= 2 and not hasattr(parameter, "trained_rows")
+def decay_groups(parameters: "Sequence[torch.nn.Parameter]", weight_decay: float) -> list[dict[str, Any]]:
+    """An optimizer's groups: weight decay is for matrices, but not for those of which only some rows train, as it would move the
+    others. Groups without parameters are left out.
+    """
+    decaying = [p for p in parameters if p.ndim >= 2 and not hasattr(p, "trained_rows")]
+    taken = set(map(id, decaying))
+    groups = [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in taken], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def train_rows(model: "torch.nn.Module", rows: Sequence[int]) -> None:

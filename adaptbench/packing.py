@@ -146,6 +146,13 @@ def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dic
     return batch
 
 
+def padded(rows: Sequence[Sequence[int]], filler: int) -> "torch.Tensor":
+    """(rows, longest), what is missing at the ends filled up."""
+    import torch
+
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
+
+
 def _tree_mask(owners: "torch.Tensor", starts: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
     """What each token sees: earlier tokens of its own part, and, from a branch, the trunk up to where it branches off."""
     import torch

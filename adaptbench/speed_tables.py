@@ -2,12 +2,25 @@
 
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adaptbench.files import write_text
 from adaptbench.tables import markdown
+
+
+def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[Any, Any], dict[Any, list[float]]]:
+    """What each way returned the last time, and its seconds each time; one way after another, `repeats` times."""
+    found: dict[Any, Any] = {}
+    seconds: dict[Any, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            found[name] = way()
+            seconds[name].append(time.perf_counter() - started)
+    return found, seconds
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:

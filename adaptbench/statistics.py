@@ -29,6 +29,16 @@ class Interval:
     seeds: int
     documents: int
 
+    @property
+    def below(self) -> float:
+        """From the mean down to the interval's end, as error bars want it."""
+        return self.mean - self.low
+
+    @property
+    def above(self) -> float:
+        """From the mean up to the interval's end."""
+        return self.high - self.mean
+
 
 def two_level_bootstrap(
     values: "np.ndarray",

@@ -92,11 +92,7 @@ def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[to
     muon = [p for p in trained.values() if training.optimizer == "muon" and p.ndim == 2 and id(p) not in ends]
     taken = {id(p) for p in muon}
     rest = [p for p in trained.values() if id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if models.decays(p)], "weight_decay": training.weight_decay},
-        {"params": [p for p in rest if not models.decays(p)], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = models.decay_groups(rest, training.weight_decay)
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
         optimizers.append(torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8))

@@ -4,8 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from adaptbench.agent.dialogue import TEAM
-from adaptbench.config import TrainingOverrides, override_problem
+from adaptbench.config import TrainingOverrides
 from adaptbench.contracts import CurriculumConfig, Real
 
 
@@ -20,7 +19,3 @@ class TeamConfig(CurriculumConfig):
 
     def of_role(self, role: str) -> dict[str, Any]:
         return getattr(self, role).model_dump(exclude_none=True)
-
-    def problem(self, run, base_layers: int | None) -> str:
-        """A role's own settings must fit together with the run's."""
-        return override_problem(run.training, {role: getattr(self, role) for role in TEAM})

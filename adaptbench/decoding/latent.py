@@ -94,7 +94,8 @@ class LatentLM(HFLM):
         answers = {}
         for batch in batches:
             started = time.perf_counter()
-            written = self._respond(prompts, batch, limit, alter=_of_batch(alter, batch) if alter else None)
+            read = [prompts[i] for i in batch]
+            written = self.respond(read, limit, alter=_of_batch(alter, batch) if alter else None)
             milliseconds = 1000 * (time.perf_counter() - started) / len(batch)
             for i, one in zip(batch, written, strict=True):
                 latents = sum(token == self.thinking.latent_id for token in one.tokens)
@@ -115,11 +116,10 @@ class LatentLM(HFLM):
         lengths = map(len, self.tokenizer(right, add_special_tokens=False).input_ids) if right else ()
         return 2 * max(lengths, default=0) + len(self.thinking.lead) + ROOM
 
-    def _respond(
-        self, prompts: Sequence[Sequence[int]], batch: Sequence[int], limit: int, **options: Any
-    ) -> list[Written]:
+    def respond(self, prompts: Sequence[Sequence[int]], limit: int, **options: Any) -> list[Written]:
+        """What the model writes after prompts that are tokens; options of adaptbench/latent/decode.py."""
         ends = {"end_id": self.tokenizer.eos_token_id, "pad_id": self.tokenizer.pad_token_id}
-        return respond(self.model, [prompts[i] for i in batch], self.thinking, max_new_tokens=limit, **ends, **options)
+        return respond(self.model, prompts, self.thinking, max_new_tokens=limit, **ends, **options)
 
     def _kept(
         self, prompts: Sequence[Sequence[int]], batches: Sequence[Sequence[int]], limit: int
@@ -128,7 +128,7 @@ class LatentLM(HFLM):
         kept: list[list[torch.Tensor]] = [[] for _ in prompts]
         if self.probe == "shuffle":
             for batch in batches:
-                for i, one in zip(batch, self._respond(prompts, batch, limit, keep=True), strict=True):
+                for i, one in zip(batch, self.respond([prompts[i] for i in batch], limit, keep=True), strict=True):
                     kept[i] = one.latents
         return kept
 

@@ -14,21 +14,10 @@ def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torc
 
     from adaptbench import models
     from adaptbench.decoding.latent import language_model
-    from adaptbench.latent.decode import respond
     from adaptbench.tokenizer import encode_prompts
 
-    decode = {name: value for name, value in models.read_manifest(directory)["decode"].items() if name != "kind"}
-    answering = language_model(directory, batch_size=len(prompts), tasks={}, **decode)
-    tokenizer = answering.tokenizer
-    written = respond(
-        answering.model,
-        encode_prompts(tokenizer, prompts),
-        answering.thinking,
-        max_new_tokens=most,
-        end_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        keep=True,
-    )
+    answering = language_model(directory, batch_size=len(prompts), tasks={}, **models.decode_options(directory))
+    written = answering.respond(encode_prompts(answering.tokenizer, prompts), most, keep=True)
     found = [latent for one in written for latent in one.latents]
     return torch.stack(found).double() if found else torch.empty(0, answering.model.config.hidden_size).double()
 

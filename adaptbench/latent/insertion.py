@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import Real, StrictModel
-from adaptbench.packing import IGNORED, Example
+from adaptbench.packing import IGNORED, Example, padded
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +49,7 @@ def confidences(
     with torch.inference_mode():
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
-            longest = len(examples[rows[-1]].input_ids)
-            padded = [list(examples[i].input_ids) + [pad_id] * (longest - len(examples[i].input_ids)) for i in rows]
-            ids = torch.tensor(padded, device=device)
+            ids = padded([examples[i].input_ids for i in rows], pad_id).to(device)
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
             given = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].exp()
             given = torch.cat([torch.ones_like(given[:, :1]), given], 1).cpu()

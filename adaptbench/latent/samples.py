@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.latent import text
-from adaptbench.packing import IGNORED, Example
+from adaptbench.packing import IGNORED, Example, padded
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
@@ -64,13 +64,8 @@ def unpacked(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch
     import torch
 
     samples = [example for row in rows for example in row]
-    lengths = [len(one.input_ids) for one in samples]
-
-    def padded(values: Sequence[int], filler: int) -> list[int]:
-        return [*values, *[filler] * (max(lengths) - len(values))]
-
     return {
-        "input_ids": torch.tensor([padded(one.input_ids, pad_id) for one in samples]),
-        "labels": torch.tensor([padded(one.labels, IGNORED) for one in samples]),
-        "lengths": torch.tensor(lengths),
+        "input_ids": padded([one.input_ids for one in samples], pad_id),
+        "labels": padded([one.labels for one in samples], IGNORED),
+        "lengths": torch.tensor([len(one.input_ids) for one in samples]),
     }

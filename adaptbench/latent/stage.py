@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, merge_training, override_problem
+from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import AdaptbenchError, CurriculumConfig, Real, StageContext
 from adaptbench.files import write_text
 from adaptbench.latent.fusion import Fusion
@@ -44,10 +44,6 @@ class LaterConfig(CurriculumConfig):
     def later(self, training: Training, own: TrainingOverrides) -> dict[str, Any]:
         """The training options of a later stage over the run's."""
         return {"learning_rate": self.later_rate_ratio * training.learning_rate} | own.model_dump(exclude_none=True)
-
-    def problem(self, run, base_layers: int | None) -> str:
-        own = {name: value for name, value in self if isinstance(value, TrainingOverrides)}
-        return override_problem(run.training, own) or super().problem(run, base_layers)
 
 
 class InsertedConfig(LaterConfig):
@@ -88,15 +84,12 @@ class LatentConfig(LaterConfig):
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
     def problem(self, run, base_layers: int | None) -> str:
-        problem = super().problem(run, base_layers)
-        for name, own in self if not problem and self.forward.way != "jacobi" else ():
-            if isinstance(own, TrainingOverrides) and _merged(run.training, own).gradient_checkpointing:
+        for name, own in self if self.forward.way != "jacobi" else ():
+            if not isinstance(own, TrainingOverrides):
+                continue
+            if merge_training(run.training, own.model_dump(exclude_none=True)).gradient_checkpointing:
                 return f"forward.way: must be jacobi under gradient_checkpointing (training or {name}), which leaves no cache"
-        return problem
-
-
-def _merged(training: Training, own: TrainingOverrides) -> Training:
-    return merge_training(training, own.model_dump(exclude_none=True))
+        return super().problem(run, base_layers)
 
 
 def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:

@@ -7,11 +7,9 @@ They name the entities of training alone and use its wordings alone.
 import random
 
 from benchmarks.agent import tables
-from benchmarks.agent.problems import nth_problem, patient_toolbox
+from benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
 from benchmarks.agent.steps import whole_text
 from benchmarks.agent.wishes import Draw
-
-OFFERED, UNSOLVABLE, NICKNAMES = 5, 0.15, 0.5  # as the world's defaults
 
 
 def familiar_dialogues(count: int, seed: int) -> list[str]:

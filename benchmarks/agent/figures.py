@@ -23,7 +23,7 @@ def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figur
         points = []
         for needed, rows in ended[ended["run"] == run].groupby("calls"):
             found = statistics.two_level_bootstrap(statistics.matrix(rows).values)
-            points.append((needed, found.mean, found.mean - found.low, found.high - found.mean))
+            points.append((needed, found.mean, found.below, found.above))
         x, y, below, above = zip(*points, strict=True)
         shift = (place - (len(runs) - 1) / 2) * 0.03  # so that intervals do not hide each other
         style = look[run] | {"markersize": 5, "linewidth": 1, "capsize": 2, "elinewidth": 0.7}

@@ -16,6 +16,8 @@ from benchmarks.agent.wishes import WISHES, Draw, Plan
 
 CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
 """How many calls the problems need, in turn."""
+OFFERED, UNSOLVABLE, NICKNAMES = 5, 0.15, 0.5
+"""Tools offered, share of problems that lack one, and how often an item goes by a second name: what problems are like by default."""
 
 
 def patient_toolbox(tables: Tables) -> Toolbox:

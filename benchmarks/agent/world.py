@@ -16,7 +16,7 @@ from pydantic import Field
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Real, Record
 from benchmarks.agent import baselines, figures, measures, tables, tools
 from benchmarks.agent.measures import live_task, steps_task
-from benchmarks.agent.problems import nth_problem, patient_toolbox
+from benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
 from benchmarks.agent.steps import live_documents, step_documents, training_records
 from benchmarks.agent.wishes import Draw
 
@@ -27,10 +27,12 @@ class Config(BenchmarkConfig):
     validation_problems: int = Field(80, ge=4, description="trajectories whose steps choose hyper-parameters")
     test_problems: int = Field(160, ge=4, description="problems of the live test; their steps are the static test")
     offered_tools: int = Field(
-        5, ge=4, le=len(tools.NAMES) - len(tools.ARITHMETIC), description="tools in every prompt"
+        OFFERED, ge=4, le=len(tools.NAMES) - len(tools.ARITHMETIC), description="tools in every prompt"
     )
-    unsolvable: Real = Field(0.15, ge=0, le=1, description="share of problems for which a tool is missing")
-    nicknames: Real = Field(0.5, ge=0, le=1, description="how often an item that has a second name is called by it")
+    unsolvable: Real = Field(UNSOLVABLE, ge=0, le=1, description="share of problems for which a tool is missing")
+    nicknames: Real = Field(
+        NICKNAMES, ge=0, le=1, description="how often an item that has a second name is called by it"
+    )
 
 
 RETRIES = 300

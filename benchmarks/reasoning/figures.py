@@ -27,7 +27,7 @@ def accuracy_by_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fig
             continue
         x, y = found["passes"], found["exact_match"]
         axes.errorbar(
-            [x.mean], [y.mean], xerr=[[x.mean - x.low], [x.high - x.mean]], yerr=[[y.mean - y.low], [y.high - y.mean]],
+            [x.mean], [y.mean], xerr=[[x.below], [x.above]], yerr=[[y.below], [y.above]],
             label=run, linestyle="none", capsize=2, elinewidth=0.7, markersize=6, **look[run],
         )  # fmt: skip
     axes.set_ylim(0, 1)

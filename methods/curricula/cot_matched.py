@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, merge_training, override_problem
+from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 from methods.curricula import cot
 
@@ -20,10 +20,6 @@ class Config(CurriculumConfig):
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
     hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's second stage")
     fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's third stage")
-
-    def problem(self, run, base_layers: int | None) -> str:
-        later = {"hidden_training": self.hidden_training, "fused_training": self.fused_training}
-        return override_problem(run.training, later)
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:

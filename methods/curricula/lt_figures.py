@@ -120,12 +120,12 @@ def budget(runs: Sequence[RunFiles]) -> "Figure":
     figure, axes = plt.subplots(figsize=(5.4, 3.6))
     for number, points in enumerate(lines.values()):
         found = {most: _right(of_budget) for most, of_budget in sorted(points.items())}
-        means = [one.mean for one in found.values()]
+        means, below, above = zip(*((one.mean, one.below, one.above) for one in found.values()), strict=True)
         axes.errorbar(
-            list(found), means, yerr=[[one.mean - one.low for one in found.values()], [one.high - one.mean for one in found.values()]],
+            list(found), means, yerr=[below, above],
             marker="o", markersize=5, capsize=2, elinewidth=0.8, color=f"C{number}", label=_shared_name(points),
         )  # fmt: skip
-        axes.set_xticks(sorted({*axes.get_xticks().astype(int), *found}) if number else list(found))
+    axes.set_xticks(sorted({most for points in lines.values() for most in points}))
     axes.set_ylim(0, 1)
     axes.set_xlabel("most latents of a response")
     axes.set_ylabel("answers right")
@@ -149,7 +149,7 @@ def probes(runs: Sequence[RunFiles]) -> "Figure":
     for place, (group, probe) in enumerate(rows):
         found = _right(group[probe])
         axes.errorbar(
-            [found.mean], [place], xerr=[[found.mean - found.low], [found.high - found.mean]],
+            [found.mean], [place], xerr=[[found.below], [found.above]],
             marker="o", capsize=2, color="0.35" if probe == "" else LATENT_COLOUR,
         )  # fmt: skip
     names = [f"{_shared_name(group) if len(probed) > 1 else ''} {PROBES[probe]}".strip() for group, probe in rows]

@@ -303,12 +303,8 @@ def optimizer(config: Config, model, training):
     if training.optimizer != "adamw":
         raise AdaptbenchError("tuner.unit_lr: rates by unit are AdamW's; set training.optimizer: adamw")
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if models.decays(p)], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if not models.decays(p)], "weight_decay": 0.0},
-    ]
-    rate = training.learning_rate
-    made = UnitwiseAdamW([g for g in groups if g["params"]], lr=rate, betas=training.betas, eps=1e-8)
+    groups = models.decay_groups(trained, training.weight_decay)
+    made = UnitwiseAdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8)
     if config.unit_lr == "uniform_2x":
         made.multipliers = {p: torch.tensor(2.0, device=p.device) for p in trained}
     return made
