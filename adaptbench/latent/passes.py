@@ -13,10 +13,12 @@ Rows are (rows, length) of tokens, padded at their ends; a position that holds `
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent.fusion import Fusion, fuse
+from adaptbench.latent.pieces import Rows, attending, cut, unknown_attention
 from adaptbench.prefixes import can_share
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ def latents_after(model: Any, hidden: "torch.Tensor", latent_id: int, fusion: Fu
     return fuse(fusion, hidden, logits, model.get_input_embeddings().weight, latent_id)
 
 
-def check_supported(model: Any) -> None:
-    """Latents can pass through this model: its layers see everything before them, and its logits are known.
+def check_supported(model: Any, way: str = "wavefront") -> None:
+    """Latents can pass through this model this way: its layers see everything before them, its logits and attention are known.
 
     Raises:
         AdaptbenchError: they cannot.
@@ -62,12 +64,28 @@ def check_supported(model: Any) -> None:
     if not can_share(model):
         raise AdaptbenchError(f"base.model: {name} has layers that do not see all that is before; latents need that")
     ids = torch.arange(3, device=model.device)[None] % model.config.get_text_config().vocab_size
-    with torch.no_grad():
-        hidden = model.get_decoder()(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
-        logits = model(input_ids=ids, use_cache=False).logits
-        # A wrong formula is off by far; low precision by less than a hundredth.
-        if (logits_of(model, hidden) - logits).abs().max() > 0.02 * logits.abs().max():
-            raise AdaptbenchError(f"base.model: {name} makes logits in a way of its own; latents cannot use it")
+    training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            vectors = model.get_input_embeddings()(ids)
+            hidden = model.get_decoder()(inputs_embeds=vectors, use_cache=False).last_hidden_state
+            logits = model(input_ids=ids, use_cache=False).logits
+            # A wrong formula is off by far; low precision by less than a hundredth.
+            if _far(logits_of(model, hidden), logits):
+                raise AdaptbenchError(f"base.model: {name} makes logits in a way of its own; latents cannot use it")
+            if way == "wavefront":
+                plain = partial(wavefront, model, ids, torch.tensor([3], device=ids.device), -1, Fusion(alpha=1.0))
+                if _far(plain().hidden, hidden):
+                    raise unknown_attention(model)
+                model.train()
+                plain()  # refuses dropout
+    finally:
+        model.train(training)
+
+
+def _far(ours: "torch.Tensor", theirs: "torch.Tensor") -> bool:
+    return bool((ours - theirs).abs().max() > 0.02 * theirs.abs().max())
 
 
 def _check_cache(model: Any) -> None:
@@ -105,59 +123,28 @@ def naive(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent
 def wavefront(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
     """The j-th pieces of all rows in pass j; pieces end before a latent."""
     import torch
-    from transformers import DynamicCache
 
     _check_cache(model)
-    decoder, embed = model.get_decoder(), model.get_input_embeddings()
-    places = torch.arange(input_ids.shape[1], device=input_ids.device)
-    real = places < lengths[:, None]
-    piece = ((input_ids == latent_id) & real).cumsum(1)  # the pass that a position belongs to
-    passes = int(piece.max()) + 1
-    cache = DynamicCache()
-    states: list[torch.Tensor] = []  # of every pass: (rows, its longest piece, width)
-    seen_places: list[torch.Tensor] = []  # positions of the cached keys, past every position where a key is padding
-    found = torch.zeros_like(input_ids)  # where a position's state lies in the joined `states`
-    last = None
-    offset = 0
-    for number in range(passes):
-        inside = (piece == number) & real
-        counts = inside.sum(1)
-        width = int(counts.max())
-        column = torch.arange(width, device=input_ids.device)
-        first = inside.int().argmax(1)
-        where = (first[:, None] + column).clamp(max=input_ids.shape[1] - 1)
-        filled = column < counts[:, None]
-        vectors = embed(input_ids.gather(1, where))
-        if last is not None:
-            begins = (filled & (column == 0))[..., None]
-            latents = latents_after(model, last, latent_id, fusion)
-            vectors = torch.where(begins, latents[:, None].to(vectors.dtype), vectors)
-        seen_places.append(torch.where(filled, where, input_ids.shape[1]))
-        keys = torch.cat(seen_places, 1)
-        out = decoder(
-            inputs_embeds=vectors,
-            attention_mask=_mask(keys[:, None] <= where[..., None], vectors),
-            position_ids=where,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        state = out.last_hidden_state
-        states.append(state)
-        found = torch.where(inside, offset + places - first[:, None], found)
-        ends = state[torch.arange(len(state)), (counts - 1).clamp(min=0)]
-        last = ends if last is None else torch.where((counts > 0)[:, None], ends, last)
-        offset += width
-    joined = torch.cat(states, 1)
-    hidden = joined.gather(1, found[..., None].expand(-1, -1, joined.shape[-1]))
-    return Passed(hidden * real[..., None], passes)
-
-
-def _mask(seen: "torch.Tensor", vectors: "torch.Tensor") -> "torch.Tensor":
-    """What to add to attention scores (rows, 1, queries, keys): nothing where a key is seen, else a huge negative number."""
-    import torch
-
-    never = torch.finfo(torch.bfloat16).min  # finite in float32 too, so that a query that sees nothing is no NaN
-    return torch.zeros(seen.shape, dtype=vectors.dtype, device=seen.device).masked_fill(~seen, never)[:, None]
+    order, passes = cut(input_ids == latent_id, lengths)
+    rows = Rows((len(order), input_ids.shape[1]))
+    numbers = torch.tensor(order, device=input_ids.device)
+    where = torch.cat([numbers[now.rows] for now in passes]), torch.cat([now.places for now in passes])
+    words = model.get_input_embeddings()(input_ids[where]).split([len(now.rows) for now in passes])
+    states: list[torch.Tensor] = []  # of every pass: (tokens, width)
+    ends = None  # of the pass before: the states of every row's last token
+    with attending(model):
+        for now, vectors in zip(passes, words, strict=True):
+            if ends is not None:
+                latents = latents_after(model, ends[: now.active], latent_id, fusion)
+                vectors = vectors.index_copy(0, now.first, latents.to(vectors.dtype))
+            rows.now = now
+            out = model.get_decoder()(
+                inputs_embeds=vectors[None], position_ids=now.places[None], use_cache=False, pieces=rows
+            )
+            states.append(out.last_hidden_state[0])
+            ends = states[-1][now.last]
+    joined = torch.cat(states)
+    return Passed(joined.new_zeros(*input_ids.shape, joined.shape[-1]).index_put(where, joined), len(passes))
 
 
 def jacobi(

@@ -20,6 +20,7 @@ SOURCES = (
     "adaptbench/latent/insertion.py",
     "adaptbench/latent/objective.py",
     "adaptbench/latent/passes.py",
+    "adaptbench/latent/pieces.py",
     "adaptbench/latent/samples.py",
     "adaptbench/latent/stage.py",
     "adaptbench/latent/text.py",
@@ -178,7 +179,7 @@ def objective(forward: Forward, fusion: Fusion, model: Any, context: StageContex
     from adaptbench.latent.passes import check_supported
 
     assert context.tokenizer is not None
-    check_supported(model)
+    check_supported(model, forward.way)
     return latent_loss(forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import norms_in_float64, toy_model
 
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.latent import passes
+from adaptbench.latent import passes, pieces
 from adaptbench.latent.fusion import Fusion
 
 LATENT = 299
@@ -25,6 +25,7 @@ LAYOUTS = {
     "one row": ["aaaaLaaaLa"],
     "none": ["aaaa", "aa"],
     "ends": ["aL", "aaaaaaL", "aLLL"],
+    "uneven": ["a" * 90 + "La", "aaLaaa", "aLaL" + "a" * 60 + "L", "aaaL", "aaaaaLaaa", "aLaaaa"],
     "long and short": ["aL" + "a" * 20, "a" * 15 + "LaLaLaLaL", "a"],
 }
 
@@ -224,6 +225,88 @@ def test_exact_ways_refuse_to_run_without_a_cache(way):
     model.gradient_checkpointing_enable()
     with pytest.raises(AdaptbenchError, match="must be jacobi under gradient_checkpointing"):
         _outputs(way, model, layout, FUSIONS["fused"])
+
+
+def test_a_second_backward_pass_gives_the_same_gradients_again():
+    model, layout = _model(), LAYOUTS["ragged"]
+    ids, lengths = _rows(layout)
+    loss = passes.wavefront(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden.pow(2).sum()
+    parameters = list(model.model.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    embedding = torch.autograd.grad(loss, parameters[0], retain_graph=True)
+    second = torch.autograd.grad(loss, parameters)
+    assert torch.equal(first[0], embedding[0])
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+        assert one.abs().max() > 0
+
+
+def test_frozen_keys_take_no_gradient():
+    model, layout = _model(), LAYOUTS["ragged"]
+    frozen = [p for name, p in model.named_parameters() if "k_proj" in name or "v_proj" in name]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    wanted = _gradients(model, _outputs(passes.naive, model, layout, FUSIONS["fused"])[0])
+    found = _gradients(model, _outputs(passes.wavefront, model, layout, FUSIONS["fused"])[0])
+    assert len(found) == len(list(model.parameters())) - len(frozen)
+    _assert_same_gradients(found, wanted)
+
+
+def test_low_precision_is_as_near_as_the_naive_way():
+    model, layout = toy_model("qwen3"), LAYOUTS["uneven"]
+    model.set_attn_implementation("eager")
+    exact = _gradients(model, _outputs(passes.naive, model, layout, FUSIONS["hidden"])[0])
+    apart = {}
+    for way in (passes.naive, passes.wavefront):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, _ = _outputs(way, model, layout, FUSIONS["hidden"])
+        gradients = _gradients(model, [row.float() for row in logits])
+        apart[way] = max(float((gradients[n] - g).norm() / g.norm()) for n, g in exact.items())
+    assert 0 < apart[passes.wavefront] < 1.5 * apart[passes.naive]
+
+
+def test_another_attention_stays_as_it_was():
+    model = _model()
+    _outputs(passes.wavefront, model, LAYOUTS["ends"], FUSIONS["fused"])
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises(ZeroDivisionError), pieces.attending(model):
+        1 / 0  # noqa: B018
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bands_hold_every_token_once(seed):
+    generator = torch.Generator().manual_seed(seed)
+    counts = (torch.rand(1 + seed, generator=generator).pow(4) * 200 + 1).int().tolist()
+    bands = pieces.cut_columns(counts)
+    held = [
+        (row, column) for rows, left, right in bands for row in rows for column in range(left, min(right, counts[row]))
+    ]
+    assert sorted(held) == [(row, column) for row, count in enumerate(counts) for column in range(count)]
+    area = sum(len(rows) * (right - left) for rows, left, right in bands)
+    assert sum(counts) <= area <= len(counts) * max(counts)
+    assert seed < 9 or area < 0.7 * len(counts) * max(counts), "uneven rows are not padded to the longest"
+
+
+def test_uneven_rows_lie_in_several_bands():
+    ids, lengths = _rows(LAYOUTS["uneven"])
+    order, cut = pieces.cut(ids == LATENT, lengths)
+    assert order[0] == 2
+    assert [now.active for now in cut] == [6, 6, 1, 1]
+    assert len(cut[0].bands) > 1
+
+
+def test_an_attention_with_dropout_or_capped_scores_is_refused():
+    model = toy_model("qwen3").train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
+        passes.check_supported(model)
+    passes.check_supported(model, "jacobi")
+    assert model.training
+    rows = pieces.Rows((1, 4), pieces.cut(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([4]))[1][0])
+    with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
+        pieces.attend(model.model.layers[0].self_attn, *torch.zeros(3, 1, 2, 4, 16), pieces=rows, softcap=50.0)
 
 
 def test_a_model_with_a_window_is_refused():
