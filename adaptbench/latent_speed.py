@@ -24,11 +24,11 @@ from adaptbench.latent.fusion import Fusion
 REPEATS = 5
 BATCHES = (8, 32)
 LENGTH, LATENTS = 256, 16
-ARCHITECTURE = {
-    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 4096, "max_position_embeddings": 1024,
+MODELS = {
+    "0.4 M": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "num_attention_heads": 2, "vocab_size": 1024},
+    "1.4 M": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 4096},
 }  # fmt: skip
-LATENT_ID = 4095
+SPREAD = 6.0  # standard deviation of logits: a model as sure as a trained one, whose nucleus holds few words
 PROBLEMS, WRITTEN = 32, 64
 RELEASED = "column union (released)"
 FUSION = Fusion(alpha=0.6)
@@ -58,17 +58,42 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
 
 def measure(out: Path) -> None:
     """Write latents.csv (training) and latent_decoding.csv, each with its Markdown, to the folder `out`."""
+    made = {name: _model(architecture) for name, architecture in MODELS.items()}
+    training = [row for name, model in made.items() for row in _training(name, model)]
+    shown = {"model": "model", "way": "way", "batch_size": "batch", "passes": "passes", "median_seconds": "seconds"}
+    shown |= {"times_faster": "times faster", "gradient_difference": "largest difference of a gradient"}
+    caption = (
+        f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS} repeats in one process. "
+        "Differences in units of each parameter's largest gradient."
+    )
+    speed_tables.keep(training, out / "latents.csv", shown, caption)
+    decoding = [row for name, model in made.items() for row in _decoding(name, model.eval())]
+    shown = {"model": "model", "batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
+    caption = (
+        f"{PROBLEMS} problems, {decoding[0]['tokens']} tokens written, {decoding[0]['latent_tokens']} of them latent, the same either way; "
+        f"medians of {REPEATS} repeats in one process."
+    )
+    speed_tables.keep(decoding, out / "latent_decoding.csv", shown, caption)
+
+
+def _model(architecture: dict[str, int]) -> Any:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
-    device = models.device()
-    model = Qwen3ForCausalLM(Qwen3Config(**ARCHITECTURE, tie_word_embeddings=True)).to(device)
-    _measure_training(model, out / "latents.csv")
-    _measure_decoding(model.eval(), out / "latent_decoding.csv")
+    heads = architecture["num_attention_heads"]
+    config = Qwen3Config(**architecture, num_key_value_heads=heads, head_dim=32, tie_word_embeddings=True)
+    model = Qwen3ForCausalLM(config).to(models.device())
+    with torch.no_grad():
+        model.model.norm.weight *= SPREAD / (config.initializer_range * architecture["hidden_size"] ** 0.5)
+    return model
 
 
-def _measure_training(model: Any, out: Path) -> None:
+def _latent_id(model: Any) -> int:
+    return model.config.vocab_size - 1
+
+
+def _training(name: str, model: Any) -> list[dict[str, Any]]:
     """Passes, seconds and gradient differences of every way and batch size."""
     ways: dict[str, Callable[..., passes.Passed]] = {
         RELEASED: column_union,
@@ -78,47 +103,42 @@ def _measure_training(model: Any, out: Path) -> None:
     }
     rows = []
     for size in BATCHES:
-        batch = _batch(size, model.device)
+        batch = _batch(size, _latent_id(model), model.device)
         reference = _gradients(model, column_union, batch)[1]
         found, seconds = speed_tables.in_turn(
-            {name: partial(_gradients, model, way, batch) for name, way in ways.items()}, REPEATS
+            {way: partial(_gradients, model, run, batch) for way, run in ways.items()}, REPEATS
         )
         released = statistics.median(seconds[RELEASED])
-        for name in ways:
-            count, gradients = found[name]
+        for way in ways:
+            count, gradients = found[way]
             rows.append(
                 {
-                    "way": name,
+                    "model": name,
+                    "way": way,
                     "batch_size": size,
                     "latents": LATENTS,
                     "length": LENGTH,
                     "passes": count,
-                    **speed_tables.spread(seconds[name]),
-                    "times_faster": round(released / statistics.median(seconds[name]), 2),
+                    **speed_tables.spread(seconds[way]),
+                    "times_faster": round(released / statistics.median(seconds[way]), 2),
                     "gradient_difference": f"{_apart(gradients, reference):.1e}",
                     **speed_tables.surroundings(model.device),
                 }
             )
-    shown = {"way": "way", "batch_size": "batch", "passes": "passes", "median_seconds": "seconds"}
-    shown |= {"times_faster": "times faster", "gradient_difference": "largest difference of a gradient"}
-    caption = (
-        f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS} repeats in one process. "
-        "Differences in units of each parameter's largest gradient."
-    )
-    speed_tables.keep(rows, out, shown, caption)
+    return rows
 
 
-def _measure_decoding(model: Any, out: Path) -> None:
+def _decoding(name: str, model: Any) -> list[dict[str, Any]]:
     """Seconds of decoding with latents, all rows side by side and one at a time.
 
     Raises:
         AdaptbenchError: the responses differ; nothing is written.
     """
     rng = random.Random(1)
-    # An untrained model is sure of nothing: thinking where no token gets tau, it thinks as often in a row as it may.
-    thinking = Thinking(LATENT_ID, FUSION, trigger="confidence", tau=0.5, in_a_row=2, budget=LATENTS)
-    prompts = [[rng.randrange(1, LATENT_ID) for _ in range(rng.randint(20, 60))] for _ in range(PROBLEMS)]
-    options: dict[str, Any] = {"max_new_tokens": WRITTEN, "end_id": LATENT_ID - 1, "pad_id": 0}
+    latent_id = _latent_id(model)
+    thinking = Thinking(latent_id, FUSION, trigger="random", rate=0.3, budget=LATENTS)
+    prompts = [[rng.randrange(1, latent_id) for _ in range(rng.randint(20, 60))] for _ in range(PROBLEMS)]
+    options: dict[str, Any] = {"max_new_tokens": WRITTEN, "end_id": -1, "pad_id": 0}
     respond(model, prompts[:2], thinking, **options)  # the first use is slower
 
     def written(size: int) -> list[list[int]]:
@@ -129,35 +149,30 @@ def _measure_decoding(model: Any, out: Path) -> None:
     if made[1] != made[PROBLEMS]:
         raise AdaptbenchError("responses differ side by side and one at a time")
     alone = statistics.median(seconds[1])
-    rows = [
+    return [
         {
+            "model": name,
             "batch_size": size,
             "problems": PROBLEMS,
             "tokens": sum(map(len, made[1])),
-            "latent_tokens": sum(one.count(LATENT_ID) for one in made[1]),
+            "latent_tokens": sum(one.count(latent_id) for one in made[1]),
             **speed_tables.spread(times),
             "times_faster": round(alone / statistics.median(times), 2),
             **speed_tables.surroundings(model.device),
         }
         for size, times in seconds.items()
     ]
-    shown = {"batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
-    caption = (
-        f"{PROBLEMS} problems, {rows[0]['tokens']} tokens written, {rows[0]['latent_tokens']} of them latent, the same either way; "
-        f"medians of {REPEATS} repeats in one process."
-    )
-    speed_tables.keep(rows, out, shown, caption)
 
 
-def _batch(size: int, device: str) -> tuple[Any, Any]:
+def _batch(size: int, latent_id: int, device: Any) -> tuple[Any, Any]:
     """Rows of a question and a response with LATENTS latents at places of their own, one in six beside another."""
     import torch
 
     rng = random.Random(0)
-    ids = [[rng.randrange(LATENT_ID) for _ in range(LENGTH)] for _ in range(size)]
+    ids = [[rng.randrange(latent_id) for _ in range(LENGTH)] for _ in range(size)]
     for row in ids:
         for place in rng.sample(range(LENGTH // 4, LENGTH), LATENTS):
-            row[place] = LATENT_ID
+            row[place] = latent_id
     return torch.tensor(ids, device=device), torch.full((size,), LENGTH, device=device)
 
 
@@ -167,7 +182,7 @@ def _gradients(model: Any, way: Callable[..., passes.Passed], batch: tuple[Any, 
 
     ids, lengths = batch
     model.zero_grad(set_to_none=True)
-    passed = way(model, ids, lengths, LATENT_ID, FUSION)
+    passed = way(model, ids, lengths, _latent_id(model), FUSION)
     logits = passes.logits_of(model, passed.hidden[:, LENGTH // 4 : -1])
     targets = ids[:, LENGTH // 4 + 1 :]
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()

@@ -6,6 +6,7 @@ All rows go forward together with one cache of keys and values, each at its own 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptbench.latent.fusion import Fusion
@@ -14,6 +15,7 @@ from adaptbench.latent.passes import latents_after, logits_of
 if TYPE_CHECKING:
     import torch
 
+ROOM = 64  # places by which a cache grows
 PART = 16  # steps after which rows that have ended leave the batch
 Alter = Callable[[Sequence[int], Sequence[int], "torch.Tensor"], "torch.Tensor"]
 
@@ -74,6 +76,39 @@ def respond(
     return batch.written
 
 
+@cache
+def _roomy_layer() -> Any:
+    """A cache layer, made once transformers is needed."""
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):
+        """Keys and values (rows, heads, places, width) with room for more: a step writes its own and copies no others."""
+
+        keys: Any
+        values: Any
+        room: "tuple[torch.Tensor, torch.Tensor] | None" = None
+
+        def update(self, key_states, value_states, *args, **kwargs):
+            before = self.get_seq_length()
+            end = before + key_states.shape[-2]
+            if self.room is None or end > self.room[0].shape[-2]:
+                room = tuple(
+                    new.new_empty(*new.shape[:2], end + ROOM, new.shape[-1]) for new in (key_states, value_states)
+                )
+                if before:
+                    room[0][:, :, :before], room[1][:, :, :before] = self.keys, self.values
+                self.room, self.is_initialized = room, True
+            self.keys, self.values = (whole[:, :, :end] for whole in self.room)
+            self.keys[:, :, before:], self.values[:, :, before:] = key_states, value_states
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices):
+            super().batch_select_indices(indices)
+            self.room = None
+
+    return RoomyLayer
+
+
 class _Batch:
     """Rows in flight. `rows` are the prompts that its rows belong to."""
 
@@ -89,7 +124,7 @@ class _Batch:
         keep: bool,
     ) -> None:
         import torch
-        from transformers import DynamicCache
+        from transformers.cache_utils import Cache
 
         self.model, self.thinking, self.limit, self.end_id = model, thinking, limit, end_id
         self.alter, self.keep = alter, keep
@@ -99,7 +134,7 @@ class _Batch:
         # A row's own, so that it thinks in the same places whatever is beside it.
         self.chance = [random.Random(" ".join(map(str, one))) for one in prompts]
         self.ended = [limit < 1] * len(prompts)
-        self.cache = DynamicCache()
+        self.cache = Cache(layer_class_to_replicate=_roomy_layer())
         longest = max(map(len, prompts))
         device = model.device
         ids = torch.tensor([[pad_id] * (longest - len(one)) + list(one) for one in prompts], device=device)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 
+RANKED = 64  # tokens that are ranked first; a trained model hardly ever needs more
+
+
 class Fusion(StrictModel):
     """How a latent is made. `alpha` weighs the hidden state, the rest the likeliest tokens' mean embedding.
 
@@ -59,13 +62,24 @@ def predicted(fusion: Fusion, logits: "torch.Tensor", excluded: int) -> "torch.T
     barred = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
     barred[excluded] = True
     probabilities = scores.masked_fill(barred, -torch.inf).softmax(-1)
-    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    if fusion.nucleus == "top_k":
-        taken = torch.arange(ranked.shape[-1], device=ranked.device) < fusion.top_k
-        taken = taken.expand_as(ranked).clone()
-    else:
-        total = ranked.cumsum(-1)
-        taken = total <= fusion.top_p if fusion.nucleus == "released" else total - ranked < fusion.top_p
-    taken[..., 0] = True
-    kept = probabilities * torch.zeros_like(taken).scatter(-1, order, taken)
+    kept = probabilities * _likeliest(fusion, probabilities)
     return kept / kept.sum(-1, keepdim=True)
+
+
+def _likeliest(fusion: Fusion, probabilities: "torch.Tensor") -> "torch.Tensor":
+    """Which tokens the nucleus holds (..., vocabulary); of tokens that are as likely, the first ones."""
+    import torch
+
+    many = fusion.top_k if fusion.nucleus == "top_k" else RANKED
+    ranked = probabilities.topk(min(many, probabilities.shape[-1]), dim=-1).values
+    if fusion.nucleus == "top_k":
+        count = torch.full_like(ranked[..., :1], ranked.shape[-1], dtype=torch.long)
+    else:
+        if (ranked.sum(-1) <= fusion.top_p).any():  # the nucleus is larger than most
+            ranked = probabilities.sort(dim=-1, descending=True).values
+        total = ranked.cumsum(-1)
+        inside = total <= fusion.top_p if fusion.nucleus == "released" else total - ranked < fusion.top_p
+        count = inside.sum(-1, keepdim=True).clamp(min=1)
+    least = ranked.gather(-1, count - 1)
+    above, equal = probabilities > least, probabilities == least
+    return above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "adaptbench_pieces"
-BAND, COPIED = 32, 6  # what another band of columns costs, and each of its rows, in places of the grid
+BAND, COPIED = 64, 6  # what another band of columns costs, and each of its rows, in places of the grid
 UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")  # what some models ask of their attention
 
 
