@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import norms_in_float64, toy_model
 
+from adaptbench.latent import decode
 from adaptbench.latent.decode import Thinking, respond
 from adaptbench.latent.fusion import Fusion, fuse
 
@@ -93,6 +94,16 @@ def test_every_row_is_what_it_is_alone(model, name):
         assert one.passes == passes
     apart = [_respond(model, [prompt], WAYS[name])[0] for prompt in PROMPTS]
     assert [one.tokens for one in apart] == [one.tokens for one in written]
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_a_cache_that_runs_out_of_room_grows(model, monkeypatch, room):
+    options = {"max_new_tokens": 40, "end_id": END, "pad_id": PAD}
+    wanted = respond(model, PROMPTS, WAYS["fused"], **options)
+    assert max(len(one.tokens) for one in wanted) > 16
+    monkeypatch.setattr(decode, "ROOM", room)
+    found = respond(model, PROMPTS, WAYS["fused"], **options)
+    assert [one.tokens for one in found] == [one.tokens for one in wanted]
 
 
 def test_the_toy_thinks_and_ends_at_different_places(model):
