@@ -272,4 +272,4 @@ def _take(laid: "Sequence[torch.Tensor]", now: Pieces) -> "torch.Tensor":
         rows, heads, _, width = part.shape
         tokens = part.view(rows, heads, -1, band.width, width).permute(0, 3, 1, 2, 4)
         parts.append(tokens.reshape(rows * band.width, -1, width))
-    return torch.cat(parts)[now.grid]
+    return (torch.cat(parts) if len(parts) > 1 else parts[0])[now.grid]
