@@ -150,7 +150,8 @@ def latent_examples(
 
 
 def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Insertion) -> dict[str, Any]:
-    """What was inserted where: how much in all, and the first samples token by token."""
+    """What was inserted where: how much in all, and a few samples token by token, the first that have latents before others."""
+    chosen = sorted(range(len(inserted)), key=lambda number: not any(inserted[number].counts))[:SHOWN]
     shown = [
         {
             "tokens": [tokenizer.decode([token]) for token in example.input_ids],
@@ -158,7 +159,7 @@ def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Inse
             "confidence": [round(float(score), 5) for score in scores],
             "latents": {str(place): count for place, count in zip(one.chosen, one.counts, strict=True)},
         }
-        for example, scores, one in zip(plain[:SHOWN], given, inserted, strict=False)
+        for example, scores, one in ((plain[number], given[number], inserted[number]) for number in chosen)
     ]
     return {
         "options": options.model_dump(mode="json"),

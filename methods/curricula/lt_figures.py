@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LATENT_COLOUR = "#D62728"
-SAMPLES, WIDTH = 3, 84  # samples of a stage; characters of a line
+SAMPLES, WIDTH = 4, 72  # samples of a stage; characters of a line
 
 
 def insertion(runs: Sequence[RunFiles]) -> "Figure":
@@ -23,21 +23,25 @@ def insertion(runs: Sequence[RunFiles]) -> "Figure":
 
     run = runs[0]
     stages = [name for name in ("hidden", "fused") if name in run.stages]
-    figure, panels = plt.subplots(max(1, len(stages)), 1, figsize=(8.6, 2.6 * max(1, len(stages))), squeeze=False)
+    figure, panels = plt.subplots(max(1, len(stages)), 1, squeeze=False, layout="constrained")
     colours = mpl.colormaps["Blues_r"]
-    for axes, stage in zip(panels[:, 0], stages, strict=False):
+    lines = [1.0] * len(panels)
+    for number, (axes, stage) in enumerate(zip(panels[:, 0], stages, strict=False)):
         record = json.loads((run.stages[stage] / INSERTION).read_text())
         axes.set_xlim(0, WIDTH)
         axes.axis("off")
         line = 0.0
-        for sample in sorted(record["shown"], key=lambda one: not one["latents"])[:SAMPLES]:
+        for sample in record["shown"][:SAMPLES]:
             line = _write(axes, sample, line, colours) + 1.6
-        axes.set_ylim(line, -0.6)
+        lines[number] = line
+        axes.set_ylim(line - 0.8, -0.8)
         mean = record["latents"] / record["samples"]
         tau = record["options"]["tau"]
         axes.set_title(
             f"{run.name}, stage {stage}: {mean:.1f} latents a sample, before tokens below {tau}", fontsize=9, loc="left"
         )
+    panels[0, 0].get_gridspec().set_height_ratios(lines)
+    figure.set_size_inches(8.6, 0.2 * sum(lines) + 0.45 * len(lines))
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours)
     figure.colorbar(scale, ax=panels, label="what the model gave the token", fraction=0.02, pad=0.01)
     return figure
