@@ -24,6 +24,7 @@ from adaptbench.latent.fusion import Fusion
 REPEATS = 5
 BATCHES = (8, 32)
 LENGTH, LATENTS = 256, 16
+ITERATIONS = (1, 2, 3, 4, 8, 16)
 MODELS = {
     "0.4 M": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "num_attention_heads": 2, "vocab_size": 1024},
     "1.4 M": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 4096},
@@ -57,7 +58,7 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
 
 
 def measure(out: Path) -> None:
-    """Write latents.csv (training) and latent_decoding.csv, each with its Markdown, to the folder `out`."""
+    """Write latents.csv (training), latent_decoding.csv and latent_residual.csv, each with its Markdown, to the folder `out`."""
     made = {name: _model(architecture) for name, architecture in MODELS.items()}
     training = [row for name, model in made.items() for row in _training(name, model)]
     shown = {"model": "model", "way": "way", "batch_size": "batch", "passes": "passes", "median_seconds": "seconds"}
@@ -74,6 +75,17 @@ def measure(out: Path) -> None:
         f"medians of {REPEATS} repeats in one process."
     )
     speed_tables.keep(decoding, out / "latent_decoding.csv", shown, caption)
+
+    residual = [row for name, model in made.items() for row in _residuals(name, model)]
+    shown = {
+        "model": "model",
+        "iterations": "iterations",
+        "passes": "passes",
+        "state_difference": "largest difference of a state",
+    }
+    shown |= {"gradient_difference": "largest difference of a gradient"}
+    caption = f"Jacobi against the wavefront, {LATENTS} latents a row, in units of the largest entry."
+    speed_tables.keep(residual, out / "latent_residual.csv", shown, caption)
 
 
 def _model(architecture: dict[str, int]) -> Any:
@@ -125,6 +137,28 @@ def _training(name: str, model: Any) -> list[dict[str, Any]]:
                     **speed_tables.surroundings(model.device),
                 }
             )
+    return rows
+
+
+def _residuals(name: str, model: Any) -> list[dict[str, Any]]:
+    """How far Jacobi is from exact after so many iterations."""
+    ids, lengths = batch = _batch(BATCHES[0], _latent_id(model), model.device)
+    exact = passes.wavefront(model, ids, lengths, _latent_id(model), FUSION).hidden.detach()
+    gradients = _gradients(model, passes.wavefront, batch)[1]
+    rows = []
+    for iterations in ITERATIONS:
+        way = partial(passes.jacobi, iterations=iterations)
+        near = way(model, ids, lengths, _latent_id(model), FUSION).hidden.detach()
+        rows.append(
+            {
+                "model": name,
+                "iterations": iterations,
+                "passes": iterations + 1,
+                "state_difference": f"{float((near - exact).abs().max() / exact.abs().max()):.1e}",
+                "gradient_difference": f"{_apart(_gradients(model, way, batch)[1], gradients):.1e}",
+                **speed_tables.surroundings(model.device),
+            }
+        )
     return rows
 
 
