@@ -73,6 +73,8 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
                 return f"decode.{name}: {problem}"
     if kind == "latent" and run.decode.keys() - {"kind"} and not _thinks(run):
         return f"decode.{min(run.decode.keys() - {'kind'})}: {run.curriculum.kind} trains no latent tokens, so there is nothing to change"
+    if run.decode.get("trigger") == "random" and not hasattr(run.curriculum, "insertion"):
+        return f"decode.trigger: must not be random; {run.curriculum.kind} puts latents at no place of their own, so there is no rate"
     roles = getattr(registry.method("curricula", run.curriculum.kind), "ROLES", ())
     if roles and run.decode.get("general", roles[0]) not in roles:
         return f"decode.general: must be one of {', '.join(roles)}, the members that {run.curriculum.kind} makes"

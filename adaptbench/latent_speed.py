@@ -48,8 +48,9 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
     for first, end in pairwise(columns):
         vectors = embed(input_ids[:, first:end])
         if states:
-            made = passes.latents_after(model, states[-1][:, -1], latent_id, fusion)
-            start = torch.where(latent[:, first, None], made.to(vectors.dtype), vectors[:, 0])
+            rows = latent[:, first].nonzero()[:, 0]
+            made = passes.latents_after(model, states[-1][rows, -1], latent_id, fusion)
+            start = vectors[:, 0].index_copy(0, rows, made.to(vectors.dtype))
             vectors = torch.cat([start[:, None], vectors[:, 1:]], 1)
         out = decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=True)
         states.append(out.last_hidden_state)

@@ -86,7 +86,10 @@ class LatentLM(HFLM):
         """The answers in order; prompts of like length go side by side. An answer that has not ended at twice the length of the
         longest right one is cut there.
         """
-        limit = min(self._limit(requests), max((one.args[1]["max_gen_toks"] for one in requests), default=0))
+        limit = min(
+            self._limit(requests),
+            max((one.args[1].get("max_gen_toks", self.max_gen_toks) for one in requests), default=0),
+        )
         prompts = [self._read(request.args[0], limit) for request in requests]
         order = sorted(range(len(requests)), key=lambda i: len(prompts[i]))
         batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
@@ -101,7 +104,7 @@ class LatentLM(HFLM):
                 latents = sum(token == self.thinking.latent_id for token in one.tokens)
                 words = [token for token in one.tokens[len(self.thinking.lead) :] if token != self.thinking.latent_id]
                 text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                answers[i] = before_stop(text, requests[i].args[1]["until"])
+                answers[i] = before_stop(text, requests[i].args[1].get("until", []))
                 self.taken[requests[i].task_name, requests[i].doc_id] = {
                     "visible_tokens": len(words),
                     "latent_tokens": latents,
@@ -111,7 +114,9 @@ class LatentLM(HFLM):
         return [answers[i] for i in range(len(requests))]
 
     def _limit(self, requests: Sequence[Any]) -> int:
-        """Tokens that a response may have, latent ones and the lead included."""
+        """Tokens that a response may have, latent ones and the lead included: all of the task's where one does not say its steps."""
+        if any(not {"steps", "target"} <= request.doc.keys() for request in requests):
+            return self.max_length
         right = [response(request.doc["steps"], request.doc["target"]) for request in requests]
         lengths = map(len, self.tokenizer(right, add_special_tokens=False).input_ids) if right else ()
         return 2 * max(lengths, default=0) + len(self.thinking.lead) + ROOM

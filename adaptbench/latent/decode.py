@@ -25,8 +25,8 @@ class Thinking:
     """When and how a model thinks.
 
     `fusion` None feeds the latent token's own embedding (a pause). `trigger`: the model writes the latent token itself, it
-    thinks wherever it gives no token `tau`, or by chance, with probability `rate` before each word. It thinks at most `in_a_row` times without a word between, and at most `budget` times
-    in all. `lead` are tokens that every response begins with, latent ones among them.
+    thinks wherever it gives no token `tau`, or by chance, with probability `rate` before each word. It thinks at most `in_a_row`
+    times without a word between, and at most `budget` times in all. `lead` are tokens that every response begins with, latent ones among them.
     """
 
     latent_id: int | None = None
@@ -86,25 +86,24 @@ def _roomy_layer() -> Any:
 
         keys: Any
         values: Any
-        room: "tuple[torch.Tensor, torch.Tensor] | None" = None
+        room: "tuple[torch.Tensor, ...] | None" = None
 
         def update(self, key_states, value_states, *args, **kwargs):
             before = self.get_seq_length()
             end = before + key_states.shape[-2]
-            if self.room is None or end > self.room[0].shape[-2]:
+            # What others of its methods made is no view of the room.
+            room = self.room
+            apart = room is None or self.keys is None or self.keys.data_ptr() != room[0].data_ptr()
+            if room is None or apart or end > room[0].shape[-2]:
                 room = tuple(
                     new.new_empty(*new.shape[:2], end + ROOM, new.shape[-1]) for new in (key_states, value_states)
                 )
                 if before:
                     room[0][:, :, :before], room[1][:, :, :before] = self.keys, self.values
                 self.room, self.is_initialized = room, True
-            self.keys, self.values = (whole[:, :, :end] for whole in self.room)
+            self.keys, self.values = (whole[:, :, :end] for whole in room)
             self.keys[:, :, before:], self.values[:, :, before:] = key_states, value_states
             return self.keys, self.values
-
-        def batch_select_indices(self, indices):
-            super().batch_select_indices(indices)
-            self.room = None
 
     return RoomyLayer
 

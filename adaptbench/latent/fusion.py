@@ -70,6 +70,8 @@ def _likeliest(fusion: Fusion, probabilities: "torch.Tensor") -> "torch.Tensor":
     """Which tokens the nucleus holds (..., vocabulary); of tokens that are as likely, the first ones."""
     import torch
 
+    if fusion.nucleus != "top_k" and fusion.top_p == 1:  # sums of probabilities may pass one
+        return torch.ones_like(probabilities, dtype=torch.bool)
     many = fusion.top_k if fusion.nucleus == "top_k" else RANKED
     ranked = probabilities.topk(min(many, probabilities.shape[-1]), dim=-1).values
     if fusion.nucleus == "top_k":

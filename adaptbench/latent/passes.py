@@ -17,8 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.latent.attention import Rows, attending, unknown_attention
 from adaptbench.latent.fusion import Fusion, fuse
-from adaptbench.latent.pieces import Rows, attending, cut, unknown_attention
+from adaptbench.latent.pieces import cut
 from adaptbench.prefixes import can_share
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from adaptbench.latent.text import LATENT
 from adaptbench.packing import IGNORED
 
 SOURCES = (
+    "adaptbench/latent/attention.py",
     "adaptbench/latent/fusion.py",
     "adaptbench/latent/insertion.py",
     "adaptbench/latent/objective.py",
@@ -32,7 +33,7 @@ INSERTION = "insertion.json"
 SHOWN = 6  # samples that are kept token by token
 
 
-RATIOS = (0.3, 0.5, 1.0, 2.0, 3.0)
+RATIOS = (0.3, 0.5, 0.7, 1.0, 2.0, 3.0)
 """Of learning rates, as a sweep tries them: the first stage is that of `cot`, at its rate. At a tenth the latent token is hardly
 learned in so few steps, and a sweep would choose a model that never thinks."""
 

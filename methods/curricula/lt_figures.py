@@ -84,7 +84,8 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
 
     from adaptbench.latent import geometry as shape
 
-    first = {run.name: run for run in reversed(runs)}
+    # A run that asks another's model in another way has the same latents.
+    first = {run.name: run for run in reversed(runs) if not run.config.get("decode")}
     found = {}
     for name, run in sorted(first.items()):
         samples = pd.read_parquet(run.results / "samples.parquet")

@@ -50,6 +50,15 @@ def test_of_tokens_that_are_as_likely_the_first_ones_are_taken(nucleus):
     assert predicted(options, logits, 0)[[7, 90, 150]].min() > 0
 
 
+@pytest.mark.parametrize("nucleus", ["released", "standard"])
+def test_all_of_the_probability_is_all_tokens(nucleus):
+    logits = torch.randn(500, 1024, generator=torch.Generator().manual_seed(0))
+    logits[:, :2] += 12
+    found = predicted(Fusion(nucleus=nucleus, top_p=1.0), logits, 5)
+    assert (found[:, :2] > 0.01).all()
+    assert (found[:, 5] == 0).all()
+
+
 def test_a_sure_model_is_not_sorted(monkeypatch):
     logits = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0)) * 9
     wanted = predicted(Fusion(), logits, 0)

@@ -3,12 +3,16 @@
 Run: python -m pytest tests/latent/test_passes.py
 """
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import norms_in_float64, toy_model
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.latent import passes, pieces
+from adaptbench.latent import attention, passes, pieces
 from adaptbench.latent.fusion import Fusion
 
 LATENT = 299
@@ -241,6 +245,55 @@ def test_a_second_backward_pass_gives_the_same_gradients_again():
         assert one.abs().max() > 0
 
 
+@pytest.mark.parametrize("backward", [True, False])
+def test_nothing_is_left_of_a_pass(backward):
+    model = _model()
+    ids, lengths = _rows(LAYOUTS["ragged"])
+    gc.collect()
+    gc.disable()
+    try:
+        hidden = passes.wavefront(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden
+        if backward:
+            hidden.sum().backward()
+        memories = [weakref.ref(one) for one in gc.get_objects() if type(one) is attention.Memory]
+        assert len(memories) == 3, "one a layer"
+        del hidden
+        assert all(one() is None for one in memories)
+    finally:
+        gc.enable()
+
+
+def test_gradients_of_gradients_are_refused():
+    model = _model()
+    ids, lengths = _rows(LAYOUTS["ragged"])
+    loss = passes.wavefront(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden.pow(2).sum()
+    (gradient,) = torch.autograd.grad(loss, model.get_input_embeddings().weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_several_key_heads_of_several_queries_each():
+    config = AutoConfig.for_model(
+        "qwen3", vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=3, head_dim=8, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = norms_in_float64(AutoModelForCausalLM.from_config(config).double())
+    model.set_attn_implementation("sdpa")
+    for layout in (LAYOUTS["ragged"], LAYOUTS["uneven"]):
+        wanted, _ = _outputs(passes.naive, model, layout, FUSIONS["fused"])
+        wanted_gradients = _gradients(model, wanted)
+        found, _ = _outputs(passes.wavefront, model, layout, FUSIONS["fused"])
+        _assert_same(found, wanted)
+        _assert_same_gradients(_gradients(model, found), wanted_gradients)
+
+
+def test_a_row_that_begins_with_a_latent_is_an_error():
+    ids, lengths = _rows(["aaLa", "Laaa"])
+    with pytest.raises(ValueError, match="begins with a latent"):
+        passes.wavefront(_model(), ids, lengths, LATENT, FUSIONS["fused"])
+
+
 def test_frozen_keys_take_no_gradient():
     model, layout = _model(), LAYOUTS["ragged"]
     frozen = [p for name, p in model.named_parameters() if "k_proj" in name or "v_proj" in name]
@@ -269,7 +322,7 @@ def test_another_attention_stays_as_it_was():
     model = _model()
     _outputs(passes.wavefront, model, LAYOUTS["ends"], FUSIONS["fused"])
     assert model.config._attn_implementation == "sdpa"
-    with pytest.raises(ZeroDivisionError), pieces.attending(model):
+    with pytest.raises(ZeroDivisionError), attention.attending(model):
         1 / 0  # noqa: B018
     assert model.config._attn_implementation == "sdpa"
 
@@ -304,9 +357,9 @@ def test_an_attention_with_dropout_or_capped_scores_is_refused():
         passes.check_supported(model)
     passes.check_supported(model, "jacobi")
     assert model.training
-    rows = pieces.Rows((1, 4), pieces.cut(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([4]))[1][0])
+    rows = attention.Rows((1, 4), pieces.cut(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([4]))[1][0])
     with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
-        pieces.attend(model.model.layers[0].self_attn, *torch.zeros(3, 1, 2, 4, 16), pieces=rows, softcap=50.0)
+        attention.attend(model.model.layers[0].self_attn, *torch.zeros(3, 1, 2, 4, 16), pieces=rows, softcap=50.0)
 
 
 def test_a_model_with_a_window_is_refused():
@@ -326,7 +379,6 @@ def test_models_that_see_everything_are_supported(architecture):
 
 def test_a_model_with_logits_of_its_own_is_refused():
     model = toy_model("llama")
-    model.lm_head.register_forward_hook(lambda module, inputs, output: output * 1.0)
     model.config.final_logit_softcapping = 0.5
     with pytest.raises(AdaptbenchError, match=r"makes logits in a way of its own"):
         passes.check_supported(model)

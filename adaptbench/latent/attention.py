@@ -1,0 +1,183 @@
+"""Attention of the pieces of a wavefront, each after its row's earlier ones.
+
+A pass of the wavefront runs one piece of every row. Side by side they would be padded to the longest; here all that works on
+single tokens (projections, norms, feed-forward) sees them one after another in one row, and only the attention between them lays
+them out by row. Keys and values are written once, where they belong, and gradients of them are gathered there: nothing is copied
+from pass to pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.latent.pieces import Band, Pieces
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "adaptbench_pieces"
+UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")  # what some models ask of their attention
+
+
+@dataclass
+class Memory:
+    """Keys and values (rows, heads, length, width of a head) of one layer, and room for the gradients of both."""
+
+    keys: "torch.Tensor"
+    values: "torch.Tensor"
+    gradients: "tuple[torch.Tensor, torch.Tensor] | None" = None
+
+
+@dataclass
+class Rows:
+    """What the layers remember of `shape` (rows, length), and the pieces that are under way.
+
+    A layer's turn is a number that every pass takes and gives on, so that backward passes run in the opposite order. It lies apart
+    from the memory: the passes hold that, and holding what they made themselves they would never be freed.
+    """
+
+    shape: tuple[int, int]
+    now: Pieces | None = None
+    memories: dict[int, Memory] = field(default_factory=dict)
+    turns: "dict[int, torch.Tensor]" = field(default_factory=dict)
+
+
+@contextmanager
+def attending(model: Any) -> Iterator[None]:
+    """In this context the model attends by `attend`; calls need a `Rows` as `pieces`.
+
+    Raises:
+        AdaptbenchError: its attention cannot be replaced.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(NAME)
+        if model.config._attn_implementation != NAME:
+            raise unknown_attention(model)
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def attend(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: Any = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    pieces: Rows | None = None,
+    **more: Any,
+) -> "tuple[torch.Tensor, None]":
+    """Scaled dot-product attention of the pieces' tokens (1, heads, n, width of a head), in transformers' form.
+
+    Raises:
+        AdaptbenchError: the model attends in a way that this function does not know.
+    """
+    import torch
+
+    if pieces is None or pieces.now is None or dropout or any(more.get(name) is not None for name in UNKNOWN):
+        raise unknown_attention(module)
+    device = query.device.type
+    # As matrix products do it; in a function of its own, autocast has no part.
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    query, key, value = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
+    layer = module.layer_idx
+    if layer not in pieces.memories:
+        rows, length = pieces.shape
+        keys, values = (states.new_zeros(rows, states.shape[1], length, states.shape[2]) for states in (key, value))
+        pieces.memories[layer] = Memory(keys, values)
+        pieces.turns[layer] = torch.zeros((), device=query.device, requires_grad=True)
+    scale = module.head_dim**-0.5 if scaling is None else scaling
+    out, pieces.turns[layer] = _attention()(
+        query, key, value, pieces.turns[layer], pieces.memories[layer], pieces.now, scale
+    )
+    return out[None], None
+
+
+def unknown_attention(model: Any) -> AdaptbenchError:
+    """What is said of a model, or a layer, that attends in its own way."""
+    name = type(model).__name__
+    return AdaptbenchError(
+        f"forward.way: must be jacobi; {name} attends in a way (dropout, capped scores) that a wavefront does not know"
+    )
+
+
+@cache
+def _attention() -> Any:
+    """The attention with its gradients, made once torch is needed."""
+    import torch
+
+    class Attention(torch.autograd.Function):
+        """Scores in the grid of `now`, keys and values in `memory`; softmax in float32 at least."""
+
+        @staticmethod
+        def forward(ctx, query, key, value, turn, memory, now, scale):  # (n, heads, width)
+            memory.keys[now.rows, :, now.places] = key
+            memory.values[now.rows, :, now.places] = value
+            saved, outs = [], []
+            for band, laid in _lay(query * scale, now, key.shape[1]):
+                keys, values = (states[band.rows, :, : band.seen] for states in (memory.keys, memory.values))
+                scores = (laid @ keys.mT).view(len(laid), -1, band.width, band.seen)
+                scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).add_(band.mask)
+                weights = scores.softmax(-1).to(query.dtype).view(*laid.shape[:-1], band.seen)
+                saved += [laid, weights]
+                outs.append(weights @ values)
+            ctx.save_for_backward(*saved)
+            ctx.memory, ctx.now, ctx.scale = memory, now, scale
+            return _take(outs, now), turn.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient, turn):
+            memory, now = ctx.memory, ctx.now
+            if memory.gradients is None:
+                memory.gradients = (torch.zeros_like(memory.keys), torch.zeros_like(memory.values))
+            to_queries = []
+            saved = zip(ctx.saved_tensors[::2], ctx.saved_tensors[1::2], strict=True)
+            for (band, out), (laid, weights) in zip(_lay(gradient, now, memory.keys.shape[1]), saved, strict=True):
+                keys, values = (states[band.rows, :, : band.seen] for states in (memory.keys, memory.values))
+                wide = torch.promote_types(weights.dtype, torch.float32)
+                to_weights = (out @ values.mT).to(wide)
+                to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights.to(wide), -1, wide).to(
+                    weights.dtype
+                )
+                to_queries.append(to_scores @ keys)
+                for whole, part in zip(memory.gradients, (to_scores.mT @ laid, weights.mT @ out), strict=True):
+                    whole[band.rows, :, : band.seen] += part
+            # All later passes have been here: what these tokens' keys and values owe is complete.
+            to_key, to_value = (whole[now.rows, :, now.places] for whole in memory.gradients)
+            for whole in memory.gradients:  # another backward pass begins anew
+                whole[now.rows, :, now.places] = 0
+            return _take(to_queries, now) * ctx.scale, to_key, to_value, turn, None, None, None
+
+    return Attention.apply
+
+
+def _lay(tokens: "torch.Tensor", now: Pieces, heads: int) -> "Iterator[tuple[Band, torch.Tensor]]":
+    """Tokens (n, query heads, width) in each band: (rows, key heads, query heads of each x band width, width)."""
+    count, width = tokens.shape[1:]
+    sizes = [len(band.mask) * band.width for band in now.bands]
+    grid = tokens.new_zeros(sum(sizes), count, width).index_copy_(0, now.grid, tokens)
+    for band, part in zip(now.bands, grid.split(sizes), strict=True):
+        laid = part.view(-1, band.width, heads, count // heads, width).permute(0, 2, 3, 1, 4)
+        yield band, laid.reshape(len(band.mask), heads, -1, width)
+
+
+def _take(laid: "Sequence[torch.Tensor]", now: Pieces) -> "torch.Tensor":
+    """Tokens (n, query heads, width) out of the bands."""
+    import torch
+
+    parts = []
+    for band, part in zip(now.bands, laid, strict=True):
+        rows, heads, _, width = part.shape
+        tokens = part.view(rows, heads, -1, band.width, width).permute(0, 3, 1, 2, 4)
+        parts.append(tokens.reshape(rows * band.width, -1, width))
+    return (torch.cat(parts) if len(parts) > 1 else parts[0])[now.grid]
