@@ -175,3 +175,19 @@ def test_shuffled_latents_come_from_other_batches_too(directory):
     many = _lm(directory, probe="shuffle")
     assert few.generate_until(requests) == many.generate_until(requests)
     assert many.generate_until(requests) != _lm(directory).generate_until(requests)
+
+
+def test_a_task_that_shows_no_steps_has_the_room_it_asks_for(directory):
+    lm = _lm(directory)
+    requests = _requests()
+    for request in requests:
+        request.doc.clear()
+        request.args = (request.args[0], {"max_gen_toks": 7})
+    lm.generate_until(requests)
+    taken = [lm.taken["chains", number] for number in range(len(requests))]
+    assert max(one["visible_tokens"] + one["latent_tokens"] for one in taken) == 7
+    for request in requests:
+        request.args = (request.args[0], {})
+    answers = lm.generate_until(requests[:2])
+    assert len(answers) == 2
+    assert max(one["passes"] for one in lm.taken.values()) <= lm.max_gen_toks + 1

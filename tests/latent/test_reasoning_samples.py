@@ -172,6 +172,12 @@ def test_options_that_mean_nothing_are_one_line(tmp_path, curriculum, line):
     assert line in _problem_of(tmp_path, curriculum)
 
 
+def test_who_puts_latents_nowhere_thinks_not_by_chance(tmp_path):
+    found = _problem_of(tmp_path, "{kind: coconut}", "{trigger: random}")
+    assert "runs.0.decode.trigger: must not be random; coconut puts latents at no place of their own" in found
+    assert _problem_of(tmp_path, "{kind: pause}", "{trigger: random}") == ""
+
+
 def _problem_of(tmp_path, curriculum, decode="{}", training="{steps: 1}"):
     """What is said of a preset with one such run; nothing if it is valid."""
     preset = tmp_path / "preset.yaml"
