@@ -4,7 +4,7 @@ import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -12,7 +12,7 @@ from adaptbench import registry
 from adaptbench.mistakes import reason
 
 if TYPE_CHECKING:
-    from adaptbench.config import Base, Preset, Run
+    from adaptbench.config import Base, Preset, Run, Training
 
 
 def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
@@ -26,8 +26,7 @@ def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
     from adaptbench.config import TrainingOverrides, override_problem  # which imports this module
 
     own = {name: value for name, value in run.curriculum if isinstance(value, TrainingOverrides)}
-    merged: Any = run.training
-    problem = override_problem(merged, own)
+    problem = override_problem(cast("Training", run.training), own)  # a run's options lie over the preset's by now
     if problem:
         return f"curriculum.{problem}"
     for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):

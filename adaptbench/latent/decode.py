@@ -91,10 +91,14 @@ def _roomy_layer() -> Any:
         def update(self, key_states, value_states, *args, **kwargs):
             before = self.get_seq_length()
             end = before + key_states.shape[-2]
-            # What others of its methods made is no view of the room.
             room = self.room
-            apart = room is None or self.keys is None or self.keys.data_ptr() != room[0].data_ptr()
-            if room is None or apart or end > room[0].shape[-2]:
+            # What other methods leave in `keys` is no view of the room.
+            if (
+                room is None
+                or end > room[0].shape[-2]
+                or self.keys is None
+                or self.keys.data_ptr() != room[0].data_ptr()
+            ):
                 room = tuple(
                     new.new_empty(*new.shape[:2], end + ROOM, new.shape[-1]) for new in (key_states, value_states)
                 )
