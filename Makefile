@@ -9,8 +9,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 
 # As the Snakefile sets them for its jobs.
-export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
-export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
 .PHONY: run ablation smoke test lint format schema sweep reference live-speed latent-speed clean help

@@ -7,20 +7,21 @@ if TYPE_CHECKING:
     import torch
 
 
-def estimated_flops(model: "torch.nn.Module", tokens: int) -> int:
+def estimated_flops(model: "torch.nn.Module", tokens: int, trained_tokens: int) -> int:
     """Matrix-multiplication FLOPs of training on `tokens` positions, attention scores left out.
 
     2 per weight and token forward; 2 more backward through every layer from the lowest trained one up; 2 more for each
-    trained weight's gradient. The embedding is a look-up and costs nothing unless it is the output head as well.
+    trained weight's gradient. The embedding is a look-up and costs nothing unless it is the output head as well, which sees
+    the `trained_tokens` only.
     """
     head = model.get_output_embeddings().weight
     parameters = [(name, p) for name, p in model.named_parameters() if p is not head]
-    everything = [*parameters, ("head", head)]
-    weights = [p.numel() if p.ndim == 2 and "embed" not in name else 0 for name, p in everything]
-    trains = [p.requires_grad for _, p in everything]
+    weights = [p.numel() if p.ndim == 2 and "embed" not in name else 0 for name, p in parameters]
+    trains = [p.requires_grad for _, p in parameters] + [head.requires_grad]
     lowest = 0 if model.get_input_embeddings().weight.requires_grad else trains.index(True)
-    trained = sum(weight for weight, moves in zip(weights, trains, strict=True) if moves)
-    return 2 * tokens * (sum(weights) + sum(weights[lowest:]) + trained)
+    trained = sum(weight for weight, moves in zip(weights, trains, strict=False) if moves)
+    body = tokens * (sum(weights) + sum(weights[lowest:]) + trained)
+    return 2 * (body + trained_tokens * head.numel() * (3 if head.requires_grad else 2))
 
 
 def forward_flops(model: "torch.nn.Module", tokens: int) -> int:

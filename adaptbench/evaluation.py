@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SEED = 1234  # lm-eval's own of few-shot examples
+
+
 def run(plan: Path, out: Path) -> None:
     """Evaluate the run that `plan` describes and write its run.json and samples.parquet into `out`."""
     spec = json.loads(plan.read_text())
@@ -90,8 +93,9 @@ def evaluate(
     import torch
 
     _quiet()
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate as evaluate_tasks
     from lm_eval.tasks import TaskManager
+    from transformers import set_seed
 
     try:
         decoding = importlib.import_module(f"adaptbench.decoding.{decode['kind']}")
@@ -108,18 +112,16 @@ def evaluate(
     manager = TaskManager(
         include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False
     )
+    loaded = manager.load(names)
+    for task in loaded["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=SEED)
+    set_seed(SEED)
     start_up = provenance.seconds_since_process_start()
+    # Not `simple_evaluate`, which does as much and then asks pip and lscpu about the machine, for a second.
     with torch.inference_mode():
-        evaluated = simple_evaluate(
-            model=language_model,
-            tasks=names,
-            task_manager=manager,
-            batch_size=batch_size,
-            limit=limit,
-            bootstrap_iters=0,
-            log_samples=True,
-        )
-    assert evaluated is not None
+        evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
     _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}

@@ -1,7 +1,7 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,22 @@ def save_model(
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     write_manifest(out, manifest or {})
+
+
+def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+    """Logits (positions, vocabulary), in float32 or more, of the positions that `kept` (rows, length) marks.
+
+    The output head sees no other position: most of a step's memory would go into logits that nobody reads.
+    """
+    import torch
+
+    plain = getattr(model, "module", model)  # as DistributedDataParallel wraps it, whose own forward must still run
+    hook = plain.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][kept],))
+    try:
+        logits = model(**inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def write_manifest(out: Path, content: dict[str, Any]) -> None:

@@ -251,7 +251,8 @@ def _fit(
         **hooks,
     )
     beside = getattr(objective, "forward_only", ())
-    flops = estimated_flops(model, outcome.tokens) + sum(forward_flops(other, outcome.tokens) for other in beside)
+    flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
+    flops += sum(forward_flops(other, outcome.tokens) for other in beside)
     final = result()
     models.save_model(final, text_tokenizer, out)
     counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own

@@ -72,11 +72,10 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     """Mean next-token cross-entropy (nats) over the labelled tokens."""
     import torch
 
-    logits = model(**inputs_of(batch), use_cache=False).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
-    )
+    targets = batch["labels"].roll(-1, 1)
+    targets[:, -1] = IGNORED
+    kept = targets != IGNORED
+    return torch.nn.functional.cross_entropy(models.logits_at(model, kept, inputs_of(batch)), targets[kept])
 
 
 def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":
@@ -95,7 +94,9 @@ def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[to
     groups = models.decay_groups(rest, training.weight_decay)
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8))
+        optimizers.append(
+            torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8, fused=True)
+        )
     if muon:
         rate, decay = training.muon_learning_rate, training.weight_decay
         optimizers.append(torch.optim.Muon(muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))

@@ -474,12 +474,39 @@ def _flops_model(tied, trains):
     assert model.config.tie_word_embeddings is tied
     for name, p in model.named_parameters():
         p.requires_grad_(trains(name))
-    return cost.estimated_flops(model, TOKENS)
+    return cost.estimated_flops(model, TOKENS, TOKENS)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture):
+    """In float64, with context, padding and a label at the first and the last place; gemma2's logits are capped."""
+    model = toy_model(architecture, layers=2).double()
+    ids = torch.randint(1, 300, (3, 11), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(torch.rand(3, 11, generator=torch.Generator().manual_seed(1)) < 0.5, -100)
+    labels[0, 0] = ids[0, 0]  # nothing comes before it
+    labels[1, -1] = ids[1, -1]
+    given = labels.clone()
+    logits = model(input_ids=ids).logits[:, :-1]
+    plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+    wanted = torch.autograd.grad(plain, list(model.parameters()), materialize_grads=True)
+    loss = loop.causal_lm(model, {"input_ids": ids, "labels": labels})
+    found = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    torch.testing.assert_close(loss, plain, rtol=1e-12, atol=0)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert torch.equal(labels, given)
+    assert not model.get_output_embeddings()._forward_pre_hooks
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["head", "tied-head"])
 def test_flops_of_training_everything_are_six_per_weight_and_token(tied):
     assert _flops_model(tied, lambda name: True) == 6 * TOKENS * (3 * LAYER + HEAD)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["head", "tied-head"])
+def test_flops_of_the_output_head_are_those_of_the_trained_positions(tied):
+    model = toy_model("gemma" if tied else "qwen3", layers=3)
+    assert cost.estimated_flops(model, TOKENS, 3) == 6 * (TOKENS * 3 * LAYER + 3 * HEAD)
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["head", "tied-head"])
@@ -509,4 +536,6 @@ def test_flops_of_adapters_count_the_frozen_matrices_that_gradients_pass():
     forward = 3 * LAYER + HEAD + adapters
     below = 32 * 32 + 2 * 32 * 16  # q, k, v of the first layer
     first_base = 32 * 32  # the frozen o_proj beside the first adapter
-    assert cost.estimated_flops(model, TOKENS) == 2 * TOKENS * (forward + forward - below - first_base + adapters)
+    assert cost.estimated_flops(model, TOKENS, TOKENS) == 2 * TOKENS * (
+        forward + forward - below - first_base + adapters
+    )

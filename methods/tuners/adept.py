@@ -304,7 +304,7 @@ def optimizer(config: Config, model, training):
         raise AdaptbenchError("tuner.unit_lr: rates by unit are AdamW's; set training.optimizer: adamw")
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = models.decay_groups(trained, training.weight_decay)
-    made = UnitwiseAdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8)
+    made = UnitwiseAdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8, fused=True)
     if config.unit_lr == "uniform_2x":
         made.multipliers = {p: torch.tensor(2.0, device=p.device) for p in trained}
     return made

@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaptbench import training as loop
 from adaptbench.contracts import StageContext
-from adaptbench.packing import collate
+from adaptbench.packing import IGNORED, collate
 from methods.tuners import adept
 
 
@@ -99,7 +99,9 @@ def _flops_of_a_layer(rows, length, hidden=32, middle=48, heads=2, key_heads=1, 
 def test_the_backward_pass_of_a_copy_of_the_last_layer_costs_that_layer_and_the_head():
     """Counted, by hand and by torch, for 8 layers: full tuning goes back through all of them twice over."""
     batch = collate(ROWS[:4], LENGTH, 0)
-    layer, head = _flops_of_a_layer(4, LENGTH), 2 * 4 * LENGTH * 32 * 300
+    trained = int((batch["labels"][:, 1:] != IGNORED).sum())
+    assert trained < 4 * LENGTH
+    layer, head = _flops_of_a_layer(4, LENGTH), 2 * trained * 32 * 300
     full, ours = toy_model("qwen3", layers=8), _adapted(toy_model("qwen3", layers=8), (7,), moved=False)
     for model, forward, backward in ((full, 8 * layer, 2 * (8 * layer + head)), (ours, 9 * layer, 2 * layer + head)):
         model.set_attn_implementation("eager")
@@ -123,7 +125,7 @@ def test_a_step_with_one_copy_at_the_end_takes_its_arithmetic_share_of_a_full_on
     model = AutoModelForCausalLM.from_config(shapes)
     batch = collate(ROWS[:4], LENGTH, 0)
     layer = _flops_of_a_layer(4, LENGTH, 256, 768, 4, 2, 64)
-    head = 2 * 4 * LENGTH * 256 * 300
+    head = 2 * int((batch["labels"][:, 1:] != IGNORED).sum()) * 256 * 300
     share = (9 * layer + head + 2 * layer + head) / (3 * (8 * layer + head))
     ours = _adapted(model, (7,), moved=False)
     runs = {
