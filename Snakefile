@@ -112,7 +112,7 @@ for PART in plan.parts(GRAPH):
             f"collect_{PART}"
         input:
             runs=plan.runs(GRAPH, PART),
-            code=flow.code("collect", "statistics"),
+            code=flow.code("collect", *flow.STATISTICS),
         output:
             runs=f"{COLLECTED}/runs.json",
             samples=f"{COLLECTED}/samples.parquet",
@@ -126,10 +126,27 @@ for PART in plan.parts(GRAPH):
 
     rule:
         name:
+            f"conclude_{PART}"
+        input:
+            samples=f"{COLLECTED}/samples.parquet",
+            report=plan.report_file(GRAPH, PART),
+            code=flow.code("conclusions", *flow.STATISTICS),
+        output:
+            f"{COLLECTED}/comparisons.csv",
+        log:
+            f"{ROOT}/logs/conclude-{PART}.log",
+        conda:
+            ENVIRONMENT
+        shell:
+            f"{RUN} --log {{log}} conclude $(dirname {{input.samples}}) {{input.report}}"
+
+    rule:
+        name:
             f"tables_{PART}"
         input:
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
+            comparisons=f"{COLLECTED}/comparisons.csv",
             report=plan.report_file(GRAPH, PART),
             code=flow.code("tables"),
         output:

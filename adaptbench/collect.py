@@ -10,6 +10,7 @@ others are still collected.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORE_COLUMNS = (
-    "track", "run", "task", "metric", "mean", "low", "high", "seeds", "documents", "change", "change_low", "change_high",
+    "track", "run", "task", "metric", "mean", "low", "high", "standard_error", "seeds", "documents",
+    "change", "change_low", "change_high",
 )  # fmt: skip
 
 
@@ -29,23 +31,41 @@ def run(paths: list[Path], out: Path) -> None:
     """Collect the run.json files at `paths` into the directory `out`."""
     import pandas as pd
 
-    runs, samples = [], []
-    for path in paths:
+    runs: list[dict[str, Any]] = []
+    samples: dict[int, pd.DataFrame] = {}  # by place in `runs`
+    read: dict[tuple[Any, ...], Path] = {}  # by key
+
+    def leave_out(place: int, reason: str) -> None:
+        print(f"left out: {reason}", file=sys.stderr)
+        runs[place] = {"key": runs[place]["key"], "status": "left out", "reason": reason}
+        samples.pop(place, None)
+
+    for place, path in enumerate(paths):
+        track, name, seed = path.parts[-4:-1]
+        runs.append({"key": {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}})
         try:
             one = results.read_run(path)
             rows = results.read_samples(path.with_name("samples.parquet"))
         except AdaptbenchError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            track, name, seed = path.parts[-4:-1]
-            key = {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}
-            runs.append({"key": key, "status": "left out", "reason": str(error)})
+            leave_out(place, str(error))
             continue
-        runs.append(one)
-        samples.append(rows)
+        first = read.setdefault(tuple(sorted(one["key"].items())), path)
+        if first != path:
+            leave_out(place, f"{path}: has the key of {first}; delete one of both")
+            continue
+        runs[place], samples[place] = one, rows
+    for name in dict.fromkeys(runs[place]["key"]["run"] for place in samples):
+        mine = [place for place in samples if runs[place]["key"]["run"] == name and len(samples[place])]
+        try:
+            for _ in _answers(pd.concat([samples[place] for place in mine])).values() if mine else ():
+                pass
+        except AdaptbenchError as error:
+            for place in mine:
+                leave_out(place, str(error))
     if not any(run["status"] != "left out" for run in runs):
         raise AdaptbenchError("no run to collect")
     empty = pd.DataFrame(columns=results.SAMPLE_COLUMNS)
-    together = pd.concat([rows for rows in samples if len(rows)] or [empty], ignore_index=True)
+    together = pd.concat([rows for rows in samples.values() if len(rows)] or [empty], ignore_index=True)
     results.write_samples(out / "samples.parquet", together)
     write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
     write_text(out / "scores.csv", scores(runs, together).to_csv(index=False))
@@ -79,36 +99,52 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
 
     tasks = known_tasks()
     order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
+    asked = _answers(samples)
     rows = []
     for track, name in order:
-        of_run = samples[(samples["track"] == track) & (samples["run"] == name)]
-        base = samples[(samples["track"] == track) & (samples["run"] == "base")]
-        for task, metric in dict.fromkeys(zip(of_run["task"], of_run["metric"], strict=True)):
-            mine, before = (rows[(rows["task"] == task) & (rows["metric"] == metric)] for rows in (of_run, base))
-            interval = statistics.two_level_bootstrap(*statistics.matrix(mine))
-            row = {"track": track, "run": name, "task": task, "metric": metric, **vars(interval)}
-            if name != "base" and len(before):
-                change = statistics.two_level_bootstrap(*_change(mine, before))
-                row |= {"change": change.mean, "change_low": change.low, "change_high": change.high}
+        mine = {
+            (task, metric): found
+            for (of_track, run, task, metric), found in asked.items()
+            if (of_track, run) == (track, name)
+        }
+        for (task, metric), found in mine.items():
+            row = {
+                "track": track,
+                "run": name,
+                "task": task,
+                "metric": metric,
+                **vars(statistics.mean_interval(found, share=metric == tasks[task].metric)),
+            }
+            before = asked.get((track, "base", task, metric))
+            if name != "base" and before is not None:
+                row |= _change(found, before)
             rows.append(row)
-        for task, derived in ((one, of) for one in dict.fromkeys(of_run["task"]) for of in tasks[one].derived):
-            found = _derived(of_run[of_run["task"] == task], derived)
-            if not math.isnan(found.mean):
-                rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(found)})
+        for task, derived in (
+            (one, of) for one in dict.fromkeys(task for task, _ in mine) for of in tasks[one].derived
+        ):
+            whole = _derived([mine[task, metric] for metric in derived.of], derived)
+            if not math.isnan(whole.mean):
+                rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(whole)})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
-def _derived(samples: "pd.DataFrame", metric: Derived) -> statistics.Interval:
+def _answers(samples: "pd.DataFrame") -> dict[tuple[str, str, str, str], statistics.Answers]:
+    """By track, run, task and metric."""
+    grouped = samples.groupby(["track", "run", "task", "metric"], sort=False)
+    return {of: statistics.answers(rows) for of, rows in grouped}
+
+
+def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, float]:
+    try:
+        change = statistics.mean_interval(statistics.paired(after, before), share=False)
+    except AdaptbenchError as error:
+        print(f"no change against the base: {error}", file=sys.stderr)
+        return {}
+    return {"change": change.mean, "change_low": change.low, "change_high": change.high}
+
+
+def _derived(answers: list[statistics.Answers], metric: Derived) -> statistics.Interval:
     """A metric of all documents together; it has no change against the base."""
-    answers = [statistics.matrix(samples[samples["metric"] == name]) for name in metric.of]
     counts = metric.counts(*(one.values for one in answers))
-    return statistics.bootstrap_of_sums(counts, metric.combine, answers[0].groups)
-
-
-def _change(after: "pd.DataFrame", before: "pd.DataFrame") -> Any:
-    """Values after minus values before on the same documents, as `statistics.matrix` gives them."""
-    hashes = ["document_hash", "prompt_hash"]
-    joined = after.merge(before[["document", *hashes, "value"]], on="document", suffixes=("", "_before"))
-    if len(joined) != len(after) or any((joined[name] != joined[f"{name}_before"]).any() for name in hashes):
-        raise AdaptbenchError(f"{after['run'].iloc[0]} and the base did not answer the same documents; run both again")
-    return statistics.matrix(joined.assign(value=joined["value"] - joined["value_before"]))
+    found = statistics.interval_of_sums(counts, metric.combine, answers[0].groups)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     command("stage", _stage, "make one stage's directory", "plan", "out")
     command("evaluate", _evaluate, "score one run", "plan", "out")
     command("collect", _collect, "join runs into one set of scores", "out").add_argument("runs", nargs="+", type=Path)
+    command("conclude", _conclude, "test the runs of every table", "collected", "report")
     command("tables", _tables, "write the tables", "collected", "report", "out")
     command("figures", _figures, "draw the figures", "collected", "report", "out")
     command("transcripts", _transcripts, "write pages with episodes to read", "collected", "report", "out")
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
+    command("calibration", _calibration, "simulate how often intervals and tests are right", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
     kept = command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out")
@@ -95,6 +97,12 @@ def _collect(options: argparse.Namespace) -> None:
     collect.run(options.runs, options.out)
 
 
+def _conclude(options: argparse.Namespace) -> None:
+    from adaptbench import conclusions
+
+    conclusions.write(options.collected, options.report)
+
+
 def _tables(options: argparse.Namespace) -> None:
     from adaptbench import tables
 
@@ -116,11 +124,12 @@ def _transcripts(options: argparse.Namespace) -> None:
 def _partial(options: argparse.Namespace) -> None:
     import json
 
-    from adaptbench import collect, figures, tables, transcripts
+    from adaptbench import collect, conclusions, figures, tables, transcripts
 
     planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
     collect.run(planned, options.out / "collected")
+    conclusions.write(options.out / "collected", options.report)
     tables.write(options.out / "collected", options.report, options.out / "tables")
     figures.draw(options.out / "collected", options.report, options.out / "figures")
     transcripts.write(options.out / "collected", options.report, options.out / "transcripts")
@@ -146,6 +155,12 @@ def _latent_speed(options: argparse.Namespace) -> None:
     from adaptbench import latent_speed
 
     latent_speed.measure(options.out)
+
+
+def _calibration(options: argparse.Namespace) -> None:
+    from adaptbench.statistics import calibration
+
+    calibration.measure(options.out)
 
 
 def _sweep_preset(options: argparse.Namespace) -> None:

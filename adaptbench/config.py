@@ -204,6 +204,12 @@ class Run(StrictModel):
         None, min_length=1, strict=False, description="the tables that show it; default: its track's"
     )
 
+    baseline_of: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="the tables whose other runs are tested against it; default: a table's first run is",
+    )
+
     def shown_in(self) -> tuple[str, ...]:
         return self.tables or (self.track,)
 
@@ -239,6 +245,7 @@ class Preset(StrictModel):
         if self.name == "reference":
             raise ValueError("name: results/reference holds what is kept; choose another")
         seen: set[tuple[str, str]] = set()
+        baselines: dict[str, str] = {}
         table_tracks = {run.track: run.track for _, run in self.every_run()}
         of_ablation = {table for run in self.ablation for table in run.tables or ()} - set(table_tracks)
         for key, run in self.every_run():
@@ -249,6 +256,11 @@ class Preset(StrictModel):
             seen.add((run.track, run.name.casefold()))
             if len(set(run.shown_in())) != len(run.shown_in()):
                 raise ValueError(f"{key}.tables: each table once")
+            for table in run.baseline_of:
+                if table not in run.shown_in():
+                    raise ValueError(f"{key}.baseline_of: {table!r} is no table that shows it")
+                if baselines.setdefault(table, run.name) != run.name:
+                    raise ValueError(f"{key}.baseline_of: {baselines[table]!r} is the baseline of {table!r} already")
             if key.startswith("ablation") and (run.tables is None or set(run.tables) & set(table_tracks.values())):
                 raise ValueError(f"{key}.tables: name the ablation's own table, not a track's")
             if key.startswith("runs") and set(run.shown_in()) <= of_ablation:

@@ -78,7 +78,8 @@ class Derived:
     """A metric of all documents together, such as a ratio or an F1: no mean of documents' values.
 
     `counts` is given the documents' values of the metrics `of` (arrays of one shape) and returns arrays of that shape;
-    `combine` turns their sums over documents into the metric. Both work on numpy arrays; nothing to count gives nan.
+    `combine` turns their sums over documents into the metric, which is between 0 and 1. Both work on numpy arrays; nothing to
+    count gives nan.
     """
 
     name: str

@@ -87,7 +87,11 @@ def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
                 "figures": benchmark_figures(graph, run.track),
             }
             empty["episodes"] = plays_episodes(graph, run.track)
-            found.setdefault(name, empty)["runs"].append(run.name)
+            empty["baseline"] = run.name  # the first run that names the table, unless another is chosen
+            table = found.setdefault(name, empty)
+            table["runs"].append(run.name)
+            if name in run.baseline_of:
+                table["baseline"] = run.name
     of_ablation = {name for run in graph.preset.ablation for name in run.shown_in()}
     return {name: table for name, table in found.items() if (name in of_ablation) == (part == "ablation")}
 
@@ -141,4 +145,6 @@ def _config(graph: Graph, evaluation: Evaluation) -> dict[str, Any] | None:
     if run is None:
         return None
     training = merge_training(graph.preset.training, run.training.model_dump(exclude_unset=True))
-    return run.model_dump(mode="json", exclude={"tables"}) | {"training": training.model_dump(mode="json")}
+    return run.model_dump(mode="json", exclude={"tables", "baseline_of"}) | {
+        "training": training.model_dump(mode="json")
+    }

@@ -61,8 +61,9 @@ def read_samples(path: Path) -> "pd.DataFrame":
     """A samples.parquet.
 
     Raises:
-        AdaptbenchError: missing, damaged, or with other columns.
+        AdaptbenchError: missing, damaged, with other columns, or with a value that is no number.
     """
+    import numpy as np
     import pandas as pd
     from pyarrow import ArrowException
 
@@ -75,6 +76,10 @@ def read_samples(path: Path) -> "pd.DataFrame":
     missing = [column for column in SAMPLE_COLUMNS if column not in samples]
     if missing:
         raise AdaptbenchError(f"{path}: no column {missing[0]!r}")
+    strange = samples[~np.isfinite(samples["value"].to_numpy(float))]
+    if len(strange):
+        one = strange.iloc[0]
+        raise AdaptbenchError(f"{path}: {one['task']}, document {one['document']}: the metric is {one['value']}")
     return samples
 
 

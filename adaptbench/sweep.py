@@ -39,7 +39,9 @@ def preset(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
             (section, option), grid = swept(run.curriculum.kind, rates)
             for value in grid:
                 changed = {"name": f"{run.name}-{value:g}", section: described.get(section, {}) | {option: value}}
-                runs.append({key: kept for key, kept in described.items() if key != "tables"} | changed)
+                runs.append(
+                    {key: kept for key, kept in described.items() if key not in ("tables", "baseline_of")} | changed
+                )
     return values | {
         "name": f"{of.name}-sweep",
         "seeds": [SEED],
@@ -79,7 +81,7 @@ def choose(collected: Path, out: Path) -> None:
             "value": split[1].astype(float),
             "task": scores["task"],
             "score": scores["mean"],
-            "standard_error": (scores["high"] - scores["low"]) / (2 * 1.96),
+            "standard_error": scores["standard_error"],
             "documents": scores["documents"],
         }
     )

@@ -1,14 +1,16 @@
 """A table of runs as CSV (every number), Markdown and LaTeX (mean and interval): one a track, and those that runs name.
 
-One row a run, one column a task; "forgotten" is what a run lost of the base's general score, positive when it is worse.
+One row a run, one column a task; "forgotten" is what a run lost of the base's general score, positive when it is worse. Runs that
+share a task's first place are bold, those that cannot be told from it italic. Below, every run against the table's baseline.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptbench.collect import known_tasks
+from adaptbench.conclusions import FIRST
 from adaptbench.contracts import Task
 from adaptbench.files import write_text
 
@@ -25,23 +27,28 @@ def write(collected: Path, report: Path, out: Path) -> None:
 
     runs = json.loads((collected / "runs.json").read_text())
     everything = pd.read_csv(collected / "scores.csv")
+    comparisons = pd.read_csv(collected / "comparisons.csv")
     for name, table in json.loads(report.read_text())["tables"].items():
         ours = [run for run in runs if shown(run, table)]
         if not ours:
             continue
         scores = everything[(everything["track"] == table["track"]) & everything["run"].isin(table["runs"])]
-        blocks = layout(ours, scores, table["runs"])
-        write_text(out / f"{name}.csv", full_numbers(ours, scores).to_csv(index=False))
-        write_text(out / f"{name}.md", markdown(blocks, _caption(ours)))
-        write_text(out / f"{name}.tex", latex(blocks, _caption(ours)))
+        compared = comparisons[comparisons["table"] == name]
+        blocks = layout(ours, scores, table["runs"], compared)
+        effects = effects_block(compared, table["runs"], table["baseline"])
+        blocks += [effects] if effects[1] else []
+        caption = _caption(ours, compared, table["baseline"])
+        write_text(out / f"{name}.csv", full_numbers(ours, scores, compared).to_csv(index=False))
+        write_text(out / f"{name}.md", markdown(blocks, caption))
+        write_text(out / f"{name}.tex", latex(blocks, caption))
 
 
 def shown(run: dict[str, Any], table: dict[str, Any]) -> bool:
     return run["key"]["track"] == table["track"] and run["key"]["run"] in table["runs"]
 
 
-def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.DataFrame":
-    """The scores with each run's mean cost beside them, and skipped runs with their reason."""
+def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", compared: "pd.DataFrame") -> "pd.DataFrame":
+    """The scores with the comparisons and each run's mean cost beside them, and skipped runs with their reason."""
     import pandas as pd
 
     costs = [
@@ -59,9 +66,16 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame") -> "pd.
         for run in runs
         if run["status"] == "done"
     ]
-    table = scores
+    key = ["run", "task", "metric"]
+    against = compared[compared["kind"] == "baseline"].set_index(key)[
+        ["against", "effect", "low", "high", "p", "p_holm", "detectable", "verdict", "test", "note"]
+    ]
+    against = against.rename(columns={"low": "effect_low", "high": "effect_high"})
+    leaders = compared[compared["kind"] == "leader"].set_index(key)
+    first = leaders["verdict"].isin(FIRST).rename("shares_first_place")
+    table = scores.join(first, on=key).join(against, on=key)
     if costs:
-        table = scores.merge(pd.DataFrame(costs).groupby("run", as_index=False).mean(), on="run", how="left")
+        table = table.merge(pd.DataFrame(costs).groupby("run", as_index=False).mean(), on="run", how="left")
     skipped = {run["key"]["run"]: run["reason"] for run in runs if run["status"] != "done"}
     notes = pd.DataFrame({"run": list(skipped), "track": runs[0]["key"]["track"], "skipped": list(skipped.values())})
     return pd.concat([table, notes], ignore_index=True) if skipped else table
@@ -81,14 +95,22 @@ Block = tuple[list[str], list[list[str]]]
 """Headings and rows of cells, the first column the run's name."""
 
 
-def layout(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str]) -> list[Block]:
+def layout(
+    runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str], compared: "pd.DataFrame"
+) -> list[Block]:
     """The shown table, a row for each of `names`: one block, or where it would be too wide one for each of the track's
     tasks and one for the rest.
     """
     tasks = known_tasks()
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
-    own = [_task_columns(task, scores, change=False) for task in shown if not task.name.startswith("general")]
-    general = [_task_columns(task, scores, change=True) for task in shown if task.name.startswith("general")]
+    leading = compared[compared["kind"] == "leader"]
+    looks = {
+        (run, task): Bold if verdict in FIRST else Italic
+        for run, task, verdict in zip(leading["run"], leading["task"], leading["verdict"], strict=True)
+        if verdict in (*FIRST, "untestable")
+    }
+    own = [_task_columns(task, scores, looks, change=False) for task in shown if not task.name.startswith("general")]
+    general = [_task_columns(task, scores, looks, change=True) for task in shown if task.name.startswith("general")]
     rest = [column for columns in general for column in columns] + _cost_columns(runs)
     whole = [column for columns in own for column in columns] + rest
     groups = [whole] if len(whole) <= WIDEST else [*own, rest]
@@ -99,7 +121,9 @@ Column = tuple[str, Callable[[str], str]]
 """A heading, and the cell of the run of that name."""
 
 
-def _task_columns(task: Task, scores: "pd.DataFrame", change: bool) -> list[Column]:
+def _task_columns(
+    task: Task, scores: "pd.DataFrame", looks: Mapping[tuple[str, str], type[str]], *, change: bool
+) -> list[Column]:
     """The main metric, what was lost of it against the base, and the further metrics that the task shows."""
     mine = scores[scores["task"] == task.name]
     cells = {(str(row.run), str(row.metric)): cast(Any, row) for row in mine.itertuples()}
@@ -107,7 +131,10 @@ def _task_columns(task: Task, scores: "pd.DataFrame", change: bool) -> list[Colu
     def value(metric: str) -> Callable[[str], str]:
         def cell(run: str) -> str:
             found = cells.get((run, metric))
-            return _with_interval(found.mean, found.low, found.high) if found else ""
+            if not found:
+                return ""
+            shown = _with_interval(found.mean, found.low, found.high)
+            return looks.get((run, task.name), str)(shown) if metric == task.metric else shown
 
         return cell
 
@@ -115,9 +142,41 @@ def _task_columns(task: Task, scores: "pd.DataFrame", change: bool) -> list[Colu
         found = cells.get((run, task.metric))
         return _forgotten(found, task) if found and run != "base" else ""
 
-    columns: list[Column] = [(f"{task.label} ({task.unit})", value(task.metric))]
+    documents = int(mine["documents"].max())
+    columns: list[Column] = [(f"{task.label} ({task.unit}, n = {documents:,})", value(task.metric))]
     columns += [("forgotten", forgotten)] if change else []
     return columns + [(heading, value(metric)) for metric, heading in task.shown]
+
+
+def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> Block:
+    """Every run against the baseline, task by task: effect, corrected p, verdict, detectable effect."""
+    against = compared[compared["kind"] == "baseline"]
+    tasks = known_tasks()
+    order = list(dict.fromkeys(against["task"]))
+    columns = [f"run against {baseline}"]
+    for task in order:
+        columns += [f"{tasks[task].label} ({tasks[task].unit})", "p", "verdict", "detectable"]
+    cells = {(str(row.run), str(row.task)): cast(Any, row) for row in against.itertuples()}
+    rows = []
+    for name in names:
+        if any((name, task) in cells for task in order):
+            rows.append([name, *(cell for task in order for cell in _effect(cells.get((name, task))))])
+    return columns, rows
+
+
+def _effect(found: Any) -> list[str]:
+    if found is None:
+        return [""] * 4
+    if found.effect != found.effect:
+        return ["", "", f"{found.verdict}: {found.note}", ""]
+    few = f" ({found.note})" if isinstance(found.note, str) and found.note else ""
+    p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    return [
+        _with_interval(found.effect, found.low, found.high, sign=True),
+        p,
+        found.verdict + few,
+        f"{found.detectable:.3f}",
+    ]
 
 
 def _cost_columns(runs: Sequence[dict[str, Any]]) -> list[Column]:
@@ -151,9 +210,24 @@ def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Seq
     return ["run", *(heading for heading, _ in columns)], rows
 
 
-def _with_interval(mean: float, low: float, high: float) -> str:
+class Bold(str):
+    """A cell of the best, or of one that shares the first place."""
+
+
+class Italic(str):
+    """A cell that cannot be told from the best, nor said to be as good."""
+
+
+_MARKDOWN = {Bold: "**{}**", Italic: "*{}*"}
+_COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
+
+
+def _with_interval(mean: float, low: float, high: float, *, sign: bool = False) -> str:
     mean, low, high = (round(value, 3) + 0.0 for value in (mean, low, high))  # no -0.000
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    form = "+.3f" if sign else ".3f"
+    if low != low:  # one document has no interval
+        return f"{mean:{form}}"
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def _forgotten(cell: Any, task: Task) -> str:
@@ -164,13 +238,22 @@ def _forgotten(cell: Any, task: Task) -> str:
     return _with_interval(cell.change, cell.change_low, cell.change_high)
 
 
-def _caption(runs: Sequence[dict[str, Any]]) -> str:
+def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline: str) -> str:
     done = [run for run in runs if run["status"] == "done"]
     seeds = len({run["key"]["seed"] for run in done if run["key"]["run"] != "base"})
     over = f"{seeds} seeds and the documents" if seeds > 1 else "the documents, 1 seed"
-    caption = f"Mean and 95 % interval over {over} (two-level bootstrap). Forgotten: loss against the base."
+    caption = f"Mean and 95 % interval over {over}; n: documents. Bold: the task's best and what ties with it; italic: too few seeds or documents to tell it from the best."
+    caption += " Forgotten: loss against the base."
     if any(len(own_stages(run)) > 1 for run in done):
         caption += " Trained parameters: of the stage that trains most; seconds: of all stages."
+    against = compared[compared["kind"] == "baseline"]
+    if len(against):
+        caption += (
+            f" Against {baseline}: paired by document and seed, p after Holm over {len(against)} comparisons; detectable: the"
+            " difference found four times in five; a tie rules out one of a tenth, untestable does not."
+        )
+        if seeds == 1:
+            caption += " With one seed this is about these models, not about the methods."
     options = done[0]["evaluation"] if done else {}
     if options.get("limit"):
         caption += f" Only the first {options['limit']} documents of each task."
@@ -182,7 +265,9 @@ def _caption(runs: Sequence[dict[str, Any]]) -> str:
 
 def markdown(blocks: Sequence[Block], caption: str) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+        shown = (cell.replace("|", "\\|") for cell in cells)
+        marked = (_MARKDOWN.get(type(cell), "{}").format(text) for cell, text in zip(cells, shown, strict=True))
+        return "| " + " | ".join(marked) + " |\n"
 
     def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         rule = "| --- |" + " ---: |" * (len(columns) - 1) + "\n"
@@ -195,7 +280,8 @@ def latex(blocks: Sequence[Block], caption: str) -> str:
     """Booktabs tables under one caption."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(_escape(cell) for cell in cells) + r" \\" + "\n"
+        marked = (_COMMANDS.get(type(cell), "{}").format(_escape(cell)) for cell in cells)
+        return " & ".join(marked) + r" \\" + "\n"
 
     def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         body = "".join(line(row) for row in rows)

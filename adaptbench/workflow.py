@@ -15,6 +15,7 @@ from adaptbench.contracts import AdaptbenchError
 DEFAULT_PRESET = Path("config/tiny.yaml")
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
+STATISTICS = tuple(f"statistics/{name}" for name in ("answers", "comparisons", "intervals"))
 TABLE_FIGURES = ("forgetting", "scores", "loss")
 
 

@@ -4,13 +4,14 @@ Run: pytest tests/test_report.py
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from adaptbench import collect, figures, results, sweep, tables
+from adaptbench import collect, conclusions, figures, results, sweep, tables
 from adaptbench.contracts import AdaptbenchError
 
 DOCUMENTS = 40
@@ -67,9 +68,16 @@ def report_of(folder: Path, **more) -> Path:
     path = folder / "report.json"
     order = [described(name) for name in ("base", "full")]
     order += [described(f"line-{a}", posthoc={"kind": "wise_ft", "alpha": a}) for a in (0.25, 0.5)]
-    tables = {name: {"figures": {}, "episodes": False} | table for name, table in (shown | more).items()}
+    tables = {
+        name: {"figures": {}, "episodes": False, "baseline": "full"} | table for name, table in (shown | more).items()
+    }
     path.write_text(json.dumps({"runs": [], "tables": tables, "figures": {}, "order": order}))
     return path
+
+
+def _tables(collected: Path, report: Path, out: Path) -> None:
+    conclusions.write(collected, report)
+    tables.write(collected, report, out)
 
 
 @pytest.fixture
@@ -115,7 +123,7 @@ def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path
     assert [run["status"] for run in collected].count("left out") == 4
     assert len(collected) == len(runs)
     report = report_of(tmp_path)
-    tables.write(tmp_path / "collected", report, tmp_path / "tables")
+    _tables(tmp_path / "collected", report, tmp_path / "tables")
     figures.draw(tmp_path / "collected", report, tmp_path / "figures")
     text = (tmp_path / "tables/domain.md").read_text()
     assert "| full (1 of 3 seeds) |" in text
@@ -135,21 +143,56 @@ def test_runs_that_were_all_skipped_make_a_table_of_reasons(tmp_path):
     folder = tmp_path / "runs/domain/full/seed0"
     results.write_run(folder, skipped, pd.DataFrame(columns=results.SAMPLE_COLUMNS))
     collect.run([folder / "run.json"], tmp_path / "collected")
-    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    _tables(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
     assert "| full | skipped: needs a GPU |" in (tmp_path / "tables/domain.md").read_text()
 
 
-def test_runs_that_answered_other_documents_are_not_compared(runs, tmp_path):
-    path = runs[1].with_name("samples.parquet")
-    samples = results.read_samples(path)
-    samples.assign(document_hash="other").to_parquet(path)
-    with pytest.raises(AdaptbenchError, match="full, domain_facts: the seeds did not answer the same documents"):
-        collect.run(runs, tmp_path / "collected")
-    for run in runs[4], runs[7]:
-        path = run.with_name("samples.parquet")
-        results.read_samples(path).assign(document_hash="other").to_parquet(path)
-    with pytest.raises(AdaptbenchError, match="full and the base did not answer the same documents"):
-        collect.run(runs, tmp_path / "collected")
+def _spoil(run: Path, **changed) -> None:
+    path = run.with_name("samples.parquet")
+    pd.read_parquet(path).assign(**changed).to_parquet(path)
+
+
+def test_a_run_whose_seeds_answered_other_documents_is_left_out(runs, tmp_path, capsys):
+    _spoil(runs[1], document_hash="other")
+    collect.run(runs, tmp_path / "collected")
+    lines = capsys.readouterr().err.strip().splitlines()
+    reason = "full, domain_facts: the seeds did not answer the same documents; run them again"
+    assert lines == [f"left out: {reason}"] * 3
+    collected = json.loads((tmp_path / "collected/runs.json").read_text())
+    assert {run["reason"] for run in collected if run["key"]["run"] == "full"} == {reason}
+    assert "full" not in set(pd.read_csv(tmp_path / "collected/scores.csv")["run"])
+
+
+def test_runs_that_answered_other_documents_are_not_compared(runs, tmp_path, capsys):
+    for run in runs[1], runs[4], runs[7]:
+        _spoil(run, document_hash=lambda t: t["document_hash"] + "'")
+    collect.run(runs, tmp_path / "collected")
+    assert "domain_facts: full and base did not answer the same documents" in capsys.readouterr().err
+    scores = pd.read_csv(tmp_path / "collected/scores.csv").set_index(["run", "task"])
+    assert np.isnan(scores.loc[("full", "domain_facts"), "change"])
+    assert scores.loc[("line-0.5", "domain_facts"), "change"] == pytest.approx(0.25)
+    _tables(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    effects = (tmp_path / "tables/domain.md").read_text().split("run against full")[1]
+    assert "untestable: domain_facts: base and full did not answer the same documents; run both again" in effects
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_named(runs, tmp_path, capsys, value):
+    _spoil(runs[1], value=lambda t: [value, *t["value"][1:]])
+    collect.run(runs, tmp_path / "collected")
+    named = f"left out: {runs[1].with_name('samples.parquet')}: domain_facts, document 0: the metric is {value}"
+    assert capsys.readouterr().err.strip() == named
+
+
+def test_two_runs_with_one_key_are_named(runs, tmp_path, capsys):
+    copy = tmp_path / "runs/domain/full/seed9"
+    shutil.copytree(runs[1].parent, copy)
+    collect.run([*runs, copy / "run.json"], tmp_path / "collected")
+    assert (
+        capsys.readouterr().err.strip()
+        == f"left out: {copy / 'run.json'}: has the key of {runs[1]}; delete one of both"
+    )
+    assert pd.read_csv(tmp_path / "collected/scores.csv").query("run == 'full'")["seeds"].max() == 3
 
 
 def test_a_metric_that_is_not_a_number_is_refused():
@@ -172,12 +215,18 @@ def collected(runs, tmp_path) -> Path:
 
 
 def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(collected, tmp_path):
-    tables.write(collected, report_of(tmp_path), tmp_path / "tables")
+    _tables(collected, report_of(tmp_path), tmp_path / "tables")
     text = (tmp_path / "tables/domain.md").read_text()
     lines = text.splitlines()
-    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    scored, against = text.split("\n\n")[:2]
+    for block in (scored, against):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
     full = next(line for line in lines if line.startswith("| full |"))
-    assert "0.750 [" in full
+    assert "**0.750 [" in full  # the best
+    assert "domain facts (accuracy, n = 40)" in lines[0]
+    # 10 of 40 documents fewer are right half-way to the base.
+    half = next(line for line in against.splitlines() if line.startswith("| line-0.5 |"))
+    assert [cell.strip() for cell in half.split("|")[2:5]] == ["-0.250 [-0.390, -0.110]", "< 0.001", "worse"]
     # Forgotten: the base had 0.875, full has 0.625.
     assert "0.250 [" in full
     assert any(line.startswith("| odd_one | skipped: needs a GPU |") for line in lines)
@@ -191,7 +240,7 @@ def test_tables_show_every_run_with_interval_and_a_skipped_one_with_its_reason(c
 def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missing_a_row(collected, tmp_path):
     group = {"track": "domain", "runs": ["base", "line-0.5", "lost"]}
     report = report_of(tmp_path, ablation=group, other={"track": "agent", "runs": ["base", "full"]})
-    tables.write(collected, report, tmp_path / "tables")
+    _tables(collected, report, tmp_path / "tables")
     figures.draw(collected, report, tmp_path / "figures")
     assert set(pd.read_csv(tmp_path / "tables/ablation.csv")["run"]) == {"base", "line-0.5"}
     lines = (tmp_path / "tables/ablation.md").read_text().splitlines()
@@ -221,7 +270,7 @@ def _empty_figure():
 
 def test_without_the_base_there_are_scores_but_nothing_is_forgotten(runs, tmp_path):
     collect.run(runs[1:], tmp_path / "collected")
-    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    _tables(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
     figures.draw(tmp_path / "collected", report_of(tmp_path), tmp_path / "figures")
     lines = (tmp_path / "tables/domain.md").read_text().splitlines()
     assert lines[2].startswith("| base | missing |")
@@ -257,7 +306,7 @@ def test_a_method_draws_its_own_figures_from_the_files_of_its_runs(collected, tm
 
 
 def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
-    tables.write(collected, report_of(tmp_path), tmp_path / "tables")
+    _tables(collected, report_of(tmp_path), tmp_path / "tables")
     text = (tmp_path / "tables/domain.tex").read_text()
     assert r"odd\_one" in text
     assert "95 \\%" in text
@@ -319,7 +368,7 @@ def test_the_caption_says_what_the_numbers_rest_on(runs, tmp_path):
         content = json.loads(run.read_text())
         run.write_text(json.dumps(content | {"evaluation": {"split": "validation", "limit": 7}}))
     collect.run(one, tmp_path / "collected")
-    tables.write(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
+    _tables(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
     caption = (tmp_path / "tables/domain.md").read_text().splitlines()[-1]
     assert "over the documents, 1 seed" in caption
     assert "Only the first 7 documents of each task. On validation." in caption

@@ -22,7 +22,7 @@ def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figur
     for place, run in enumerate(runs):
         points = []
         for needed, rows in ended[ended["run"] == run].groupby("calls"):
-            found = statistics.two_level_bootstrap(statistics.matrix(rows).values)
+            found = statistics.mean_interval(statistics.answers(rows))
             points.append((needed, found.mean, found.below, found.above))
         x, y, below, above = zip(*points, strict=True)
         shift = (place - (len(runs) - 1) / 2) * 0.03  # so that intervals do not hide each other

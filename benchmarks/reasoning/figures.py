@@ -19,7 +19,7 @@ def accuracy_by_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fig
     for run in dict.fromkeys(asked["run"]):
         ours = asked[asked["run"] == run]
         found = {
-            metric: statistics.two_level_bootstrap(statistics.matrix(ours[ours["metric"] == metric]).values)
+            metric: statistics.mean_interval(statistics.answers(ours[ours["metric"] == metric]))
             for metric in ("passes", "exact_match")
             if (ours["metric"] == metric).any()
         }

@@ -192,7 +192,7 @@ def _right(runs: Sequence[RunFiles]) -> statistics.Interval:
     import pandas as pd
 
     samples = pd.concat([pd.read_parquet(run.results / "samples.parquet") for run in runs])
-    return statistics.two_level_bootstrap(statistics.matrix(samples[samples["metric"] == "exact_match"]).values)
+    return statistics.mean_interval(statistics.answers(samples[samples["metric"] == "exact_match"]))
 
 
 FIGURES = {"insertion": insertion, "geometry": geometry, "budget": budget, "probes": probes}

@@ -1,0 +1,107 @@
+"""How often the intervals cover the truth, and how often the tests see a difference where none is: simulated.
+
+Two methods answer the same documents, each under its own seeds. The log-odds of a right answer are a document's difficulty, plus
+what the method makes of that document, plus a seed's luck. Beside ours stands the plain two-level bootstrap, which draws seeds and then
+documents: with few seeds its intervals are too narrow, since n seeds drawn with replacement have (n - 1) / n of their variance.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptbench.files import write_text
+from adaptbench.statistics.answers import Answers
+from adaptbench.statistics.comparisons import LEVEL, compare
+from adaptbench.statistics.intervals import interval
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SETTINGS = [
+    (seeds, documents, luck)
+    for seeds in (1, 3, 5)
+    for documents in (50, 400)
+    for luck in (0.0, 0.1, 0.3, 1.0)
+    if seeds > 1 or luck == 0  # the luck of one seed cannot be told from the method
+]
+SIMULATIONS = 2000
+DIFFICULTY, TASTE = 1.5, 0.75
+"""Standard deviations of log-odds: of the documents, and of what a method makes of each."""
+GAIN = 0.5
+"""The better method's log-odds above the other's, for power."""
+HEADINGS = {
+    "seeds": "seeds", "documents": "documents", "luck": "seeds' spread (log-odds)", "covered": "interval covers", "rejected":
+    "test sees a difference that is not there", "found": f"sees one of {GAIN} log-odds", "bootstrap_covered": "bootstrap covers",
+    "bootstrap_rejected": "bootstrap sees one that is not there",
+}  # fmt: skip
+
+
+def measure(out: Path) -> None:
+    """Write calibration.csv and calibration.md; takes minutes."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    rows = [simulate(*setting, SIMULATIONS) for setting in tqdm(SETTINGS, unit="setting")]
+    write_text(out / "calibration.csv", pd.DataFrame(rows).to_csv(index=False))
+    lines = [list(HEADINGS.values()), ["---:"] * len(HEADINGS)]
+    lines += [
+        [f"{row[name]:.3f}" if name not in ("seeds", "documents", "luck") else f"{row[name]:g}" for name in HEADINGS]
+        for row in rows
+    ]
+    caption = f"Shares of {SIMULATIONS:,} simulations: intervals at 95 %, tests at 5 %."
+    write_text(out / "calibration.md", "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{caption}\n")
+
+
+def simulate(seeds: int, documents: int, luck: float, simulations: int) -> dict[str, float]:
+    """Shares of simulations in which intervals cover the truth and tests see a difference; `luck` is a deviation of log-odds."""
+    import numpy as np
+
+    rng = np.random.default_rng([seeds, documents, int(10 * luck)])
+    truth = _mean_of_rights(luck)
+    counts = dict.fromkeys(("covered", "rejected", "found", "bootstrap_covered", "bootstrap_rejected"), 0)
+    for _ in range(simulations):
+        difficulty = rng.normal(0, DIFFICULTY, documents)
+        ours, theirs, better = (_rights(rng, difficulty + gain, seeds, luck) for gain in (0.0, 0.0, GAIN))
+        found = interval(ours)
+        counts["covered"] += found.low <= truth <= found.high
+        counts["rejected"] += _tested(ours - theirs) < LEVEL
+        counts["found"] += _tested(better - theirs) < LEVEL
+        low, high = two_level_bootstrap(ours, rng)
+        counts["bootstrap_covered"] += low <= truth <= high
+        low, high = two_level_bootstrap(ours - theirs, rng)
+        counts["bootstrap_rejected"] += not low <= 0 <= high
+    shares = {name: float(count) / simulations for name, count in counts.items()}
+    return {"seeds": seeds, "documents": documents, "luck": luck} | shares
+
+
+def two_level_bootstrap(
+    values: "np.ndarray", rng: "np.random.Generator", resamples: int = 200, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` (seeds, documents), the same drawn documents for every drawn seed."""
+    import numpy as np
+
+    by_seed, by_document = (rng.multinomial(size, np.full(size, 1 / size), resamples) / size for size in values.shape)
+    drawn = ((by_seed @ values) * by_document).sum(axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _rights(rng: "np.random.Generator", difficulty: "np.ndarray", seeds: int, luck: float) -> "np.ndarray":
+    """Rights and wrongs (seeds, documents) of one method."""
+    taste, fortune = rng.normal(0, TASTE, len(difficulty)), rng.normal(0, luck, (seeds, 1))
+    return (rng.logistic(size=(seeds, len(difficulty))) < difficulty + taste + fortune).astype(float)
+
+
+def _mean_of_rights(luck: float) -> float:
+    """The share of right answers over all documents and seeds there could be."""
+    import numpy as np
+
+    spread = (DIFFICULTY**2 + TASTE**2 + luck**2) ** 0.5
+    places, weights = np.polynomial.hermite_e.hermegauss(60)
+    return float((weights / (1 + np.exp(-spread * places))).sum() / weights.sum())
+
+
+def _tested(differences: "np.ndarray") -> float:
+    import numpy as np
+
+    documents = differences.shape[1]
+    return compare(Answers(differences, np.ones(documents), np.arange(documents))).p

@@ -1,0 +1,41 @@
+"""On simulated answers intervals cover the truth and tests keep their level, as far as so few seeds allow.
+
+The kept table (results/reference/statistics) has more settings and simulations: `make calibration`.
+
+Run: python -m pytest tests/statistics/test_calibration.py
+"""
+
+import pytest
+
+from adaptbench.statistics import calibration
+
+SIMULATIONS = 600
+ERROR = 3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5  # three standard errors of a share that is 5 %
+
+
+def test_one_seed_is_exact_within_monte_carlo_error():
+    """McNemar's exact test rejects a little less than 5 %, because answers can only be counted in whole numbers."""
+    found = calibration.simulate(1, 200, 0.0, SIMULATIONS)
+    assert abs(found["covered"] - 0.95) < ERROR
+    assert 0.02 < found["rejected"] < 0.05 + ERROR
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.3, 1.0])
+def test_three_seeds_keep_their_level_whatever_they_differ_by(luck):
+    """Never above it by more than Satterthwaite's approximation errs (7 %); cautious where the seeds do not differ."""
+    found = calibration.simulate(3, 100, luck, SIMULATIONS)
+    assert found["rejected"] < 0.07 + ERROR
+    assert found["covered"] > 0.93 - ERROR
+
+
+def test_a_bootstrap_over_three_seeds_does_not():
+    found = calibration.simulate(3, 100, 1.0, 300)
+    assert found["bootstrap_rejected"] > 0.15
+    assert found["bootstrap_covered"] < 0.85
+
+
+def test_power_grows_with_documents_and_seeds():
+    few, more = (calibration.simulate(1, documents, 0.0, 200)["found"] for documents in (50, 400))
+    assert few + 0.3 < more
+    few, more = (calibration.simulate(seeds, 100, 0.1, 200)["found"] for seeds in (3, 10))
+    assert few + 0.15 < more
