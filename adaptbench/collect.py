@@ -12,7 +12,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from adaptbench import registry, results, statistics
 from adaptbench.contracts import AdaptbenchError, Derived, Task
@@ -130,8 +130,11 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
 
 def _answers(samples: "pd.DataFrame") -> dict[tuple[str, str, str, str], statistics.Answers]:
     """By track, run, task and metric."""
-    grouped = samples.groupby(["track", "run", "task", "metric"], sort=False)
-    return {of: statistics.answers(rows) for of, rows in grouped}
+    found = {}
+    for of, rows in samples.groupby(["track", "run", "task", "metric"], sort=False):
+        track, run, task, metric = cast(tuple[str, str, str, str], of)
+        found[track, run, task, metric] = statistics.answers(rows)
+    return found
 
 
 def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, float]:

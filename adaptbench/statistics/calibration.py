@@ -40,7 +40,7 @@ def measure(out: Path) -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    rows = [simulate(*setting, SIMULATIONS) for setting in tqdm(SETTINGS, unit="setting")]
+    rows = [simulate(seeds, n, luck, SIMULATIONS) for seeds, n, luck in tqdm(SETTINGS, unit="setting")]
     write_text(out / "calibration.csv", pd.DataFrame(rows).to_csv(index=False))
     lines = [list(HEADINGS.values()), ["---:"] * len(HEADINGS)]
     lines += [
