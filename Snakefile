@@ -148,7 +148,8 @@ for PART in plan.parts(GRAPH):
             scores=f"{COLLECTED}/scores.csv",
             comparisons=f"{COLLECTED}/comparisons.csv",
             report=plan.report_file(GRAPH, PART),
-            code=flow.code("tables"),
+            sweep=flow.sweep(GRAPH),
+            code=flow.code("cells", "overall", "tables"),
         output:
             flow.tables(GRAPH, PART),
         log:

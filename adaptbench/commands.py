@@ -104,9 +104,10 @@ def _conclude(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> None:
-    from adaptbench import tables
+    from adaptbench import overall, tables
 
     tables.write(options.collected, options.report, options.out)
+    overall.write(options.collected, options.report, options.out)
 
 
 def _figures(options: argparse.Namespace) -> None:
@@ -124,13 +125,14 @@ def _transcripts(options: argparse.Namespace) -> None:
 def _partial(options: argparse.Namespace) -> None:
     import json
 
-    from adaptbench import collect, conclusions, figures, tables, transcripts
+    from adaptbench import collect, conclusions, figures, overall, tables, transcripts
 
     planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
     collect.run(planned, options.out / "collected")
     conclusions.write(options.out / "collected", options.report)
     tables.write(options.out / "collected", options.report, options.out / "tables")
+    overall.write(options.out / "collected", options.report, options.out / "tables")
     figures.draw(options.out / "collected", options.report, options.out / "figures")
     transcripts.write(options.out / "collected", options.report, options.out / "transcripts")
     print(

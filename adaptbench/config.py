@@ -227,6 +227,9 @@ class Preset(StrictModel):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
     ablation: tuple[Run, ...] = Field((), strict=False, description="further runs, made by `make ablation` alone")
+    sweep: str | None = Field(
+        None, min_length=1, description="the kept sweep by which rates were chosen, for the card of costs"
+    )
 
     def every_run(self) -> tuple[tuple[str, Run], ...]:
         """All runs with their keys in the preset."""

@@ -46,6 +46,8 @@ def write(graph: Graph) -> Path:
     every_run = [{"key": {"track": track, "run": run}, "config": config} for (track, run), config in whole.items()]
     for part in parts(graph):
         report = {
+            "part": part,
+            "sweep": graph.preset.sweep,
             "runs": runs(graph, part),
             "tables": tables(graph, part),
             "figures": method_figures(graph, part),

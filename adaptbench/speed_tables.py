@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptbench.cells import markdown
 from adaptbench.files import write_text
-from adaptbench.tables import markdown
 
 
 def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[Any, Any], dict[Any, list[float]]]:

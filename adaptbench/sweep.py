@@ -31,7 +31,7 @@ def swept(curriculum: str, rates: Sequence[float] = GRID) -> tuple[tuple[str, st
 
 def preset(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
     """The values of the sweep's preset: every trained run of `of` at every value. Post-hoc runs train nothing."""
-    values = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation"})
+    values = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation", "sweep"})
     values["data"] = {name: value for name, value in values["data"].items() if not name.endswith("_tests")}
     runs = []
     for run, described in zip(of.runs, values["runs"], strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from adaptbench import cells
 from adaptbench.collect import known_tasks
 from adaptbench.conclusions import FIRST
 from adaptbench.contracts import Task
@@ -39,8 +40,7 @@ def write(collected: Path, report: Path, out: Path) -> None:
         blocks += [effects] if effects[1] else []
         caption = _caption(ours, compared, table["baseline"])
         write_text(out / f"{name}.csv", full_numbers(ours, scores, compared).to_csv(index=False))
-        write_text(out / f"{name}.md", markdown(blocks, caption))
-        write_text(out / f"{name}.tex", latex(blocks, caption))
+        cells.write(blocks, caption, out / name)
 
 
 def shown(run: dict[str, Any], table: dict[str, Any]) -> bool:
@@ -91,13 +91,9 @@ def trained_parameters(run: dict[str, Any]) -> int:
     return max((stage["parameters"]["trained"] for stage in own_stages(run)), default=0)
 
 
-Block = tuple[list[str], list[list[str]]]
-"""Headings and rows of cells, the first column the run's name."""
-
-
 def layout(
     runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str], compared: "pd.DataFrame"
-) -> list[Block]:
+) -> list[cells.Block]:
     """The shown table, a row for each of `names`: one block, or where it would be too wide one for each of the track's
     tasks and one for the rest.
     """
@@ -105,7 +101,7 @@ def layout(
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
     leading = compared[compared["kind"] == "leader"]
     looks = {
-        (run, task): Bold if verdict in FIRST else Italic
+        (run, task): cells.Bold if verdict in FIRST else cells.Italic
         for run, task, verdict in zip(leading["run"], leading["task"], leading["verdict"], strict=True)
         if verdict in (*FIRST, "untestable")
     }
@@ -126,20 +122,20 @@ def _task_columns(
 ) -> list[Column]:
     """The main metric, what was lost of it against the base, and the further metrics that the task shows."""
     mine = scores[scores["task"] == task.name]
-    cells = {(str(row.run), str(row.metric)): cast(Any, row) for row in mine.itertuples()}
+    found_of = {(str(row.run), str(row.metric)): cast(Any, row) for row in mine.itertuples()}
 
     def value(metric: str) -> Callable[[str], str]:
         def cell(run: str) -> str:
-            found = cells.get((run, metric))
+            found = found_of.get((run, metric))
             if not found:
                 return ""
-            shown = _with_interval(found.mean, found.low, found.high)
+            shown = cells.with_interval(found.mean, found.low, found.high)
             return looks.get((run, task.name), str)(shown) if metric == task.metric else shown
 
         return cell
 
     def forgotten(run: str) -> str:
-        found = cells.get((run, task.metric))
+        found = found_of.get((run, task.metric))
         return _forgotten(found, task) if found and run != "base" else ""
 
     documents = int(mine["documents"].max())
@@ -148,7 +144,7 @@ def _task_columns(
     return columns + [(heading, value(metric)) for metric, heading in task.shown]
 
 
-def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> Block:
+def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> cells.Block:
     """Every run against the baseline, task by task: effect, corrected p, verdict, detectable effect."""
     against = compared[compared["kind"] == "baseline"]
     tasks = known_tasks()
@@ -156,11 +152,11 @@ def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str)
     columns = [f"run against {baseline}"]
     for task in order:
         columns += [f"{tasks[task].label} ({tasks[task].unit})", "p", "verdict", "detectable"]
-    cells = {(str(row.run), str(row.task)): cast(Any, row) for row in against.itertuples()}
+    found_of = {(str(row.run), str(row.task)): cast(Any, row) for row in against.itertuples()}
     rows = []
     for name in names:
-        if any((name, task) in cells for task in order):
-            rows.append([name, *(cell for task in order for cell in _effect(cells.get((name, task))))])
+        if any((name, task) in found_of for task in order):
+            rows.append([name, *(cell for task in order for cell in _effect(found_of.get((name, task))))])
     return columns, rows
 
 
@@ -172,7 +168,7 @@ def _effect(found: Any) -> list[str]:
     few = f" ({found.note})" if isinstance(found.note, str) and found.note else ""
     p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
     return [
-        _with_interval(found.effect, found.low, found.high, sign=True),
+        cells.with_interval(found.effect, found.low, found.high, sign=True),
         p,
         found.verdict + few,
         f"{found.detectable:.3f}",
@@ -196,7 +192,7 @@ def _cost_columns(runs: Sequence[dict[str, Any]]) -> list[Column]:
     ]
 
 
-def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Sequence[str]) -> Block:
+def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Sequence[str]) -> cells.Block:
     rows = []
     for name in names:
         named = [run for run in runs if run["key"]["run"] == name]
@@ -210,32 +206,12 @@ def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Seq
     return ["run", *(heading for heading, _ in columns)], rows
 
 
-class Bold(str):
-    """A cell of the best, or of one that shares the first place."""
-
-
-class Italic(str):
-    """A cell that cannot be told from the best, nor said to be as good."""
-
-
-_MARKDOWN = {Bold: "**{}**", Italic: "*{}*"}
-_COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
-
-
-def _with_interval(mean: float, low: float, high: float, *, sign: bool = False) -> str:
-    mean, low, high = (round(value, 3) + 0.0 for value in (mean, low, high))  # no -0.000
-    form = "+.3f" if sign else ".3f"
-    if low != low:  # one document has no interval
-        return f"{mean:{form}}"
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
-
-
 def _forgotten(cell: Any, task: Task) -> str:
     if cell.change != cell.change:  # the base is missing
         return ""
     if task.higher_is_better:
-        return _with_interval(-cell.change, -cell.change_high, -cell.change_low)
-    return _with_interval(cell.change, cell.change_low, cell.change_high)
+        return cells.with_interval(-cell.change, -cell.change_high, -cell.change_low)
+    return cells.with_interval(cell.change, cell.change_low, cell.change_high)
 
 
 def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline: str) -> str:
@@ -261,43 +237,3 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
         caption += " On validation."
     left_out = [f"{run['key']['run']} seed {run['key']['seed']}" for run in runs if run["status"] == "left out"]
     return caption + (f" Left out, missing or damaged: {', '.join(left_out)}." if left_out else "")
-
-
-def markdown(blocks: Sequence[Block], caption: str) -> str:
-    def line(cells: Sequence[str]) -> str:
-        shown = (cell.replace("|", "\\|") for cell in cells)
-        marked = (_MARKDOWN.get(type(cell), "{}").format(text) for cell, text in zip(cells, shown, strict=True))
-        return "| " + " | ".join(marked) + " |\n"
-
-    def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        rule = "| --- |" + " ---: |" * (len(columns) - 1) + "\n"
-        return line(columns) + rule + "".join(line(row) for row in rows)
-
-    return "\n".join(table(columns, rows) for columns, rows in blocks) + f"\n{caption}\n"
-
-
-def latex(blocks: Sequence[Block], caption: str) -> str:
-    """Booktabs tables under one caption."""
-
-    def line(cells: Sequence[str]) -> str:
-        marked = (_COMMANDS.get(type(cell), "{}").format(_escape(cell)) for cell in cells)
-        return " & ".join(marked) + r" \\" + "\n"
-
-    def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        body = "".join(line(row) for row in rows)
-        alignment = f"l{'r' * (len(columns) - 1)}"
-        return f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{line(columns)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
-
-    tables = "\n\n\\bigskip\n".join(table(columns, rows) for columns, rows in blocks)
-    return f"\\begin{{table}}\n\\centering\n\\caption{{{_escape(caption)}}}\n{tables}\n\\end{{table}}\n"
-
-
-_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import config, graph, models, plan, registry
+from adaptbench import config, graph, models, overall, plan, registry
 from adaptbench.contracts import AdaptbenchError
 
 DEFAULT_PRESET = Path("config/tiny.yaml")
@@ -75,6 +75,8 @@ def _check_surroundings(preset: config.Preset) -> None:
             models.check_folder(Path(preset.base.model))
         except AdaptbenchError as error:
             raise AdaptbenchError(f"base.model: {error}") from None
+    if preset.sweep is not None and not Path(preset.sweep).is_file():
+        raise AdaptbenchError(f"sweep: {preset.sweep}: no such file")
     for name, value in preset.data:
         if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
             raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
@@ -124,7 +126,13 @@ def collected(unfolded: graph.Graph, part: str) -> str:
 
 
 def tables(unfolded: graph.Graph, part: str) -> list[str]:
-    return [f"{unfolded.root}/tables/{name}.{suffix}" for name in plan.tables(unfolded, part) for suffix in FORMATS]
+    names = [*plan.tables(unfolded, part), *overall.names(part)]
+    return [f"{unfolded.root}/tables/{name}.{suffix}" for name in names for suffix in FORMATS]
+
+
+def sweep(unfolded: graph.Graph) -> list[str]:
+    """The kept sweep that the preset names."""
+    return [unfolded.preset.sweep] if unfolded.preset.sweep else []
 
 
 def figures(unfolded: graph.Graph, part: str) -> list[str]:

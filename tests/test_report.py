@@ -49,9 +49,10 @@ def make_run(
         "key": {"preset": "toy", "track": "domain", "run": run, "seed": seed}, "config": config, "status": "done", "metrics": {},
         "evaluation": {"split": split}, "model": {"directory": str(root / "stages/none"), "bytes": 1},
         "cost": {
-            "tokens": 1, "trained_tokens": 1, "flops": 2, "train_seconds": 2.0, "wall_seconds": 3.0, "peak_bytes": 4,
+            "steps": 1, "tokens": 1, "trained_tokens": 1, "flops": 2, "train_seconds": 2.0, "wall_seconds": 3.0, "peak_bytes": 4,
             "stages": stages,
         },
+        "seconds": {"evaluation": 1.0}, "evaluation_peak_bytes": 1,
     }  # fmt: skip
     results.write_run(folder, content, pd.DataFrame(rows))
     return folder / "run.json"

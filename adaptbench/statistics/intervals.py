@@ -172,4 +172,4 @@ def _of_rights(found: Interval, clusters: int, level: float) -> Interval:
     normal = float(stats.norm.ppf((1 + level) / 2))
     independent = clusters if reach <= 0 else share * (1 - share) * (normal / reach) ** 2
     low, high = proportion_confint(share * independent, independent, alpha=1 - level, method="wilson")
-    return Interval(share, float(low), float(high), found.seeds, found.documents, found.standard_error)
+    return replace(found, low=min(float(low), share), high=max(float(high), share))  # rounding, at 0 and at 1

@@ -131,11 +131,14 @@ def test_rights_of_one_seed_have_wilsons_interval_nearly():
     assert (found.low, found.high) == pytest.approx(proportion_confint(300, 400, method="wilson"), abs=1e-3)
 
 
+@pytest.mark.parametrize("documents", [7, 100, 123])
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_all_right_or_all_wrong_is_no_certainty(share):
-    found = interval(np.full((3, 100), share))
-    assert (found.low, found.high) == pytest.approx(proportion_confint(100 * share, 100, method="wilson"), abs=1e-12)
+def test_all_right_or_all_wrong_is_no_certainty(share, documents):
+    found = interval(np.full((3, documents), share))
+    wanted = proportion_confint(documents * share, documents, method="wilson")
+    assert (found.low, found.high) == pytest.approx(wanted, abs=1e-12)
     assert found.high - found.low > 0.03
+    assert found.low <= found.mean <= found.high
 
 
 def test_a_count_that_is_never_one_is_no_share_of_rights():

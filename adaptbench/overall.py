@@ -1,0 +1,177 @@
+"""Two tables over all tracks: what every run gained, forgot and cost; and the card that says whether the comparison was fair.
+
+    overall     gain on the track's main task, loss of each general score, cost
+    fairness    what each method was given: parameters, data, steps, arithmetic, time, memory, disk, and tries in tuning
+
+Both belong to a part of the preset: the ablation's are `ablation_overall` and `ablation_fairness`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from adaptbench import cells
+from adaptbench.collect import known_tasks, main_scores
+from adaptbench.contracts import Task
+from adaptbench.files import write_text
+from adaptbench.tables import shown, trained_parameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = ("overall", "fairness")
+Key = tuple[str, str]
+"""A run's track and name."""
+
+
+def names(part: str) -> list[str]:
+    """The tables of a part of the preset."""
+    return [name if part == "main" else f"{part}_{name}" for name in NAMES]
+
+
+def write(collected: Path, report: Path, out: Path) -> None:
+    """Write both tables as .csv, .md and .tex."""
+    import pandas as pd
+
+    planned = json.loads(report.read_text())
+    runs = json.loads((collected / "runs.json").read_text())
+    scores = main_scores(pd.read_csv(collected / "scores.csv"))
+    by_key: dict[Key, list[dict[str, Any]]] = {}
+    for table in planned["tables"].values():
+        for name in table["runs"]:
+            mine = [run for run in runs if shown(run, table) and run["key"]["run"] == name]
+            by_key[table["track"], name] = mine
+    tried = _tried(planned["sweep"])
+    both = (_overall(by_key, scores), _fairness(by_key, tried, planned["sweep"]))
+    for name, (table, caption) in zip(names(planned["part"]), both, strict=True):
+        write_text(out / f"{name}.csv", table.to_csv(index=False))
+        cells.write([_block(table)], caption, out / name)
+
+
+def _overall(by_key: Mapping[Key, Sequence[dict[str, Any]]], scores: "pd.DataFrame") -> "tuple[pd.DataFrame, str]":
+    import pandas as pd
+
+    tasks = known_tasks()
+    found = {(row.track, row.run, row.task): cast(Any, row) for row in scores.itertuples()}
+    general = [name for name in dict.fromkeys(scores["task"]) if name.startswith("general")]
+    main = {track: _main_task(track, scores, tasks) for track in dict.fromkeys(track for track, _ in by_key)}
+    rows = []
+    for (track, name), runs in by_key.items():
+        done = [run for run in runs if run["status"] == "done"]
+        own = found.get((track, name, main[track].name)) if main[track] else None
+        row = {"track": track, "run": name, "task": main[track].label if main[track] else ""}
+        row |= _changed("gain", own, main[track])
+        for task in general:
+            row |= _changed(f"{tasks[task].label} forgotten", found.get((track, name, task)), tasks[task], lost=True)
+        row |= _means(done, COSTS) | {"note": _note(runs)}
+        rows.append(row)
+    caption = "Gain on the track's main task and loss of each general score against the base, with 95 % intervals."
+    return pd.DataFrame(rows), caption
+
+
+def _main_task(track: str, scores: "pd.DataFrame", tasks: Mapping[str, Task]) -> Any:
+    """The track's primary task, else its first."""
+    own = [tasks[name] for name in dict.fromkeys(scores[scores["track"] == track]["task"])]
+    own = [task for task in own if not task.name.startswith("general")]
+    return next((task for task in own if task.primary), own[0] if own else None)
+
+
+def _changed(name: str, score: Any, task: Task | None, *, lost: bool = False) -> dict[str, float]:
+    """The change against the base, positive where it is for the better, or, `lost`, for the worse."""
+    if score is None or task is None or score.change != score.change:
+        return {name: float("nan"), f"{name} low": float("nan"), f"{name} high": float("nan")}
+    ends = [score.change, score.change_low, score.change_high]
+    if task.higher_is_better == lost:
+        ends = [-ends[0], -ends[2], -ends[1]]
+    return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
+
+
+def _fairness(
+    by_key: Mapping[Key, Sequence[dict[str, Any]]], tried: Mapping[Key, int], sweep: str | None
+) -> "tuple[pd.DataFrame, str]":
+    import pandas as pd
+
+    rows = []
+    for (track, name), runs in by_key.items():
+        done = [run for run in runs if run["status"] == "done"]
+        row = {"track": track, "run": name} | _means(done, CARD)
+        rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": _note(runs)})
+    caption = (
+        "Means over seeds, of a method's own stages; the base, which all share, is not counted. Tokens: positions put through"
+        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run."
+    )
+    if sweep:
+        caption += (
+            f" Tries: settings scored on validation before one was chosen ({sweep}); runs without took another's."
+        )
+    return pd.DataFrame(rows), caption
+
+
+Number = Callable[[dict[str, Any]], float | None]
+COSTS: Mapping[str, Number] = {
+    "trained parameters": trained_parameters,
+    "tokens": lambda run: run["cost"]["tokens"],
+    "TFLOP": lambda run: run["cost"]["flops"] / 1e12,
+    "seconds": lambda run: run["cost"]["wall_seconds"],
+}
+CARD: Mapping[str, Number] = {
+    "trained parameters": trained_parameters,
+    "total parameters": lambda run: (run["model"].get("parameters") or {}).get("total"),
+    "steps": lambda run: run["cost"]["steps"],
+    "tokens": lambda run: run["cost"]["tokens"],
+    "trained tokens": lambda run: run["cost"]["trained_tokens"],
+    "TFLOP": lambda run: run["cost"]["flops"] / 1e12,
+    "training seconds": lambda run: run["cost"]["train_seconds"],
+    "job seconds": lambda run: run["cost"]["wall_seconds"],
+    "peak MB": lambda run: run["cost"]["peak_bytes"] / 1e6,
+    "MB on disk": lambda run: run["model"]["bytes"] / 1e6,
+    "evaluation seconds": lambda run: run["seconds"]["evaluation"],
+    "evaluation peak MB": lambda run: run["evaluation_peak_bytes"] / 1e6,
+}
+
+
+def _means(runs: Sequence[dict[str, Any]], numbers: Mapping[str, Number]) -> dict[str, float]:
+    found = {}
+    for name, number in numbers.items():
+        values = [value for run in runs if (value := number(run)) is not None]
+        found[name] = sum(values) / len(values) if values else float("nan")
+    return found
+
+
+def _note(runs: Sequence[dict[str, Any]]) -> str:
+    """Why seeds of a run, or all, are not among the numbers."""
+    undone = [f"seed {run['key']['seed']} {run['status']}: {run['reason']}" for run in runs if run["status"] != "done"]
+    return "; ".join(dict.fromkeys(undone)) if runs else "missing"
+
+
+def _tried(sweep: str | None) -> dict[Key, int]:
+    """How many settings a kept sweep scored for each run."""
+    if sweep is None:
+        return {}
+    import pandas as pd
+
+    return {cast(Key, key): len(rows) for key, rows in pd.read_csv(sweep).groupby(["track", "run"])}
+
+
+def _block(table: "pd.DataFrame") -> cells.Block:
+    """The table as text, a number and its interval in one cell."""
+    ends = {column for column in table.columns if column.endswith((" low", " high"))}
+    columns = [column for column in table.columns if column not in ends]
+    if not table["note"].any():
+        columns.remove("note")
+    rows = []
+    for row in table.to_dict("records"):
+        rows.append([_cell(column, row, f"{column} low" in ends) for column in columns])
+    return columns, rows
+
+
+def _cell(column: str, row: Mapping[Any, Any], interval: bool) -> str:
+    value = row[column]
+    if isinstance(value, str):
+        return value
+    if value != value:
+        return ""
+    if interval:
+        return cells.with_interval(value, row[f"{column} low"], row[f"{column} high"], sign=column == "gain")
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"

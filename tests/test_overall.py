@@ -1,0 +1,65 @@
+"""The tables over all tracks: gains, losses and costs as counted by hand, and what is missing.
+
+Run: python -m pytest tests/test_overall.py
+"""
+
+import json
+
+import pandas as pd
+import pytest
+from test_report import make_run, report_of
+
+from adaptbench import collect, overall
+
+
+@pytest.fixture
+def written(tmp_path):
+    """The tables of the base and `full` under two seeds, of which the second is damaged."""
+    made = [make_run(tmp_path, "base", 0, 0.25), *(make_run(tmp_path, "full", seed, 0.75, bits=2.0) for seed in (0, 1))]
+    made[2].write_text("{")
+    collect.run(made, tmp_path / "collected")
+    sweep = tmp_path / "sweep.csv"
+    sweep.write_text("track,run,value\n" + "domain,full,1\n" * 4 + "domain,other,1\n")
+    report = json.loads(report_of(tmp_path).read_text())
+    tables = {"domain": report["tables"]["domain"] | {"runs": ["base", "full", "lost"]}}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report | {"tables": tables, "part": "main", "sweep": str(sweep)}))
+    overall.write(tmp_path / "collected", path, tmp_path / "tables")
+    return tmp_path / "tables"
+
+
+def test_a_gain_is_counted_up_and_a_loss_too(written):
+    full = pd.read_csv(written / "overall.csv").set_index("run").loc["full"]
+    assert full["task"] == "domain facts"
+    assert full["gain"] == pytest.approx(0.5)
+    assert full["gain low"] < 0.5 < full["gain high"]
+    # The base had 0.875 of the general facts, full has 0.625; bits per byte rose from 27 to 54.
+    assert full["general facts forgotten"] == pytest.approx(0.25)
+    assert full["general text forgotten"] == pytest.approx(27.0)
+    assert full["general text forgotten low"] <= 27.0 <= full["general text forgotten high"]
+
+
+def test_the_card_has_the_costs_and_the_tries_of_the_kept_sweep(written):
+    card = pd.read_csv(written / "fairness.csv").set_index("run")
+    full = card.loc["full"]
+    assert (full["trained parameters"], full["tokens"], full["training seconds"], full["job seconds"]) == (5, 1, 2, 3)
+    assert full["TFLOP"] == pytest.approx(2e-12)
+    assert full["tries"] == 4
+    assert pd.isna(card.loc["base", "tries"])
+
+
+def test_seeds_and_runs_that_are_missing_are_named(written):
+    notes = pd.read_csv(written / "overall.csv").set_index("run")["note"]
+    assert notes["full"].startswith("seed 1 left out: ")
+    assert notes["lost"] == "missing"
+    text = (written / "overall.md").read_text()
+    assert "nan" not in text
+    assert "| lost |" in text
+    assert "+0.500 [" in text
+    latex = (written / "overall.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+
+
+def test_an_ablation_has_tables_of_its_own():
+    assert overall.names("main") == ["overall", "fairness"]
+    assert overall.names("ablation") == ["ablation_overall", "ablation_fairness"]
