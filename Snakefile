@@ -167,7 +167,9 @@ for PART in plan.parts(GRAPH):
             scores=f"{COLLECTED}/scores.csv",
             samples=f"{COLLECTED}/samples.parquet",
             report=plan.report_file(GRAPH, PART),
-            code=flow.code("figures") + flow.figure_sources(GRAPH, PART),
+            comparisons=f"{COLLECTED}/comparisons.csv",
+            code=flow.code("effects", "figures", "overall")
+            + flow.figure_sources(GRAPH, PART),
         output:
             flow.figures(GRAPH, PART),
         log:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import registry
+from adaptbench import effects, overall, registry
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import RunFiles
 from adaptbench.tables import shown
@@ -49,6 +49,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
     scores = pd.read_csv(collected / "scores.csv")
     samples = pd.read_parquet(collected / "samples.parquet")
+    comparisons = pd.read_csv(collected / "comparisons.csv")
     planned = json.loads(report.read_text())
     out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
@@ -61,10 +62,18 @@ def draw(collected: Path, report: Path, out: Path) -> None:
             _save(learning_against_forgetting(main_scores(of_table), ours, look), out / f"{table}_forgetting")
             _save(score_bars(of_table, look), out / f"{table}_scores")
             _save(loss_curves(ours, look), out / f"{table}_loss")
+            compared = comparisons[comparisons["table"] == table]
+            _save(effects.forest(compared, content["runs"], look), out / f"{table}_effects")
             for name, figure in content["figures"].items():
                 drawing = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
                 mine = samples[(samples["track"] == content["track"]) & samples["run"].isin(content["runs"])]
                 _save(drawing(mine, look), out / f"{table}_{name}")
+        looks = {
+            track: styles([run for run in planned["order"] if run["key"]["track"] == track])
+            for track in {run["key"]["track"] for run in planned["order"]}
+        }
+        cost_figure = overall.figures(planned["part"])[0]
+        _save(effects.cost_and_gain(overall.gains(collected, report), looks), out / cost_figure)
         for name, figure in planned["figures"].items():
             of_method = [run_files(run) for run in runs if _uses(run, figure)]
             if of_method:
@@ -138,6 +147,12 @@ def learning_against_forgetting(
         x, y = (scores[scores["task"] == task].set_index("run") for task in (kept, name))
         for members in curves:
             _draw_family(axes, members, x, y, _tuned_end(members, runs), look)
+        sign = 1 if tasks[name].higher_is_better else -1
+        points = [(x["mean"][run], sign * y["mean"][run]) for run in order if run in y.index]
+        front = [(across, sign * up) for across, up in effects.pareto(points)]
+        axes.plot(
+            *zip(*front, strict=True), color="#999999", linestyle=":", linewidth=1.2, zorder=0, label="Pareto front"
+        )
         axes.set_xlabel(f"{tasks[kept].label} kept ({tasks[kept].unit})")
         axes.set_ylabel(f"{tasks[name].label} learned ({tasks[name].unit})")
         if not tasks[name].higher_is_better:

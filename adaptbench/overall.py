@@ -30,28 +30,38 @@ def names(part: str) -> list[str]:
     return [name if part == "main" else f"{part}_{name}" for name in NAMES]
 
 
+def figures(part: str) -> list[str]:
+    """The figures of a part that show all its tracks."""
+    return ["cost" if part == "main" else f"{part}_cost"]
+
+
 def write(collected: Path, report: Path, out: Path) -> None:
     """Write both tables as .csv, .md and .tex."""
-    import pandas as pd
-
     planned = json.loads(report.read_text())
-    runs = json.loads((collected / "runs.json").read_text())
-    scores = main_scores(pd.read_csv(collected / "scores.csv"))
-    by_key: dict[Key, list[dict[str, Any]]] = {}
-    for table in planned["tables"].values():
-        for name in table["runs"]:
-            mine = [run for run in runs if shown(run, table) and run["key"]["run"] == name]
-            by_key[table["track"], name] = mine
-    tried = _tried(planned["sweep"])
-    both = (_overall(by_key, scores), _fairness(by_key, tried, planned["sweep"]))
+    by_key = _runs(collected, planned)
+    caption = "Gain on the track's main task and loss of each general score against the base, with 95 % intervals."
+    both = ((gains(collected, report), caption), _fairness(by_key, _tried(planned["sweep"]), planned["sweep"]))
     for name, (table, caption) in zip(names(planned["part"]), both, strict=True):
         write_text(out / f"{name}.csv", table.to_csv(index=False))
         cells.write([_block(table)], caption, out / name)
 
 
-def _overall(by_key: Mapping[Key, Sequence[dict[str, Any]]], scores: "pd.DataFrame") -> "tuple[pd.DataFrame, str]":
+def _runs(collected: Path, planned: Mapping[str, Any]) -> dict[Key, list[dict[str, Any]]]:
+    """The runs that the plan's tables show, every seed of each."""
+    runs = json.loads((collected / "runs.json").read_text())
+    return {
+        (table["track"], name): [run for run in runs if shown(run, table) and run["key"]["run"] == name]
+        for table in planned["tables"].values()
+        for name in table["runs"]
+    }
+
+
+def gains(collected: Path, report: Path) -> "pd.DataFrame":
+    """The overall table: a row a run, every gain and loss with the ends of its interval in columns beside it."""
     import pandas as pd
 
+    by_key = _runs(collected, json.loads(report.read_text()))
+    scores = main_scores(pd.read_csv(collected / "scores.csv"))
     tasks = known_tasks()
     found = {(row.track, row.run, row.task): cast(Any, row) for row in scores.itertuples()}
     general = [name for name in dict.fromkeys(scores["task"]) if name.startswith("general")]
@@ -66,8 +76,7 @@ def _overall(by_key: Mapping[Key, Sequence[dict[str, Any]]], scores: "pd.DataFra
             row |= _changed(f"{tasks[task].label} forgotten", found.get((track, name, task)), tasks[task], lost=True)
         row |= _means(done, COSTS) | {"note": _note(runs)}
         rows.append(row)
-    caption = "Gain on the track's main task and loss of each general score against the base, with 95 % intervals."
-    return pd.DataFrame(rows), caption
+    return pd.DataFrame(rows)
 
 
 def _main_task(track: str, scores: "pd.DataFrame", tasks: Mapping[str, Task]) -> Any:

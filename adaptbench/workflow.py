@@ -16,7 +16,7 @@ DEFAULT_PRESET = Path("config/tiny.yaml")
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
 STATISTICS = tuple(f"statistics/{name}" for name in ("answers", "comparisons", "intervals"))
-TABLE_FIGURES = ("forgetting", "scores", "loss")
+TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
 def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> graph.Graph:
@@ -138,7 +138,7 @@ def sweep(unfolded: graph.Graph) -> list[str]:
 def figures(unfolded: graph.Graph, part: str) -> list[str]:
     drawn = plan.tables(unfolded, part).items()
     names = [f"{table}_{name}" for table, content in drawn for name in (*TABLE_FIGURES, *content["figures"])]
-    names += plan.method_figures(unfolded, part)
+    names += [*overall.figures(part), *plan.method_figures(unfolded, part)]
     return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]
 
 

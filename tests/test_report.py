@@ -36,7 +36,7 @@ def make_run(
         for task, share in tasks.items() for i in range(DOCUMENTS)
     ]  # fmt: skip
     if split == "test":
-        rows += [rows[0] | {"task": "general_text", "document": i, "document_hash": f"t{i}", "metric": "bits_per_byte", "value": bits * (i + 1), "weight": float(i + 1)} for i in range(DOCUMENTS)]  # fmt: skip
+        rows += [rows[0] | {"task": "general_text", "document": i, "group": i, "document_hash": f"t{i}", "metric": "bits_per_byte", "value": bits * (i + 1), "weight": float(i + 1)} for i in range(DOCUMENTS)]  # fmt: skip
     config = None
     if run != "base":
         config = {"curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}, "training": {}, "posthoc": posthoc}
@@ -72,13 +72,20 @@ def report_of(folder: Path, **more) -> Path:
     tables = {
         name: {"figures": {}, "episodes": False, "baseline": "full"} | table for name, table in (shown | more).items()
     }
-    path.write_text(json.dumps({"runs": [], "tables": tables, "figures": {}, "order": order}))
+    path.write_text(
+        json.dumps({"part": "main", "sweep": None, "runs": [], "tables": tables, "figures": {}, "order": order})
+    )
     return path
 
 
 def _tables(collected: Path, report: Path, out: Path) -> None:
     conclusions.write(collected, report)
     tables.write(collected, report, out)
+
+
+def _figures(collected: Path, report: Path, out: Path) -> None:
+    conclusions.write(collected, report)
+    figures.draw(collected, report, out)
 
 
 @pytest.fixture
@@ -125,7 +132,7 @@ def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path
     assert len(collected) == len(runs)
     report = report_of(tmp_path)
     _tables(tmp_path / "collected", report, tmp_path / "tables")
-    figures.draw(tmp_path / "collected", report, tmp_path / "figures")
+    _figures(tmp_path / "collected", report, tmp_path / "figures")
     text = (tmp_path / "tables/domain.md").read_text()
     assert "| full (1 of 3 seeds) |" in text
     assert "| line-0.25 (2 of 3 seeds) |" in text
@@ -242,13 +249,15 @@ def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missin
     group = {"track": "domain", "runs": ["base", "line-0.5", "lost"]}
     report = report_of(tmp_path, ablation=group, other={"track": "agent", "runs": ["base", "full"]})
     _tables(collected, report, tmp_path / "tables")
-    figures.draw(collected, report, tmp_path / "figures")
+    _figures(collected, report, tmp_path / "figures")
     assert set(pd.read_csv(tmp_path / "tables/ablation.csv")["run"]) == {"base", "line-0.5"}
     lines = (tmp_path / "tables/ablation.md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:5]] == group["runs"]
     assert lines[4].startswith("| lost | missing |")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {f"{table}_{name}" for table in ("domain", "ablation") for name in ("forgetting", "scores", "loss")}
+    assert drawn == {
+        f"{table}_{name}" for table in ("domain", "ablation") for name in ("forgetting", "scores", "loss", "effects")
+    } | {"cost"}
     # A track of which nothing is done has no table.
     assert not list((tmp_path / "tables").glob("other*"))
 
@@ -257,7 +266,7 @@ def test_a_figure_of_some_runs_gives_them_the_colours_that_they_have_among_all(c
     seen = []
     monkeypatch.setattr(figures, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
     part = {"track": "domain", "runs": ["base", "line-0.5"]}
-    figures.draw(collected, report_of(tmp_path, part=part), tmp_path / "figures")
+    _figures(collected, report_of(tmp_path, part=part), tmp_path / "figures")
     assert len(seen) == 2
     assert seen[0] == seen[1]
     assert seen[0]["line-0.5"] != seen[0]["full"]
@@ -272,7 +281,7 @@ def _empty_figure():
 def test_without_the_base_there_are_scores_but_nothing_is_forgotten(runs, tmp_path):
     collect.run(runs[1:], tmp_path / "collected")
     _tables(tmp_path / "collected", report_of(tmp_path), tmp_path / "tables")
-    figures.draw(tmp_path / "collected", report_of(tmp_path), tmp_path / "figures")
+    _figures(tmp_path / "collected", report_of(tmp_path), tmp_path / "figures")
     lines = (tmp_path / "tables/domain.md").read_text().splitlines()
     assert lines[2].startswith("| base | missing |")
     assert "nan" not in "".join(lines)
@@ -296,7 +305,7 @@ def test_a_method_draws_its_own_figures_from_the_files_of_its_runs(collected, tm
     report = report_of(tmp_path)
     figure = {"wise_ft_curve": {"axis": "posthoc", "kind": "wise_ft", "name": "curve"}}
     report.write_text(json.dumps(json.loads(report.read_text()) | {"figures": figure}))
-    figures.draw(collected, report, tmp_path / "figures")
+    _figures(collected, report, tmp_path / "figures")
     assert {path.name for path in (tmp_path / "figures").glob("wise_ft_*")} == {
         f"wise_ft_curve.{s}" for s in ("svg", "pdf", "png")
     }
@@ -318,9 +327,9 @@ def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
     for folder in ("one", "two"):
-        figures.draw(collected, report_of(tmp_path), tmp_path / folder)
+        _figures(collected, report_of(tmp_path), tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 9
+    assert len(names) == 15
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
