@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
     kept = command("reference", _reference, "keep a preset's tables and figures in the repository", "results", "out")
     kept.add_argument("documents", nargs="+", type=Path, help="documents that show tables between markers")
+    command("verify", _verify, "hold a preset's tables against the kept ones", "results", "reference")
     schema = command("schema", _schema, "write the presets' JSON schema", "file")
     schema.add_argument("--check", action="store_true", help="only say whether the file is up to date")
     return parser
@@ -183,6 +184,12 @@ def _reference(options: argparse.Namespace) -> None:
     reference.keep(options.results, options.out)
     for document in options.documents:
         reference.show(document)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from adaptbench import verify
+
+    print(verify.write(options.results, options.reference))
 
 
 def _schema(options: argparse.Namespace) -> None:

@@ -1,0 +1,68 @@
+"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval?
+
+The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains is another
+too, and with it every number: cells outside are then no error, but say how far the reference reaches.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ["table", "run", "task", "metric"]
+OURS, KEPT = ["mean"], ["mean", "low", "high"]
+
+
+def write(results: Path, reference: Path) -> str:
+    """Write `results`/verify.csv, a row a cell; returns a line for each table and for each cell that lies outside.
+
+    Raises:
+        AdaptbenchError: there is no reference, or nothing to hold against it.
+    """
+    kept, ours = read(reference / "tables"), read(results / "tables")
+    table = compared(ours, kept)
+    write_text(results / "verify.csv", table.to_csv(index=False))
+    lines = []
+    for name, cells in table.groupby("table", sort=False):
+        counts = cells["status"].value_counts()
+        told = ", ".join(
+            f"{counts[status]} {status}" for status in ("inside", "outside", "missing") if status in counts
+        )
+        lines.append(f"{name}: {told}")
+        outside = cells[cells["status"] == "outside"]
+        lines += [
+            f"  {row.run}, {row.task}, {row.metric}: {row.mean:.3f}, reference {row.reference:.3f} [{row.low:.3f}, {row.high:.3f}]"
+            for row in outside.itertuples()
+        ]
+    return "\n".join(lines)
+
+
+def read(tables: Path) -> "pd.DataFrame":
+    """The scores of all tables of a folder, with KEY as index."""
+    import pandas as pd
+
+    found = []
+    for path in sorted(tables.glob("*.csv")):
+        table = pd.read_csv(path)
+        if {"run", "task", "metric", "mean", "low", "high"} <= set(table.columns):
+            found.append(table[table["task"].notna()].assign(table=path.stem))
+    if not found:
+        raise AdaptbenchError(f"{tables}: no tables with scores; make them first")
+    return pd.concat(found).set_index(KEY)
+
+
+def compared(ours: "pd.DataFrame", kept: "pd.DataFrame") -> "pd.DataFrame":
+    """A row for each cell of the reference: our mean, the kept one and its interval, and the status.
+
+    Of a table that was not made (an ablation's) nothing is missing. Times are not compared.
+    """
+    made = kept.index.get_level_values("table").isin(ours.index.get_level_values("table"))
+    timed = kept.index.get_level_values("metric") == "milliseconds"
+    joined = kept[made & ~timed][KEPT].rename(columns={"mean": "reference"}).join(ours[OURS])
+    inside = joined["mean"].between(joined["low"], joined["high"])
+    joined["status"] = inside.map({True: "inside", False: "outside"}).where(joined["mean"].notna(), "missing")
+    return joined.reset_index()

@@ -1,0 +1,37 @@
+"""A run of the preset is held against the reference cell by cell.
+
+Run: python -m pytest tests/test_verify.py
+"""
+
+import pandas as pd
+import pytest
+
+from adaptbench import verify
+from adaptbench.contracts import AdaptbenchError
+
+
+def _write(folder, name, **means):
+    rows = [
+        {"run": run, "task": "facts", "metric": "acc", "mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+        for run, mean in means.items()
+    ]
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([*rows, {"run": "odd", "skipped": "needs a GPU"}]).to_csv(folder / f"tables/{name}.csv", index=False)
+
+
+def test_every_cell_is_inside_outside_or_missing(tmp_path):
+    _write(tmp_path / "kept", "domain", full=0.5, lora=0.7, adept=0.9)
+    _write(tmp_path / "kept", "ablation", full=0.5)
+    _write(tmp_path / "ours", "domain", full=0.59, lora=0.81, new=0.1)
+    told = verify.write(tmp_path / "ours", tmp_path / "kept")
+    assert told.splitlines() == [
+        "domain: 1 inside, 1 outside, 1 missing",
+        "  lora, facts, acc: 0.810, reference 0.700 [0.600, 0.800]",
+    ]
+    table = pd.read_csv(tmp_path / "ours/verify.csv").set_index("run")["status"]
+    assert table.to_dict() == {"full": "inside", "lora": "outside", "adept": "missing"}
+
+
+def test_without_tables_it_says_so(tmp_path):
+    with pytest.raises(AdaptbenchError, match="no tables with scores; make them first"):
+        verify.write(tmp_path, tmp_path)
