@@ -88,10 +88,12 @@ def test_everything_that_is_promised_is_there(smoke):
     for suffix in ("csv", "md", "tex"):
         assert "always-call" in (smoke / f"results/smoke/tables/agent.{suffix}").read_text()
         assert "wise-ft-0.5" in (smoke / f"results/smoke/tables/domain.{suffix}").read_text()
+        for table in ("overall", "fairness"):
+            assert "glpft-lora" in (smoke / f"results/smoke/tables/{table}.{suffix}").read_text()
     drawn = {path.name for path in (smoke / "results/smoke/figures").iterdir()}
-    names = ["domain_forgetting", "domain_scores", "domain_loss", "adept_layer_importance", "adept_unit_rates"]
-    names += ["agent_forgetting", "agent_scores", "agent_loss", "agent_calls"]
-    names += ["reasoning_forgetting", "reasoning_scores", "reasoning_loss", "reasoning_compute"]
+    of_table = ("forgetting", "scores", "loss", "effects")
+    names = [f"{track}_{name}" for track in ("domain", "agent", "reasoning") for name in of_table]
+    names += ["cost", "adept_layer_importance", "adept_unit_rates", "agent_calls", "reasoning_compute"]
     names += ["coconut_geometry", "lt_tuning_insertion", "lt_tuning_geometry", "lt_tuning_probes"]
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
 
