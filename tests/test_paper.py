@@ -185,10 +185,9 @@ def test_every_collected_number_is_here_and_no_other(file, paper):
 # --- what is written in the files
 
 
-def test_every_paper_is_valid_and_no_two_have_one_name():
+def test_every_paper_is_valid_and_claims_something():
     names = [path.stem for _, path in source.files()]
     assert {"adept", "llama_pro", "glpft", "lt_tuning"} <= set(names)
-    assert len(set(names)) == len(names)
     for name in names:
         assert of(name).claims
 

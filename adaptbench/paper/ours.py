@@ -55,7 +55,7 @@ class Ours:
         else:
             meant = [run for run in self.plan["runs"] if run["track"] == track and is_meant(run["config"], selector)]
         if not meant:
-            raise NotRun(f"no run of this preset is {name}")
+            raise NotRun(f"no run of this preset stands for {name}")
         made = [run for run in meant if self._is_done(track, run["run"])]
         if made:
             return made[0]["run"]

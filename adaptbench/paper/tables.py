@@ -24,7 +24,7 @@ ALIGNMENT = {
 
 def write(plan: Path, collected: Sequence[Path], out: Path) -> None:
     """Write `out`.csv, .md and .tex from the plan's paper.json and the `collected` parts."""
-    papers = {path.stem: (track, source.load(path, track)) for track, path in source.files()}
+    papers = {f"{track}/{path.stem}": (track, source.load(path, track)) for track, path in source.files()}
     made = ours.read(plan, collected)
     claimed, counted = claims.rows(papers, made), numbers.rows(papers, made)
     write_text(out.with_suffix(".csv"), full(papers, claimed, counted))
@@ -108,17 +108,18 @@ def _rest(counted: Sequence[numbers.Row]) -> list[list[str]]:
 
 
 def _caption(claimed: Sequence[claims.Row]) -> str:
-    tested = sum(row.p_holm is not None for row in claimed)
+    seeds = [row.seeds for row in claimed if row.seeds is not None]
+    of_models = " With one seed this is about these models, not about the methods." if set(seeds) == {1} else ""
     found = ", ".join(f"{number} {verdict}" for verdict, number in _ordered(claims.counts(claimed)))
     return (
         f"{len(claimed)} claims: {found}. A paper's differences and numbers are in points and per cent, as printed; same way: how many"
         " of its own differences (other models, settings, metrics) have that sign. Ours: difference of the two runs in the unit of our"
         " own task, with 95 % interval, paired by document and seed; other models and other data than the paper's, so only the signs"
-        f" are compared. p after Holm over the {tested} tested claims; detectable: the difference found four times in five. Direction"
+        f" are compared. p after Holm over the {len(seeds)} tested claims; detectable: the difference found four times in five. Direction"
         " reproduced: significant, the paper's sign; opposite: significant, the other sign; tie: a difference of a tenth would have been"
         " seen; untestable: it would not. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
         " the paper's lies in our interval, direction reproduced if ours differs from the table's reference method as the paper's does."
-    )
+    ) + of_models
 
 
 def _ordered(found: Mapping[str, int]) -> list[tuple[str, int]]:
