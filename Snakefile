@@ -181,7 +181,7 @@ for PART in plan.parts(GRAPH):
         shell:
             f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
 
-    # paper.* of main's runs, paper_ablation.* of all runs: a claim may need both. One table that either part writes would have two
+    # paper.* of main's runs, ablation_paper.* of all runs: a claim may need both. One table that either part writes would have two
     # rules for one file; one of whatever parts there are would have inputs that nothing declares, and be stale or made twice.
     rule:
         name:

@@ -259,9 +259,9 @@ class Preset(StrictModel):
             seen.add((run.track, run.name.casefold()))
             if len(set(run.shown_in())) != len(run.shown_in()):
                 raise ValueError(f"{key}.tables: each table once")
-            if {"paper", "paper_ablation"} & set(run.shown_in()):
+            if {"paper", "ablation_paper"} & set(run.shown_in()):
                 raise ValueError(
-                    f"{key}.tables: paper and paper_ablation are made of what papers report; choose another name"
+                    f"{key}.tables: paper and ablation_paper are made of what papers report; choose another name"
                 )
             for table in run.baseline_of:
                 if table not in run.shown_in():

@@ -136,7 +136,7 @@ def sweep(unfolded: graph.Graph) -> list[str]:
 
 
 def paper_tables(unfolded: graph.Graph, part: str) -> list[str]:
-    name = "paper" if part == "main" else f"paper_{part}"
+    name = "paper" if part == "main" else f"{part}_paper"
     return [f"{unfolded.root}/tables/{name}.{suffix}" for suffix in FORMATS]
 
 

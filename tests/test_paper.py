@@ -456,6 +456,6 @@ def test_the_ablations_table_is_made_of_both_parts_and_no_run_table_takes_its_na
     values = preset_values()
     values["runs"][0]["tables"] = ["paper"]
     with pytest.raises(
-        AdaptbenchError, match=r"runs\.0\.tables: paper and paper_ablation are made of what papers report"
+        AdaptbenchError, match=r"runs\.0\.tables: paper and ablation_paper are made of what papers report"
     ):
         config.validate(values, "toy")

@@ -241,7 +241,7 @@ def test_an_ablation_is_made_when_it_is_asked_for_and_leaves_the_main_tables_alo
     rows = (smoke / "results/smoke/tables/ablation_adept.md").read_text().splitlines()[2:5]
     assert [row.split("|")[1].strip() for row in rows] == ["base", "adept", "adept-minmax"]
     assert (smoke / "results/smoke/figures/ablation_adept_forgetting.svg").exists()
-    assert "adept - llama-pro" in (smoke / "results/smoke/tables/paper_ablation.md").read_text()
+    assert "adept - llama-pro" in (smoke / "results/smoke/tables/ablation_paper.md").read_text()
     assert (smoke / "results/smoke/tables/domain.md").stat().st_mtime_ns == before
     assert not planned(smoke, *SMOKE)
 
