@@ -52,6 +52,7 @@ rule all:
     input:
         plan.runs(GRAPH, "main"),
         flow.tables(GRAPH, "main"),
+        flow.paper_tables(GRAPH, "main"),
         flow.figures(GRAPH, "main"),
         flow.transcripts(GRAPH, "main"),
 
@@ -64,6 +65,7 @@ rule ablation:
             if part == "ablation"
             for part_files in (
                 flow.tables(GRAPH, part),
+                flow.paper_tables(GRAPH, part),
                 flow.figures(GRAPH, part),
                 flow.transcripts(GRAPH, part),
             )
@@ -178,6 +180,31 @@ for PART in plan.parts(GRAPH):
             ENVIRONMENT
         shell:
             f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
+
+    # paper.* of main's runs, ablation_paper.* of all runs: a claim may need both. One table that either part writes would have two
+    # rules for one file; one of whatever parts there are would have inputs that nothing declares, and be stale or made twice.
+    rule:
+        name:
+            f"paper_{PART}"
+        input:
+            runs=[f"{folder}/runs.json" for folder in flow.paper_parts(GRAPH, PART)],
+            samples=[
+                f"{folder}/samples.parquet" for folder in flow.paper_parts(GRAPH, PART)
+            ],
+            plan=plan.paper_file(GRAPH),
+            papers=flow.paper_files(),
+            code=flow.paper_code(),
+        output:
+            flow.paper_tables(GRAPH, PART),
+        log:
+            f"{ROOT}/logs/paper-{PART}.log",
+        conda:
+            ENVIRONMENT
+        params:
+            out=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
+            collected=flow.paper_parts(GRAPH, PART),
+        shell:
+            f"{RUN} --log {{log}} paper {{input.plan}} {{params.out}} {{params.collected}}"
 
     if flow.transcripts(GRAPH, PART):
 

@@ -52,7 +52,7 @@ def latex(blocks: Sequence[Block], caption: str) -> str:
     """Booktabs tables under one caption."""
 
     def line(cells: Sequence[str]) -> str:
-        marked = (_COMMANDS.get(type(cell), "{}").format(_escape(cell)) for cell in cells)
+        marked = (_COMMANDS.get(type(cell), "{}").format(escape(cell)) for cell in cells)
         return " & ".join(marked) + r" \\" + "\n"
 
     def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -61,15 +61,17 @@ def latex(blocks: Sequence[Block], caption: str) -> str:
         return f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{line(columns)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
 
     tables = "\n\n\\bigskip\n".join(table(columns, rows) for columns, rows in blocks)
-    return f"\\begin{{table}}\n\\centering\n\\caption{{{_escape(caption)}}}\n{tables}\n\\end{{table}}\n"
+    return f"\\begin{{table}}\n\\centering\n\\caption{{{escape(caption)}}}\n{tables}\n\\end{{table}}\n"
 
 
 _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # plain ones are other characters in LaTeX's default encoding
+    ">": r"\textgreater{}",
 }
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)

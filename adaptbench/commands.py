@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     command("figures", _figures, "draw the figures", "collected", "report", "out")
     command("transcripts", _transcripts, "write pages with episodes to read", "collected", "report", "out")
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
+    paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
+    paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
@@ -121,6 +123,12 @@ def _transcripts(options: argparse.Namespace) -> None:
     from adaptbench import transcripts
 
     transcripts.write(options.collected, options.report, options.out)
+
+
+def _paper(options: argparse.Namespace) -> None:
+    from adaptbench.paper import tables
+
+    tables.write(options.plan, options.collected, options.out)
 
 
 def _partial(options: argparse.Namespace) -> None:

@@ -85,16 +85,16 @@ def _family(
         except AdaptbenchError as error:
             rows.append(row | {"verdict": "untestable", "note": str(error)})
             continue
-        tested.append((row, found, task, _relevant(other)))
+        tested.append((row, found, task, relevant(other)))
     corrected = statistics.holm([found.p for _, found, _, _ in tested])
-    for (row, found, task, relevant), p in zip(tested, corrected, strict=True):
-        verdict = found.verdict(p, task.higher_is_better, relevant)
+    for (row, found, task, least), p in zip(tested, corrected, strict=True):
+        verdict = found.verdict(p, task.higher_is_better, least)
         numbers = {name: value for name, value in vars(found).items() if name != "too_few"}
         rows.append(row | numbers | {"p_holm": p, "verdict": verdict, "note": found.too_few})
     return rows
 
 
-def _relevant(baseline: statistics.Answers) -> float:
+def relevant(baseline: statistics.Answers) -> float:
     """The difference that a tie rules out: a tenth of a share's scale, else of the baseline's mean."""
     share = baseline.values.min() >= 0 and baseline.values.max() <= 1
     return RELEVANT if share else RELEVANT * abs(statistics.mean_interval(baseline).mean)

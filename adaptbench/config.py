@@ -259,6 +259,10 @@ class Preset(StrictModel):
             seen.add((run.track, run.name.casefold()))
             if len(set(run.shown_in())) != len(run.shown_in()):
                 raise ValueError(f"{key}.tables: each table once")
+            if {"paper", "ablation_paper"} & set(run.shown_in()):
+                raise ValueError(
+                    f"{key}.tables: paper and ablation_paper are made of what papers report; choose another name"
+                )
             for table in run.baseline_of:
                 if table not in run.shown_in():
                     raise ValueError(f"{key}.baseline_of: {table!r} is no table that shows it")

@@ -3,6 +3,7 @@
     <node id>.json        what a stage's job must know
     run-<key>.json        what an evaluation's job must know
     report-<part>.json    which runs each table shows, which figures the methods draw, and all runs
+    paper.json            what the preset starts from, what it asks, and its runs, to be held against papers
 
 Files that are already right are left alone, so that a second start touches nothing.
 """
@@ -54,7 +55,35 @@ def write(graph: Graph) -> Path:
             "order": every_run,
         }
         _write(report_file(graph, part), report)
+    _write(paper_file(graph), for_papers(graph))
     return folder
+
+
+def for_papers(graph: Graph) -> dict[str, Any]:
+    """The base's name (None: pre-trained here), how the tests are asked, each track's benchmarks, every run's methods and part."""
+    preset = graph.preset
+
+    def asked(track: str) -> dict[str, Any]:
+        tests = getattr(preset.data, f"{track}_tests", ())
+        own = getattr(preset.data, track).model_dump(mode="json")
+        return {"benchmark": own, "tests": [one.model_dump(mode="json") for one in tests]}
+
+    every_run = preset.every_run()
+    return {
+        "base": preset.base.model,
+        "evaluation": preset.evaluation.model_dump(mode="json"),
+        "general": asked("general")["benchmark"],
+        "tracks": {track: asked(track) for track in dict.fromkeys(run.track for _, run in every_run)},
+        "runs": [
+            {
+                "part": "ablation" if key.startswith("ablation") else "main",
+                "track": run.track,
+                "run": run.name,
+                "config": run.model_dump(mode="json", include={"curriculum", "tuner", "posthoc", "decode"}),
+            }
+            for key, run in every_run
+        ],
+    }
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -67,6 +96,10 @@ def evaluation_file(graph: Graph, key: str) -> Path:
 
 def report_file(graph: Graph, part: str) -> Path:
     return graph.root / "plan" / f"report-{part}.json"
+
+
+def paper_file(graph: Graph) -> Path:
+    return graph.root / "plan" / "paper.json"
 
 
 def parts(graph: Graph) -> tuple[str, ...]:

@@ -135,6 +135,24 @@ def sweep(unfolded: graph.Graph) -> list[str]:
     return [unfolded.preset.sweep] if unfolded.preset.sweep else []
 
 
+def paper_tables(unfolded: graph.Graph, part: str) -> list[str]:
+    name = "paper" if part == "main" else f"{part}_paper"
+    return [f"{unfolded.root}/tables/{name}.{suffix}" for suffix in FORMATS]
+
+
+def paper_parts(unfolded: graph.Graph, part: str) -> list[str]:
+    """The collected folders that a part is held against papers with: main's, and the part's own."""
+    return [collected(unfolded, one) for one in dict.fromkeys(("main", part))]
+
+
+def paper_files() -> list[str]:
+    return sorted(map(str, Path("benchmarks").glob("*/papers/*.yaml")))
+
+
+def paper_code() -> list[str]:
+    return [*sorted(map(str, Path("adaptbench/paper").glob("*.py"))), *code("cells", "conclusions", *STATISTICS)]
+
+
 def figures(unfolded: graph.Graph, part: str) -> list[str]:
     drawn = plan.tables(unfolded, part).items()
     names = [f"{table}_{name}" for table, content in drawn for name in (*TABLE_FIGURES, *content["figures"])]

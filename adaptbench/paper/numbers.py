@@ -1,0 +1,88 @@
+"""Every number of a paper beside ours, where a preset ran that model on that data; elsewhere why there is none.
+
+reproduced: the paper's number lies in our interval. direction reproduced: it does not, but against the table's reference method
+ours has changed the way that the paper's has, surely (the interval of the paired difference leaves out zero). A number is never
+held against one of another model or other data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from adaptbench import statistics
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.paper.ours import NotRun, Ours
+from adaptbench.paper.source import Cell, Exact, Paper, Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a paper: all values in per cent, the difference (ours less the paper's) in points."""
+
+    paper: str
+    table: str
+    track: str
+    model: str
+    setting: str
+    method: str
+    metric: str
+    paper_value: float
+    run: str = ""
+    task: str = ""
+    our_metric: str = ""
+    ours: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    seeds: int | None = None
+    documents: int | None = None
+    verdict: str = "not run"
+    why: str = ""
+    note: str = ""
+
+
+def rows(papers: Mapping[str, tuple[str, Paper]], ours: Ours) -> list[Row]:
+    """One row a number, of all `papers` (by key: the track and the paper), in their order."""
+    return [
+        _row(Row(key, name, track, cell.model, cell.setting, cell.method, cell.metric, cell.value, note=cell.note), cell, paper, table, ours)
+        for key, (track, paper) in papers.items()
+        for name, table in paper.tables.items()
+        for cell in table.cells
+    ]  # fmt: skip
+
+
+def _row(row: Row, cell: Cell, paper: Paper, table: Table, ours: Ours) -> Row:
+    track = row.track
+    try:
+        ours.on_track(track)
+        exact = ours.reproduces(
+            track, hub=paper.models[cell.model], data=table.data, exact=paper.metrics[cell.metric].number
+        )
+        run = ours.run(track, cell.method, paper.runs.get(cell.method))
+        mine = ours.answers(track, run, exact.task, exact.metric)
+    except NotRun as why:
+        return replace(row, why=str(why))
+    found = statistics.mean_interval(mine)
+    mean, low, high = (100 * one for one in (found.mean, found.low, found.high))
+    row = replace(
+        row, run=run, task=exact.task, our_metric=exact.metric, ours=mean, low=low, high=high,
+        difference=mean - cell.value, seeds=found.seeds, documents=found.documents,
+    )  # fmt: skip
+    if low <= cell.value <= high:
+        return replace(row, verdict="reproduced")
+    same = _same_way(cell, mine, paper=paper, table=table, ours=ours, track=track, exact=exact)
+    return replace(row, verdict="direction reproduced" if same else "not reproduced")
+
+
+def _same_way(
+    cell: Cell, mine: statistics.Answers, *, paper: Paper, table: Table, ours: Ours, track: str, exact: Exact
+) -> bool:
+    """Whether ours differs from our run of the reference method as the paper's number does from the reference's."""
+    reference = table.value(cell.model, cell.setting, table.reference, cell.metric)
+    if reference is None or reference == cell.value:
+        return False
+    try:
+        run = ours.run(track, table.reference, paper.runs.get(table.reference))
+        found = statistics.compare(statistics.paired(mine, ours.answers(track, run, exact.task, exact.metric)))
+    except AdaptbenchError:
+        return False
+    return found.low > 0 if cell.value > reference else found.high < 0

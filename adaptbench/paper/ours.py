@@ -1,0 +1,168 @@
+"""What a preset has run, as papers are held against it: which run is meant, on which task, and its samples.
+
+`Ours` joins the collected parts (main alone, or main and ablation) with the plan's paper.json, which says what the preset starts
+from, what it asks, and which runs it would make. What is not there raises `NotRun` with the reason that the table prints.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench import registry, statistics
+from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.paper.names import measures
+from adaptbench.paper.source import Exact, Measured, Selector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class NotRun(AdaptbenchError):
+    """Why there is nothing of ours to hold against a paper."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """`plan` is paper.json; `runs` the entries of every runs.json by track and run; `samples` those of the done runs."""
+
+    plan: Mapping[str, Any]
+    runs: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+    samples: "pd.DataFrame"
+    parts: tuple[str, ...]
+
+    def on_track(self, track: str) -> None:
+        """
+        Raises:
+            NotRun: the preset does nothing on the track, or scores no test.
+        """
+        if track not in self.plan["tracks"]:
+            raise NotRun(f"this preset has no run on the {track} track")
+        if self.plan["evaluation"]["split"] != "test":
+            raise NotRun("this preset scores validation, not tests")
+
+    def run(self, track: str, name: str, selector: Selector | None) -> str:
+        """The done run that stands for a paper's method called `name`. Of several the preset's first.
+
+        Raises:
+            NotRun: there is none, or it is not done.
+        """
+        if selector is None:
+            raise NotRun(f"no method here is {name}")
+        if selector.base:
+            meant = [{"run": "base", "part": "main"}]
+        else:
+            meant = [run for run in self.plan["runs"] if run["track"] == track and is_meant(run["config"], selector)]
+        if not meant:
+            raise NotRun(f"no run of this preset stands for {name}")
+        made = [run for run in meant if self._is_done(track, run["run"])]
+        if made:
+            return made[0]["run"]
+        first = meant[0]
+        entries = self.runs.get((track, first["run"]), ())
+        if entries:
+            raise NotRun(f"{first['run']}: {entries[0]['status']}: {entries[0]['reason']}")
+        if first["part"] not in self.parts:
+            raise NotRun(f"`make {first['part']}` makes {first['run']}")
+        raise NotRun(f"{first['run']}: missing")
+
+    def _is_done(self, track: str, run: str) -> bool:
+        return any(entry["status"] == "done" for entry in self.runs.get((track, run), ()))
+
+    def task(self, track: str, measured: Measured) -> tuple[Task, str]:
+        """The task on which a claim is tested, and the metric.
+
+        Raises:
+            NotRun: the preset's benchmarks have none.
+        """
+        tests = _tests(track, self.plan["tracks"][track]["benchmark"]["kind"])
+        tests += _tests("general", self.plan["general"]["kind"])
+        if measured.task is not None:
+            tests = [task for task in tests if task.name == measured.task]
+        elif measured.metric == "main":
+            tests = [task for task in tests if task.primary][:1] or tests
+            return tests[0], tests[0].metric
+        for task in tests:
+            if measured.metric in measures(task):
+                return task, measured.metric
+        raise NotRun(f"nothing that this preset asks has {measured.metric}")
+
+    def reproduces(self, track: str, *, hub: str | None, data: Mapping[str, Any] | str, exact: Exact | str) -> Exact:
+        """The measurement whose number is the paper's own, if this preset runs that model on that data.
+
+        Raises:
+            NotRun: it does not, and why.
+        """
+        for one in (exact, data):
+            if isinstance(one, str):
+                raise NotRun(one)
+        assert isinstance(exact, Exact)
+        assert not isinstance(data, str)
+        if hub is None:
+            raise NotRun("which checkpoint it was is not known")
+        base = self.plan["base"]
+        if base != hub:
+            raise NotRun(f"needs {hub}; this preset starts from {base or 'a base of its own'}")
+        here = self.plan["tracks"][track]
+        wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
+        if any(here["benchmark"].get(key) != wanted[key] for key in data):
+            raise NotRun(f"needs training on {data['kind']} as the paper did")
+        if exact.benchmark not in [one["kind"] for one in (here["benchmark"], *here["tests"])]:
+            raise NotRun(f"needs the benchmark {exact.benchmark}, which this preset does not ask")
+        if self.plan["evaluation"]["limit"] is not None:
+            raise NotRun("this preset asks only the first documents of each task")
+        return exact
+
+    def answers(self, track: str, run: str, task: str, metric: str) -> statistics.Answers:
+        """A run's values.
+
+        Raises:
+            NotRun: it has none of that metric.
+        """
+        rows = self.samples
+        mine = rows[
+            (rows["track"] == track) & (rows["run"] == run) & (rows["task"] == task) & (rows["metric"] == metric)
+        ]
+        if not len(mine):
+            raise NotRun(f"{run} has no {metric} on {task}")
+        return statistics.answers(mine)
+
+
+def read(plan: Path, collected: Sequence[Path]) -> Ours:
+    """The plan's paper.json and the folders of collected parts, main and maybe ablation; of a run in both, main's counts."""
+    import pandas as pd
+
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    samples = []
+    for folder in collected:
+        mine: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for entry in json.loads((folder / "runs.json").read_text()):
+            mine.setdefault((entry["key"]["track"], entry["key"]["run"]), []).append(entry)
+        new = mine.keys() - runs.keys()
+        rows = pd.read_parquet(folder / "samples.parquet")
+        keys = pd.MultiIndex.from_frame(rows[["track", "run"]])
+        samples.append(rows[keys.isin(list(new))] if len(rows) else rows)
+        runs.update({key: mine[key] for key in new})
+    parts = ("main", "ablation")[: len(collected)]
+    return Ours(json.loads(plan.read_text()), runs, pd.concat(samples, ignore_index=True), parts)
+
+
+def is_meant(run: Mapping[str, Any], selector: Selector) -> bool:
+    """Whether a run's methods have the selector's options, and nothing is done to its model afterwards."""
+    if run["posthoc"] is not None or run["decode"]:
+        return False
+    for axis, key, options in (
+        ("curricula", "curriculum", selector.curriculum),
+        ("tuners", "tuner", selector.tuner),
+    ):
+        if options is None or run[key]["kind"] != options["kind"]:
+            return False
+        wanted = registry.method(axis, options["kind"]).Config.model_validate(options).model_dump(mode="json")
+        if any(run[key].get(name) != wanted[name] for name in options):
+            return False
+    return True
+
+
+def _tests(track: str, kind: str) -> list[Task]:
+    return [task for task in registry.benchmark(track, kind).TASKS if task.split == "test"]
