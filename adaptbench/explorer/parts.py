@@ -190,6 +190,6 @@ def _not_numbers(found: Results) -> list[str]:
                 if not isinstance(value, int | float) or not math.isfinite(value):
                     lines.setdefault((*key[:2], task, name), f"{_shown(key)}: {task} {name} is not a number")
     lost = found.samples[found.samples["value"].isna()]
-    for (track, run, task), documents in lost.groupby(["track", "run", "task"]):
-        lines.setdefault((track, run, task, ""), f"{track}/{run}: {task}: {len(documents)} documents without a number")
+    for (track, name, task), documents in lost.groupby(["track", "run", "task"]):
+        lines.setdefault((track, name, task, ""), f"{track}/{name}: {task}: {len(documents)} documents without a number")
     return list(lines.values())
