@@ -228,7 +228,7 @@ for PART in plan.parts(GRAPH):
 
 onsuccess:
     print(
-        f"\nDone. Look around: {ROOT}/index.html   Tables: {ROOT}/tables   Figures: {ROOT}/figures   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
+        f"\nDone. Tables: {ROOT}/tables   Figures: {ROOT}/figures   Look around: {ROOT}/index.html   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
     )
     shell(f"rm -rf {ROOT}/partial")
 

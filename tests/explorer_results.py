@@ -112,10 +112,11 @@ def make(root: Path) -> tuple[Path, Path]:
     paths = [run(root, "base", answers(0.2))]
     paths += [run(root, "full", answers(0.9), seed=seed) for seed in (0, 1)]
     paths += [run(root, "lora", answers(0.5), tuner="lora"), root / "runs/domain/lora/seed1/run.json"]
-    paths += [run(root, "moved", answers(0.5))]
+    paths += [run(root, "moved", answers(0.4))]
     live = [row("agent_live", i, float(i % 2), prediction=json.dumps(EPISODE)) for i in range(4)]
     paths += [run(root, name, live, track="agent") for name in ("base", "single")]
     thought = [row("multiplication", i, 1.0, prediction=TRACE) for i in range(4)]
+    thought += [one | {"metric": "latent_tokens", "value": 2.0} for one in thought]
     paths += [run(root, name, thought, track="reasoning") for name in ("base", "lt-tuning")]
     collect.run(paths, root / "collected")
     # `collect` takes no run that was asked something else than the base; parts made at different times may hold such.

@@ -139,7 +139,7 @@ def test_parts_are_one_page_and_a_part_that_was_never_made_is_passed_over(made, 
 
 def test_questions_are_kept_once_and_other_questions_are_other_entries(found):
     chunks = embed.Chunks()
-    tasks, answered = documents.pack(found.samples, chunks)
+    tasks, answered = documents.pack(found.samples, found.further, chunks)
     content = chunks_of(chunks)
     questions = content[tasks["domain"]["domain_facts"]["questions"]]
     assert len(questions["prompts"]) == DOCUMENTS + 10

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ENTRY = ["document", "document_hash", "prompt_hash"]
 
 
-def pack(samples: "pd.DataFrame", chunks: Chunks) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Put all questions and answers into `chunks`.
+def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Put all questions and answers into `chunks`; `further` are numbers of the same answers.
 
     Returns:
         By track and task what the task is and its questions' chunk; by track and run the chunk of its answers.
@@ -26,6 +26,7 @@ def pack(samples: "pd.DataFrame", chunks: Chunks) -> tuple[dict[str, Any], dict[
     tasks: dict[str, Any] = {}
     answers: dict[str, dict[str, dict[str, Any]]] = {}
     named = known_tasks()
+    numbers = _numbers(further)
     for track, task in samples[["track", "task"]].drop_duplicates().itertuples(index=False):
         mine = samples[(samples["track"] == track) & (samples["task"] == task)]
         metric = mine["metric"].iloc[0]
@@ -39,13 +40,28 @@ def pack(samples: "pd.DataFrame", chunks: Chunks) -> tuple[dict[str, Any], dict[
             "higher": meaning.higher_is_better,
             "binary": binary,
             "episodes": meaning.episodes,
+            "further": [[metric, heading] for metric, heading in meaning.shown if metric in meaning.more],
             "questions": chunks.add(_questions(entries)),
         }
         place = [number[key] for key in mine[ENTRY].itertuples(index=False, name=None)]
         for (run, seed), rows in mine.assign(place=place).groupby(["run", "seed"], sort=True):
             of_run = answers.setdefault(track, {}).setdefault(run, {})
             of_run.setdefault(task, {})[str(seed)] = _answers(rows, len(entries), binary)
+            of_run[task][str(seed)]["further"] = {
+                metric: [found.get(document) for document in rows.sort_values("place", kind="stable")["document"]]
+                for metric, found in numbers.get((track, task, run, seed), {}).items()
+            }
     return tasks, {track: {run: chunks.add(_share(of)) for run, of in runs.items()} for track, runs in answers.items()}
+
+
+def _numbers(further: "pd.DataFrame") -> dict[Any, dict[str, dict[int, float]]]:
+    """By track, task, run and seed, then by metric, the documents' numbers; whole ones as such."""
+    found: dict[Any, dict[str, dict[int, float]]] = {}
+    finite = further[further["value"].abs() < float("inf")]
+    for (*key, metric), rows in finite.groupby(["track", "task", "run", "seed", "metric"]):
+        values = [int(value) if value == int(value) else float(f"{value:.4g}") for value in rows["value"].tolist()]
+        found.setdefault(tuple(key), {})[str(metric)] = dict(zip(rows["document"].tolist(), values, strict=True))
+    return found
 
 
 def _questions(entries: "pd.DataFrame") -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _content(found: parts.Results, chunks: embed.Chunks) -> dict[str, Any]:
     """Everything but documents and provenance, whose chunks it names."""
     scores = found.scores
     of_track = {track: columns.of_track(scores[scores["track"] == track]) for track in _tracks(found)}
-    tasks, answers = documents.pack(found.samples, chunks)
+    tasks, answers = documents.pack(found.samples, found.further, chunks)
     return {
         "tables": found.tables,
         "tracks": {track: [column.key for column in listed] for track, listed in of_track.items()},
@@ -77,6 +77,8 @@ def _tracks(found: parts.Results) -> list[str]:
 
 def _about(found: parts.Results, track: str) -> str:
     """The first sentence of the track's benchmark."""
+    if track not in registry.tracks():  # a track's name becomes a module's: only those that are there
+        return ""
     for run in found.runs.values():
         options = run.get("provenance", {}).get("data", {}).get(track, {}).get("options", {})
         kind = options.get("config", {}).get("kind")

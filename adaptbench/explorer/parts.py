@@ -28,13 +28,14 @@ class Results:
     """All parts together.
 
     `runs` holds every run.json by its key, in the order of the parts; `scores` and `samples` only rows of runs that are
-    done, `samples` only each task's main metric. `tables` are the plans' tables by name, each with its part; `order` is
+    done, `samples` only each task's main metric, `further` the numbers of the metrics that tables show beside it. `tables` are the plans' tables by name, each with its part; `order` is
     every run of the preset; `comparisons` the rows of comparisons.csv by part, as text; `notices` what is wrong.
     """
 
     runs: dict[Key, dict[str, Any]]
     scores: "pd.DataFrame"
     samples: "pd.DataFrame"
+    further: "pd.DataFrame"
     tables: dict[str, dict[str, Any]]
     order: list[dict[str, Any]]
     comparisons: dict[str, list[list[str]]] = field(default_factory=dict)
@@ -56,8 +57,8 @@ def read(parts: Sequence[tuple[Path, Path]]) -> Results:
         raise AdaptbenchError(f"{parts[0][0] / 'runs.json'}: missing; collect the runs first")
     runs: dict[Key, dict[str, Any]] = {}
     owner: dict[Key, Path] = {}
-    found = Results(runs, pd.DataFrame(), pd.DataFrame(), {}, [])
-    scores, samples = [], []
+    found = Results(runs, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), {}, [])
+    scores, samples, further = [], [], []
     for folder, report in made:
         plan = _json(report)
         name = _part_name(report)
@@ -76,10 +77,12 @@ def read(parts: Sequence[tuple[Path, Path]]) -> Results:
         mine = {key for key in runs if owner[key] == folder and runs[key]["status"] == "done"}
         scores.append(_read_scores(folder / "scores.csv", {key[:2] for key in mine}, found.notices))
         samples.append(_read_samples(folder / "samples.parquet", mine, found.notices))
+        further.append(_read_further(folder / "samples.parquet", mine, len(samples[-1])))
         if (folder / COMPARISONS).exists():
             found.comparisons[name] = _read_comparisons(folder / COMPARISONS, found.notices)
     found.scores = pd.concat(scores, ignore_index=True).drop_duplicates(["track", "run", "task", "metric"])
     found.samples = pd.concat(samples, ignore_index=True)
+    found.further = pd.concat(further, ignore_index=True)
     found.notices += _not_numbers(found)
     return found
 
@@ -156,10 +159,30 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
         return pd.DataFrame(columns=list(results.SAMPLE_COLUMNS))
     first = samples.drop_duplicates("task").set_index("task")["metric"]
     main = {task: tasks[task].metric if task in tasks else metric for task, metric in first.items()}
+    samples = _of(samples[samples["metric"] == samples["task"].map(main)], runs)
+    return samples.drop_duplicates(["track", "run", "seed", "task", "document"])
+
+
+def _of(samples: "pd.DataFrame", runs: set[Key]) -> "pd.DataFrame":
+    """The rows of `runs`."""
     keys = samples[["track", "run", "seed"]].drop_duplicates()
     wanted = keys[[key in runs for key in zip(keys["track"], keys["run"], keys["seed"], strict=True)]]
-    samples = samples[samples["metric"] == samples["task"].map(main)].merge(wanted, on=["track", "run", "seed"])
-    return samples.drop_duplicates(["track", "run", "seed", "task", "document"])
+    return samples.merge(wanted, on=["track", "run", "seed"])
+
+
+def _read_further(path: Path, runs: set[Key], readable: int) -> "pd.DataFrame":
+    """The numbers of further metrics, without the texts."""
+    import pandas as pd
+
+    columns = ["track", "run", "seed", "task", "document", "metric", "value"]
+    wanted = [
+        [("task", "==", task.name), ("metric", "in", {metric for metric, _ in task.shown})]
+        for task in known_tasks().values()
+        if task.shown
+    ]
+    if not readable:
+        return pd.DataFrame(columns=columns)
+    return _of(pd.read_parquet(path, columns=columns, filters=wanted), runs)
 
 
 def _read_comparisons(path: Path, notices: list[str]) -> list[list[str]]:
@@ -191,5 +214,7 @@ def _not_numbers(found: Results) -> list[str]:
                     lines.setdefault((*key[:2], task, name), f"{_shown(key)}: {task} {name} is not a number")
     lost = found.samples[found.samples["value"].isna()]
     for (track, name, task), documents in lost.groupby(["track", "run", "task"]):
-        lines.setdefault((track, name, task, ""), f"{track}/{name}: {task}: {len(documents)} documents without a number")
+        lines.setdefault(
+            (track, name, task, ""), f"{track}/{name}: {task}: {len(documents)} documents without a number"
+        )
     return list(lines.values())

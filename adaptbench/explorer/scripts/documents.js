@@ -57,14 +57,15 @@ function fillSeeds() {
 }
 
 // A run that has not the seed (the base has one) answers with its first.
-function answersOf(chunkOf, task, wanted) {
-  const seeds = chunkOf.tasks[task] ?? {};
+function answersOf(chunkOf, taskName, task, wanted) {
+  const seeds = chunkOf.tasks[taskName] ?? {};
   const seed = wanted in seeds ? wanted : Object.keys(seeds)[0];
   const found = seeds[seed];
   if (!found) return { seed, byEntry: new Map() };
   const entries = found.entries ?? found.texts.map((_, index) => index);
+  const further = (index) => task.further.map(([metric, heading]) => [heading, found.further[metric]?.[index]]);
   const value = (index) => (typeof found.values === "string" ? Number(found.values[index]) : found.values[index]);
-  return { seed, byEntry: new Map(entries.map((entry, index) => [entry, { value: value(index), text: chunkOf.texts[found.texts[index]] }])) };
+  return { seed, byEntry: new Map(entries.map((entry, index) => [entry, { value: value(index), text: chunkOf.texts[found.texts[index]], further: further(index) }])) };
 }
 
 async function loadPair() {
@@ -74,7 +75,7 @@ async function loadPair() {
   if (!task) return;
   const [questions, ofA, ofB] = await Promise.all([chunk(task.questions), chunk(data.answers[track][a]), chunk(data.answers[track][b])]);
   if (turn !== pair.turn) return; // another pair was chosen meanwhile
-  const [left, right] = [ofA, ofB].map((of) => answersOf(of, taskName, control.seed.value));
+  const [left, right] = [ofA, ofB].map((of) => answersOf(of, taskName, task, control.seed.value));
   pair.task = task;
   pair.names = { a, b };
   pair.pairs = [];
@@ -147,8 +148,14 @@ function mark(value) {
   return make("span", { class: value ? "right" : "wrong" }, value ? "✓ right" : "✗ wrong");
 }
 
+// What else was measured of an answer: turns, tokens, errors.
+function numbersOf(found) {
+  const there = found.further.filter(([, value]) => value !== undefined && value !== null);
+  return there.length ? make("p", { class: "further" }, there.map(([heading, value]) => `${heading} ${value}`).join(" · ")) : null;
+}
+
 function card(one) {
-  const side = (letter, found) => make("div", { class: "side" }, make("h4", {}, make("span", {}, `${letter}: `, name(pair.names[letter.toLowerCase()])), mark(found.value)), answer(found.text, pair.task));
+  const side = (letter, found) => make("div", { class: "side" }, make("h4", {}, make("span", {}, `${letter}: `, name(pair.names[letter.toLowerCase()])), mark(found.value)), answer(found.text, pair.task), numbersOf(found));
   const question = one.prompt ? [make("h4", {}, "Question"), longText(one.prompt, { head: 500, tail: 700 })] : [];
   return make("article", { class: `card ${one.who}`, tabindex: -1 },
     make("h3", {}, `Document ${one.document + 1}`),

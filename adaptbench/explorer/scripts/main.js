@@ -89,8 +89,8 @@ async function start() {
   fillRuns();
   show(select.value);
   drawComparisons();
-  whenSeen("documents", loadPair);
-  whenSeen("details", drawRun);
+  whenSeen("documents", () => { if (!pair.turn) loadPair(); });
+  whenSeen("details", () => { if (!runTurn) drawRun(); });
   document.documentElement.dataset.ready = "yes";
 }
 
