@@ -144,7 +144,7 @@ def _read_scores(path: Path, runs: set[tuple[str, str]], notices: list[str]) -> 
     except (OSError, ValueError) as error:
         notices.append(f"{path.parent.name}/{path.name}: {str(error).splitlines()[0]}; the page has no scores of it")
         return pd.DataFrame(columns=list(SCORE_COLUMNS))
-    return scores[[row in runs for row in zip(scores["track"], scores["run"], strict=True)]]
+    return scores.loc[[row in runs for row in zip(scores["track"], scores["run"], strict=True)]]
 
 
 def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFrame":
@@ -166,7 +166,7 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
 def _of(samples: "pd.DataFrame", runs: set[Key]) -> "pd.DataFrame":
     """The rows of `runs`."""
     keys = samples[["track", "run", "seed"]].drop_duplicates()
-    wanted = keys[[key in runs for key in zip(keys["track"], keys["run"], keys["seed"], strict=True)]]
+    wanted = keys.loc[[key in runs for key in zip(keys["track"], keys["run"], keys["seed"], strict=True)]]
     return samples.merge(wanted, on=["track", "run", "seed"])
 
 
