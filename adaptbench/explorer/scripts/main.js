@@ -82,6 +82,7 @@ async function start() {
   const entries = tables.map(([id, table]) => ({ value: id, text: id.replaceAll("_", " "), group: table.part === "main" ? "tracks" : table.part }));
   options(select, [...entries, { value: "", text: "all runs" }], entries[0]?.value ?? "");
   select.addEventListener("change", () => show(select.value));
+  state.which = select.value;
   startDocuments();
   startRun();
   startPlot();
