@@ -44,7 +44,7 @@ def opened(browser, tmp_path_factory):
     page.write([(root / "collected", plan)], root / "index.html")
     context = browser.new_context()
     shown = context.new_page()
-    shown.set_default_timeout(10_000)
+    shown.set_default_timeout(20_000)
     shown.dialogs, shown.said = [], []
     shown.on("dialog", lambda dialog: (shown.dialogs.append(dialog.message), dialog.dismiss()))
     shown.on("console", lambda message: shown.said.append(message.text))

@@ -21,7 +21,7 @@ class Opened:
     def __init__(self, browser, path, **options):
         self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}} | options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(20_000)
         self.said, self.asked = [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
