@@ -78,7 +78,9 @@ def run(
             "data": {"domain": {"options": {"config": {"kind": "world"}}}},
         },
     }  # fmt: skip
-    frame = pd.DataFrame([{"track": track, "run": name, "seed": seed} | one for one in rows])
+    frame = pd.DataFrame(
+        [{"track": track, "run": name, "seed": seed} | one for one in rows], columns=results.SAMPLE_COLUMNS
+    )
     results.write_run(folder, content | more, frame)
     return folder / "run.json"
 

@@ -191,3 +191,28 @@ def test_a_lone_half_of_a_pair_and_a_number_without_end(tmp_path):
 
 def test_unknown_methods_are_shown_by_their_names():
     assert rows.method("x", configured() | {"tuner": {"kind": "of_tomorrow"}}, [])[1] == "of_tomorrow"
+
+
+def test_runs_that_were_all_skipped_make_a_page(tmp_path, capsys):
+    skipped = {"config": None, "evaluation": {}, "status": "skipped", "reason": "a tied head"}
+    path = run(tmp_path, "base", [], **skipped)
+    collect.run([path], tmp_path / "collected")
+    page.write([(tmp_path / "collected", report(tmp_path, {"domain": ("domain", ["base"])}))], tmp_path / "index.html")
+    assert capsys.readouterr().err == ""
+    assert "1 runs on 1 track" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("part", ["metrics", "cost", "model", "provenance"])
+@pytest.mark.parametrize("damage", [None, ["x"], {}, {"x": 1}])
+def test_a_damaged_run_is_named_or_shown_without_what_it_lacks(tmp_path, made, part, damage):
+    folder = tmp_path / "collected"
+    folder.mkdir()
+    for file in made[0].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    edited(folder, lambda runs: runs[1].update({part: damage}))
+    found = parts.read([(folder, made[1])])
+    assert len(rows.rows(found)) == 8
+    assert page._content(found, embed.Chunks())["rows"]
+    assert page._facts(found)["runs"] == 8
+    if found.runs["domain", "full", 0]["status"] != "done":
+        assert found.notices == ["domain/full seed 0: left out: its run.json is damaged"]

@@ -4,10 +4,10 @@ Run: pytest tests/test_explorer_page.py
 """
 
 import pytest
-from explorer_results import DOCUMENTS, write
+from explorer_results import DOCUMENTS, make, report, run, write
 
-from adaptbench import figures
-from adaptbench.explorer import parts
+from adaptbench import collect, figures, results
+from adaptbench.explorer import page, parts
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +244,39 @@ def test_dark_and_light_by_the_system_and_by_hand(browser, path):
     switch.click()
     assert one.page.evaluate(paper) == dark
     one.context.close()
+
+
+def test_a_page_of_skipped_runs_alone_opens(browser, tmp_path):
+    skipped = run(tmp_path, "base", [], status="skipped", reason="a tied head")
+    collect.run([skipped], tmp_path / "collected")
+    page.write([(tmp_path / "collected", report(tmp_path, {"domain": ("domain", ["base"])}))], tmp_path / "index.html")
+    one = Opened(browser, tmp_path / "index.html")
+    assert one.runs() == ["base"]
+    assert "seed 0: skipped: a tied head" in one.page.locator("#gaps").inner_text()
+    assert one.page.locator("#documents-note").inner_text() == "There are no documents."
+    one.context.close()
+    assert one.said == []
+
+
+def test_what_is_no_number_is_said_and_the_rest_is_shown(browser, tmp_path):
+    collected, plan = make(tmp_path)
+    samples = results.read_samples(collected / "samples.parquet")
+    samples.loc[(samples["run"] == "full") & (samples["document"] == 0), "value"] = float("nan")
+    results.write_samples(collected / "samples.parquet", samples)
+    page.write([(collected, plan)], tmp_path / "index.html")
+    one = Opened(browser, tmp_path / "index.html")
+    assert "domain/full: domain_facts: 2 documents without a number" in one.page.locator(".notices").inner_text()
+    one.documents()
+    one.page.select_option("#pair-b", "full")
+    one.page.locator(".card", has_text="not a number").wait_for()
+    assert one.page.locator("#filters").inner_text().count("right") == 4
+    one.context.close()
+    assert one.said == []
+
+
+def test_the_table_is_saved_as_numbers(opened):
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Save as CSV").click()
+    lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
+    assert lines[0].startswith('"run","domain facts')
+    assert lines[2].startswith('"full","0.9","0.9","-0.7')

@@ -33,7 +33,7 @@ def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tu
         meaning = named.get(task) or Task(task, metric, task, metric)
         entries = mine.drop_duplicates(ENTRY).sort_values("document", kind="stable")
         number = {key: i for i, key in enumerate(entries[ENTRY].itertuples(index=False, name=None))}
-        binary = bool(mine["value"].isin((0.0, 1.0)).all())
+        binary = bool(mine["value"].dropna().isin((0.0, 1.0)).all())
         tasks.setdefault(track, {})[task] = {
             "label": meaning.label,
             "unit": meaning.unit,
@@ -79,11 +79,17 @@ def _answers(rows: "pd.DataFrame", entries: int, binary: bool) -> dict[str, Any]
     values = rows["value"].tolist()
     return {
         "entries": None if place == list(range(entries)) else place,
-        "values": "".join("1" if value else "0" for value in values)
-        if binary
-        else [float(f"{value:.5g}") if abs(value) < float("inf") else None for value in values],
+        "values": "".join(map(_right, values)) if binary else [_short(value) for value in values],
         "texts": rows["prediction"].fillna("").tolist(),
     }
+
+
+def _right(value: float) -> str:
+    return "?" if value != value else "1" if value else "0"
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if abs(value) < float("inf") else None
 
 
 def _share(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -80,8 +80,10 @@ def _about(found: parts.Results, track: str) -> str:
     if track not in registry.tracks():  # a track's name becomes a module's: only those that are there
         return ""
     for run in found.runs.values():
-        options = run.get("provenance", {}).get("data", {}).get(track, {}).get("options", {})
-        kind = options.get("config", {}).get("kind")
+        try:
+            kind = run["provenance"]["data"][track]["options"]["config"]["kind"]
+        except (KeyError, TypeError):  # a run that was left out, or of an older version
+            continue
         if kind in registry.discover(f"benchmarks.{track}"):
             return (registry.benchmark(track, kind).__doc__ or "").partition("\n")[0]
     return ""

@@ -125,10 +125,19 @@ def _readable(entries: Iterable[Any], folder: Path, notices: list[str]) -> Itera
             reason = f"schema version {version} is newer than {results.SCHEMA_VERSION}; update adaptbench"
             notices.append(f"{_shown(key)}: left out: {reason}")
             run = {"key": run["key"], "config": None, "status": "left out", "reason": reason}
-        elif status == "done" and not all(name in run for name in ("metrics", "cost", "model", "provenance")):
+        elif status == "done" and not _whole(run):
             notices.append(f"{_shown(key)}: left out: its run.json is damaged")
             run = {"key": run["key"], "config": None, "status": "left out", "reason": "damaged run.json"}
         yield run
+
+
+def _whole(run: dict[str, Any]) -> bool:
+    """Whether a finished run has the form that rows, tables and the page's scripts rely on."""
+    if not all(isinstance(run.get(name), dict) for name in ("metrics", "cost", "model", "provenance")):
+        return False
+    stages = run["cost"].get("stages")
+    inner = [*run["metrics"].values(), *(stages.values() if isinstance(stages, dict) else [None])]
+    return all(isinstance(one, dict) for one in inner)
 
 
 def _read_scores(path: Path, runs: set[tuple[str, str]], notices: list[str]) -> "pd.DataFrame":
@@ -151,6 +160,8 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
     """The documents of `runs`, each once, under its task's main metric (its first where the task is not known)."""
     import pandas as pd
 
+    if not runs:
+        return pd.DataFrame(columns=list(results.SAMPLE_COLUMNS))
     tasks = known_tasks()
     try:
         samples = results.read_samples(path, metrics={task.metric for task in tasks.values()}, tasks=set(tasks))

@@ -65,7 +65,7 @@ def method(name: str, config: Mapping[str, Any] | None, done: Sequence[Mapping[s
     if config is None:
         if name == "base":
             return ["The base model that every run of the track starts from, as it is."]
-        policy = any(run["model"]["decode"].get("kind") == "policy" for run in done)
+        policy = any((run["model"].get("decode") or {}).get("kind") == "policy" for run in done)
         return ["A rule that answers without a model, from the training data's frequencies."] if policy else []
     axes = (("curricula", "curriculum"), ("tuners", "tuner"), ("posthoc", "posthoc"))
     return [_first_line(axis, config[part]["kind"]) for axis, part in axes if config.get(part)]

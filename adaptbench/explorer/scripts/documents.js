@@ -64,7 +64,10 @@ function answersOf(chunkOf, taskName, task, wanted) {
   if (!found) return { seed, byEntry: new Map() };
   const entries = found.entries ?? found.texts.map((_, index) => index);
   const further = (index) => task.further.map(([metric, heading]) => [heading, found.further[metric]?.[index]]);
-  const value = (index) => (typeof found.values === "string" ? Number(found.values[index]) : found.values[index]);
+  const value = (index) => {
+    if (typeof found.values !== "string") return found.values[index];
+    return found.values[index] === "?" ? null : Number(found.values[index]);
+  };
   return { seed, byEntry: new Map(entries.map((entry, index) => [entry, { value: value(index), text: chunkOf.texts[found.texts[index]], further: further(index) }])) };
 }
 
@@ -144,6 +147,7 @@ function addCards(from) {
 }
 
 function mark(value) {
+  if (value === null) return make("span", { class: "wrong" }, "not a number");
   if (!pair.task.binary) return make("span", { class: "value" }, `${number(value)} ${pair.task.unit}`);
   return make("span", { class: value ? "right" : "wrong" }, value ? "✓ right" : "✗ wrong");
 }

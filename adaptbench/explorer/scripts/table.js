@@ -34,7 +34,7 @@ function scoreCell(values, column) {
 
 function heading(column) {
   const unit = column.unit ? make("span", { class: "unit" }, column.unit) : null;
-  return make("th", { scope: "col", "data-tip": column.about }, make("span", {}, column.label), unit);
+  return make("th", { scope: "col", "data-tip": column.about }, make("span", {}, column.label), " ", unit);
 }
 
 function escaped(text) {
