@@ -70,7 +70,7 @@ async function drawPlot() {
   plot.drawn = true;
   chart.setAttribute("aria-label", `${both.length} runs by ${x.label} and ${y.label}; the numbers are in the table of runs.`);
   const left = rows.filter((row) => !both.includes(row)).map((row) => row.run);
-  document.getElementById("chart-note").replaceChildren(...(left.length ? ["Without one of the two numbers: ", name(left.join(", ")), "."] : []));
+  document.getElementById("chart-note").replaceChildren(...(left.length ? ["Without one of the two numbers: ", left.length > 8 ? `${left.length} runs` : name(left.join(", ")), "."] : []));
 }
 
 function startPlot() {
