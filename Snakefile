@@ -55,6 +55,7 @@ rule all:
         flow.paper_tables(GRAPH, "main"),
         flow.figures(GRAPH, "main"),
         flow.transcripts(GRAPH, "main"),
+        f"{ROOT}/index.html",
 
 
 rule ablation:
@@ -68,6 +69,7 @@ rule ablation:
                 flow.paper_tables(GRAPH, part),
                 flow.figures(GRAPH, part),
                 flow.transcripts(GRAPH, part),
+                f"{ROOT}/work/explorer-{part}",
             )
         ],
 
@@ -225,10 +227,35 @@ for PART in plan.parts(GRAPH):
             shell:
                 f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{input.report}} {ROOT}/transcripts"
 
+    # One page shows all parts that were made. A file has one rule, so what the other parts' rules promise is a mark that the
+    # page was made again with them.
+    rule:
+        name:
+            f"explorer_{PART}"
+        input:
+            runs=f"{COLLECTED}/runs.json",
+            scores=f"{COLLECTED}/scores.csv",
+            samples=f"{COLLECTED}/samples.parquet",
+            report=plan.report_file(GRAPH, PART),
+            code=flow.code("collect", "figures", "tables", "results")
+            + flow.explorer_sources(),
+        output:
+            f"{ROOT}/index.html"
+            if PART == "main"
+            else touch(f"{ROOT}/work/explorer-{PART}"),
+        log:
+            f"{ROOT}/logs/explorer-{PART}.log",
+        conda:
+            ENVIRONMENT
+        params:
+            parts=flow.explorer_parts(GRAPH),
+        shell:
+            f"{RUN} --log {{log}} explorer {ROOT}/index.html {{params.parts}}"
+
 
 onsuccess:
     print(
-        f"\nDone. Tables: {ROOT}/tables   Figures: {ROOT}/figures   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
+        f"\nDone. Tables: {ROOT}/tables   Figures: {ROOT}/figures   Look around: {ROOT}/index.html   One run: {ROOT}/runs/<track>/<run>/seed<k>/run.json"
     )
     shell(f"rm -rf {ROOT}/partial")
 

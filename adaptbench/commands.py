@@ -65,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     command("tables", _tables, "write the tables", "collected", "report", "out")
     command("figures", _figures, "draw the figures", "collected", "report", "out")
     command("transcripts", _transcripts, "write pages with episodes to read", "collected", "report", "out")
+    page = command("explorer", _explorer, "write the page to look around in all results", "out")
+    page.add_argument(
+        "--part",
+        nargs=2,
+        type=Path,
+        action="append",
+        required=True,
+        metavar=("COLLECTED", "REPORT"),
+        help="a part's collected runs and its report; one that was not made is passed over; may be given again",
+    )
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
@@ -131,10 +141,17 @@ def _paper(options: argparse.Namespace) -> None:
     tables.write(options.plan, options.collected, options.out)
 
 
+def _explorer(options: argparse.Namespace) -> None:
+    from adaptbench.explorer import page
+
+    page.write(options.part, options.out)
+
+
 def _partial(options: argparse.Namespace) -> None:
     import json
 
     from adaptbench import collect, conclusions, figures, overall, tables, transcripts
+    from adaptbench.explorer import page
 
     planned = [Path(run) for run in json.loads(options.report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
@@ -144,6 +161,7 @@ def _partial(options: argparse.Namespace) -> None:
     overall.write(options.out / "collected", options.report, options.out / "tables")
     figures.draw(options.out / "collected", options.report, options.out / "figures")
     transcripts.write(options.out / "collected", options.report, options.out / "transcripts")
+    page.write([(options.out / "collected", options.report)], options.out / "index.html")
     print(
         f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
         file=sys.stderr,

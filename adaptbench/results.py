@@ -5,6 +5,7 @@ Both carry a schema version and are written whole. Readers refuse what they do n
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,8 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def read_samples(path: Path) -> "pd.DataFrame":
-    """A samples.parquet.
+def read_samples(path: Path, metrics: Collection[str] | None = None, tasks: Collection[str] = ()) -> "pd.DataFrame":
+    """A samples.parquet; with `metrics` only the rows of these, and of tasks other than `tasks`.
 
     Raises:
         AdaptbenchError: missing, damaged, with other columns, or with a value that is no number.
@@ -67,8 +68,10 @@ def read_samples(path: Path) -> "pd.DataFrame":
     import pandas as pd
     from pyarrow import ArrowException
 
+    # Most rows are of metrics beside the main one, each with the whole prompt: they are left on disk.
+    wanted = None if metrics is None else [[("metric", "in", set(metrics))], [("task", "not in", set(tasks))]]
     try:
-        samples = pd.read_parquet(path)
+        samples = pd.read_parquet(path, filters=wanted)
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: missing") from None
     except (ArrowException, OSError):

@@ -165,6 +165,18 @@ def transcripts(unfolded: graph.Graph, part: str) -> list[str]:
     return [f"{unfolded.root}/transcripts/{name}.html" for name in shown]
 
 
+def explorer_parts(unfolded: graph.Graph) -> str:
+    """The parts of the preset as options of the explorer, which passes over those that were never made."""
+    parts = plan.parts(unfolded)
+    return " ".join(f"--part {collected(unfolded, part)} {plan.report_file(unfolded, part)}" for part in parts)
+
+
+def explorer_sources() -> list[str]:
+    """The files that the explorer's page is made of."""
+    files = Path("adaptbench/explorer").rglob("*.*")
+    return sorted(str(path) for path in files if path.suffix in (".py", ".html", ".css", ".js"))
+
+
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
     """The files of the functions with which methods draw."""
     drawn = plan.method_figures(unfolded, part).values()

@@ -38,6 +38,21 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, started once."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.fail("no Chromium on this machine; install it: apt-get install chromium", pytrace=False)
+    quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=[*quiet, "--disable-component-update"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory):
     """A byte-level tokenizer trained on a few sentences."""
     from adaptbench import models

@@ -85,6 +85,7 @@ def test_everything_that_is_promised_is_there(smoke):
         assert result["metrics"]["chains"]["more"]["visible_tokens"] > 0
     assert run_json(smoke, "coconut", track="reasoning")["metrics"]["chains"]["more"]["latent_tokens"] == 2
     assert "glpft-lora" in (smoke / "results/smoke/transcripts/agent.html").read_text()
+    assert "3 tracks" in (smoke / "results/smoke/index.html").read_text()
     for suffix in ("csv", "md", "tex"):
         assert "always-call" in (smoke / f"results/smoke/tables/agent.{suffix}").read_text()
         assert "wise-ft-0.5" in (smoke / f"results/smoke/tables/domain.{suffix}").read_text()
