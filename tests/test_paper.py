@@ -192,6 +192,11 @@ def test_every_paper_is_valid_and_claims_something():
         assert of(name).claims
 
 
+def test_the_example_of_the_page_on_papers_is_valid(tmp_path):
+    example = (PROJECT / "docs/papers.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert made_up(tmp_path, example).claims[0].metrics == ("law", "general")
+
+
 def test_the_default_preset_has_a_run_for_every_claim():
     whole = plan.for_papers(graph.unfold(config.load(PROJECT / "config/tiny.yaml")))
     done = {("agent", "base"): [entry("base")]} | {(run["track"], run["run"]): [entry("x")] for run in whole["runs"]}
