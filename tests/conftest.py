@@ -162,11 +162,18 @@ def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
     return {track: root / track for track in benchmark_data}
 
 
+def copy_of_project(target: Path) -> Path:
+    """The project's code without results, but with the kept sweep that a preset names."""
+    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
+    shutil.copytree(PROJECT, target, ignore=ignore)
+    shutil.copytree(PROJECT / "results/reference/sweep", target / "results/reference/sweep")
+    return target
+
+
 @pytest.fixture
 def project_copy(tmp_path) -> Path:
-    """A copy of the project's code, without results, to change and run in."""
-    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
-    return Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=ignore))
+    """A copy of the project, to change and run in."""
+    return copy_of_project(tmp_path / "project")
 
 
 def finished(

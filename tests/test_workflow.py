@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, finished, snakemake
+from conftest import PROJECT, copy_of_project, finished, snakemake
 
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
@@ -35,9 +35,7 @@ NOTHING = "Nothing to be done"
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory) -> Path:
     """A copy of the project in which the smoke preset has run."""
-    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
-    folder = tmp_path_factory.mktemp("smoke") / "project"
-    shutil.copytree(PROJECT, folder, ignore=ignore)
+    folder = copy_of_project(tmp_path_factory.mktemp("smoke") / "project")
     done = snakemake(folder, *SMOKE)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done. Tables: results/smoke/tables" in done.stdout + done.stderr
