@@ -235,9 +235,10 @@ for PART in plan.parts(GRAPH):
         input:
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
+            comparisons=f"{COLLECTED}/comparisons.csv",
             samples=f"{COLLECTED}/samples.parquet",
             report=plan.report_file(GRAPH, PART),
-            code=flow.code("collect", "figures", "tables", "results")
+            code=flow.code("collect", "conclusions", "figures", "results", "tables")
             + flow.explorer_sources(),
         output:
             f"{ROOT}/index.html"

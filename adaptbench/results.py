@@ -58,11 +58,13 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def read_samples(path: Path, metrics: Collection[str] | None = None, tasks: Collection[str] = ()) -> "pd.DataFrame":
+def read_samples(
+    path: Path, metrics: Collection[str] | None = None, tasks: Collection[str] = (), *, strict: bool = True
+) -> "pd.DataFrame":
     """A samples.parquet; with `metrics` only the rows of these, and of tasks other than `tasks`.
 
     Raises:
-        AdaptbenchError: missing, damaged, with other columns, or with a value that is no number.
+        AdaptbenchError: missing, damaged, with other columns, or, if `strict`, with a value that is no number.
     """
     import numpy as np
     import pandas as pd
@@ -80,7 +82,7 @@ def read_samples(path: Path, metrics: Collection[str] | None = None, tasks: Coll
     if missing:
         raise AdaptbenchError(f"{path}: no column {missing[0]!r}")
     strange = samples[~np.isfinite(samples["value"].to_numpy(float))]
-    if len(strange):
+    if strict and len(strange):
         one = strange.iloc[0]
         raise AdaptbenchError(f"{path}: {one['task']}, document {one['document']}: the metric is {one['value']}")
     return samples

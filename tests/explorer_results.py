@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from adaptbench import collect, results
+from adaptbench import collect, conclusions, results
 from adaptbench.explorer import page
 from adaptbench.latent.text import LATENT
 
@@ -98,7 +98,7 @@ def report(root: Path, tables: dict[str, tuple[str, list[str]]], part: str = "ma
     """The plan's report of tables, each a track and its runs."""
     path = root / f"report-{part}.json"
     shown = {
-        name: {"track": track, "runs": runs, "figures": {}, "episodes": track == "agent"}
+        name: {"track": track, "runs": runs, "figures": {}, "episodes": track == "agent", "baseline": runs[0]}
         for name, (track, runs) in tables.items()
     }
     order = [(track, name) for track, names in tables.values() for name in names]
@@ -121,12 +121,14 @@ def make(root: Path) -> tuple[Path, Path]:
     thought += [one | {"metric": "latent_tokens", "value": 2.0} for one in thought]
     paths += [run(root, name, thought, track="reasoning") for name in ("base", "lt-tuning")]
     collect.run(paths, root / "collected")
+    tables = {"domain": ("domain", ["base", "full", "lora", "moved"]), "agent": ("agent", ["base", "single"]), "reasoning": ("reasoning", ["base", "lt-tuning"])}  # fmt: skip
+    plan = report(root, tables)
+    conclusions.write(root / "collected", plan)
     # `collect` takes no run that was asked something else than the base; parts made at different times may hold such.
     samples = results.read_samples(root / "collected/samples.parquet")
     samples.loc[(samples["run"] == "moved") & (samples["document"] < 10), "prompt_hash"] = "other"
     results.write_samples(root / "collected/samples.parquet", samples)
-    tables = {"domain": ("domain", ["base", "full", "lora", "moved"]), "agent": ("agent", ["base", "single"]), "reasoning": ("reasoning", ["base", "lt-tuning"])}  # fmt: skip
-    return root / "collected", report(root, tables)
+    return root / "collected", plan
 
 
 def write(root: Path) -> Path:

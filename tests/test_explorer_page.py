@@ -89,9 +89,10 @@ def test_a_cell_has_the_mean_and_the_interval(opened):
 
 
 def test_search_and_filter_leave_the_runs_that_were_meant(opened):
-    opened.page.get_by_role("searchbox", name="Search", exact=True).fill("lor")
+    search = opened.page.locator("#table").get_by_role("searchbox")
+    search.fill("lor")
     assert opened.runs() == ["lora"]
-    opened.page.get_by_role("searchbox", name="Search", exact=True).fill("")
+    search.fill("")
     opened.page.get_by_role("button", name="Filter").click()
     opened.page.locator(".dtsb-data").first.select_option(label="domain facts")
     opened.page.locator(".dtsb-condition").first.select_option(label="Greater Than")
@@ -294,3 +295,14 @@ def test_the_table_is_saved_as_numbers(opened):
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert lines[0].startswith('"run","domain facts')
     assert lines[2].startswith('"full","0.9","0.9","-0.7')
+
+
+def test_first_places_are_bold_and_the_shown_table_s_tests_are_listed(opened):
+    bold = opened.page.locator("#runs-table tbody tr", has=opened.page.locator("td:nth-child(2) .first"))
+    assert bold.locator("td:first-child bdi").all_inner_texts() == ["full"]
+    assert opened.page.locator("#places").is_visible()
+    tests = opened.page.locator("#comparison-tables")
+    assert tests.locator("tbody tr", has_text="baseline").count() == 3
+    opened.page.select_option("#which", "reasoning")
+    assert "lt-tuning" in tests.inner_text()
+    assert "lora" not in tests.inner_text()

@@ -1,5 +1,7 @@
 """Decoding with latents: the model writes words, and thinks where it was trained to; what each answer took is kept.
 
+An answer has the latent token where the model thought, to be read; scoring leaves it out (adaptbench/latent/text.py).
+
 Log-likelihoods (and so the general tasks) are the plain model's, by lm-eval's own Hugging Face backend: no latent goes in, and the
 latent token is one of the tokens that probability falls on.
 """
@@ -103,8 +105,7 @@ class LatentLM(HFLM):
             for i, one in zip(batch, written, strict=True):
                 latents = sum(token == self.thinking.latent_id for token in one.tokens)
                 words = [token for token in one.tokens[len(self.thinking.lead) :] if token != self.thinking.latent_id]
-                text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                answers[i] = before_stop(text, requests[i].args[1].get("until", []))
+                answers[i] = self._answer(one.tokens, len(self.thinking.lead), requests[i].args[1].get("until", []))
                 self.taken[requests[i].task_name, requests[i].doc_id] = {
                     "visible_tokens": len(words),
                     "latent_tokens": latents,
@@ -112,6 +113,28 @@ class LatentLM(HFLM):
                     "milliseconds": milliseconds,
                 }
         return [answers[i] for i in range(len(requests))]
+
+    def _answer(self, tokens: Sequence[int], lead: int, stops: str | Sequence[str]) -> str:
+        """The text of `tokens` after the lead, up to a stop; the latent token stands where the model thought, the lead's before it.
+
+        Where a tokenizer writes parts otherwise than the whole, or a stop lies around a latent, it stands nowhere: the words
+        decide.
+        """
+
+        def written(part: Sequence[int]) -> str:
+            return self.tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+        latent = self.thinking.latent_id
+        words = before_stop(written([token for token in tokens[lead:] if token != latent]), stops)
+        parts: list[list[int]] = [[]]
+        for token in tokens[lead:]:
+            if token == latent:
+                parts.append([])
+            else:
+                parts[-1].append(token)
+        led = LATENT * sum(token == latent for token in tokens[:lead])
+        shown = led + before_stop(LATENT.join(map(written, parts)), stops)
+        return shown if shown.replace(LATENT, "") == words else words
 
     def _limit(self, requests: Sequence[Any]) -> int:
         """Tokens that a response may have, latent ones and the lead included: all of the task's where one does not say its steps."""

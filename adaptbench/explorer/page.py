@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
+from adaptbench.conclusions import FIRST
 from adaptbench.explorer import columns, documents, embed, parts, rows
 from adaptbench.files import write_text
 from adaptbench.latent.text import LATENT
@@ -65,6 +66,7 @@ def _content(found: parts.Results, chunks: embed.Chunks) -> dict[str, Any]:
         "answers": answers,
         "runs": _details(found, chunks),
         "comparisons": found.comparisons,
+        "first": _first(found),
         "latent": LATENT,
     }
 
@@ -73,6 +75,19 @@ def _tracks(found: parts.Results) -> list[str]:
     listed = [table["track"] for table in found.tables.values()] + [key[0] for key in found.runs]
     there = {key[0] for key in found.runs}
     return [track for track in dict.fromkeys(listed) if track in there]
+
+
+def _first(found: parts.Results) -> dict[str, dict[str, str]]:
+    """By table, then by run and column: "first" for who shares a task's first place, "perhaps" for who cannot be told from it."""
+    first: dict[str, dict[str, str]] = {}
+    for heading, *lines in filter(None, found.comparisons.values()):
+        for line in lines:
+            row = dict(zip(heading, line, strict=False))
+            look = "first" if row.get("verdict") in FIRST else "perhaps" if row.get("verdict") == "untestable" else None
+            if row.get("kind") == "leader" and look:
+                place = f"{row.get('run')}/{row.get('task')}/{row.get('metric')}"
+                first.setdefault(row.get("table", ""), {})[place] = look
+    return first
 
 
 def _about(found: parts.Results, track: str) -> str:

@@ -21,6 +21,8 @@ Key = tuple[str, str, int]
 """A track, a run's name and a seed."""
 
 COMPARISONS = "comparisons.csv"
+SCORES = SCORE_COLUMNS[: SCORE_COLUMNS.index("high") + 1]
+CHANGES = ("documents", "change", "change_low", "change_high")
 
 
 @dataclass
@@ -145,10 +147,10 @@ def _read_scores(path: Path, runs: set[tuple[str, str]], notices: list[str]) -> 
 
     try:
         scores = pd.read_csv(path, dtype={"track": str, "run": str, "task": str, "metric": str}, keep_default_na=True)
-        missing = [column for column in SCORE_COLUMNS if column not in scores]
+        missing = [column for column in (*SCORES, *CHANGES) if column not in scores]
         if missing:
             raise ValueError(f"no column {missing[0]!r}")
-        for column in SCORE_COLUMNS[4:]:
+        for column in (*SCORES[4:], *CHANGES):
             scores[column] = pd.to_numeric(scores[column], errors="coerce")
     except (OSError, ValueError) as error:
         notices.append(f"{path.parent.name}/{path.name}: {str(error).splitlines()[0]}; the page has no scores of it")
@@ -164,7 +166,9 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
         return pd.DataFrame(columns=list(results.SAMPLE_COLUMNS))
     tasks = known_tasks()
     try:
-        samples = results.read_samples(path, metrics={task.metric for task in tasks.values()}, tasks=set(tasks))
+        samples = results.read_samples(
+            path, metrics={task.metric for task in tasks.values()}, tasks=set(tasks), strict=False
+        )
     except AdaptbenchError as error:
         notices.append(f"{error}; the page has no documents of it")
         return pd.DataFrame(columns=list(results.SAMPLE_COLUMNS))

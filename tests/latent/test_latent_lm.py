@@ -70,13 +70,15 @@ def test_answers_and_counts_are_those_of_every_problem_alone(directory):
     lm = _lm(directory)
     requests = _requests()
     answers = lm.generate_until(requests)
-    thought = 0
+    thought = marked = 0
     for request, answer in zip(requests, answers, strict=True):
         one = _alone(lm, request)
         latents = one.tokens.count(lm.thinking.latent_id)
         words = [token for token in one.tokens if token != lm.thinking.latent_id]
-        assert answer == lm.tokenizer.decode(words, skip_special_tokens=True).split("\nQuestion:")[0]
-        assert LATENT not in answer
+        assert (
+            answer.replace(LATENT, "") == lm.tokenizer.decode(words, skip_special_tokens=True).split("\nQuestion:")[0]
+        )
+        marked += answer.count(LATENT)
         taken = lm.taken["chains", request.doc_id]
         assert taken["visible_tokens"] == len(words)
         assert taken["latent_tokens"] == latents
@@ -84,6 +86,19 @@ def test_answers_and_counts_are_those_of_every_problem_alone(directory):
         assert taken["milliseconds"] > 0
         thought += latents
     assert thought > 5
+    # A letter of several bytes with a thought between them is decoded as a whole alone; a toy writes such now and then.
+    assert 0 < marked <= thought
+
+
+def test_an_answer_says_where_the_model_thought(directory):
+    lm = _lm(directory)
+    latent, ends = lm.thinking.latent_id, ["\nQuestion:"]
+    text = lm.tokenizer("The red cup", add_special_tokens=False).input_ids
+    assert lm._answer([text[0], latent, latent, *text[1:]], 0, ends).count(LATENT) == 2
+    assert lm._answer([*text, latent], 0, ends) == f"The red cup{LATENT}"
+    assert lm._answer([latent, latent, *text], 2, ends) == f"{LATENT}{LATENT}The red cup"
+    stop = lm.tokenizer("\nQuestion:", add_special_tokens=False).input_ids
+    assert lm._answer([*text, *stop[:1], latent, *stop[1:], *text], 0, ends) == "The red cup"
 
 
 def test_a_lead_is_read_and_not_counted_as_words(directory):
@@ -140,7 +155,7 @@ def test_zeros_go_in_for_latents(directory):
     for request, answer in zip(requests, answers, strict=True):
         words = _alone(lm, request, alter=lambda rows, numbers, latents: latents * 0).tokens
         text = lm.tokenizer.decode([t for t in words if t != lm.thinking.latent_id], skip_special_tokens=True)
-        assert answer == text.split("\nQuestion:")[0]
+        assert answer.replace(LATENT, "") == text.split("\nQuestion:")[0]
 
 
 def test_noise_is_as_long_as_the_latent_and_depends_on_problem_and_number_alone(directory):

@@ -36,6 +36,7 @@ function startTheme() {
 function show(which) {
   state.which = which;
   drawTable();
+  drawComparisons();
   fillAxes();
   if (plot.drawn) drawPlot();
   const track = data.tables[which]?.track;
@@ -59,16 +60,31 @@ function whenSeen(id, action) {
   }, { rootMargin: "300px" }).observe(document.getElementById(id));
 }
 
+// The shown table's comparisons; all of them where all runs are shown.
 function drawComparisons() {
-  const parts = Object.entries(data.comparisons).filter(([, rows]) => rows.length);
-  document.getElementById("comparisons").hidden = !parts.length;
-  for (const [part, [headings, ...rows]] of parts) {
+  const box = document.getElementById("comparison-tables");
+  box.replaceChildren();
+  for (const [headings, ...rows] of Object.values(data.comparisons).filter((part) => part.length)) {
+    const place = headings.indexOf("table");
+    const shown = rows.filter((row) => place < 0 || !state.which || row[place] === state.which);
+    if (!shown.length) continue;
     const head = make("tr", {}, ...headings.map((text) => make("th", { scope: "col" }, text)));
-    const table = make("table", { class: "display", "aria-label": `Comparisons, ${part}` }, make("thead", {}, head));
-    document.getElementById("comparison-tables").append(make("h3", {}, part), table);
-    const cell = (index) => (row, type) => (type === "display" ? make("span", {}, row[index] ?? "") : row[index] ?? "");
-    new DataTable(table, { data: rows, columns: headings.map((_, index) => ({ data: cell(index) })), order: [], autoWidth: false, pageLength: 25, lengthChange: false });
+    const table = make("table", { class: "display", "aria-labelledby": "comparisons-title" }, make("thead", {}, head));
+    box.append(table);
+    const short = (text) => (/^-?\d+\.\d{5,}(e-?\d+)?$/.test(text) ? String(Number(Number(text).toPrecision(4))) : text);
+    const numeric = headings.map((_, index) => shown.every((row) => !row[index] || Number.isFinite(Number(row[index]))));
+    const cell = (index) => (text, type) => {
+      if (type === "display") return make("span", {}, short(text));
+      if (!numeric[index]) return text;
+      return text === "" ? null : Number(text);
+    };
+    new DataTable(table, {
+      data: shown.map((row) => headings.map((_, index) => row[index] ?? "")),
+      columns: headings.map((_, index) => ({ render: cell(index), type: numeric[index] ? "value" : "string" })),
+      order: [], autoWidth: false, pageLength: 25, lengthChange: false, language: { search: "Search ", info: "_TOTAL_ rows", infoFiltered: "(of _MAX_)" },
+    });
   }
+  document.getElementById("comparisons").hidden = document.getElementById("to-comparisons").hidden = !box.children.length;
 }
 
 async function start() {
@@ -89,7 +105,6 @@ async function start() {
   fillTrack();
   fillRuns();
   show(select.value);
-  drawComparisons();
   whenSeen("documents", () => { if (!pair.turn) loadPair(); });
   whenSeen("details", () => { if (!runTurn) drawRun(); });
   document.documentElement.dataset.ready = "yes";

@@ -24,10 +24,10 @@ function runCell(row, several) {
   return cell;
 }
 
-function scoreCell(values, column) {
+function scoreCell(values, column, row) {
   if (!values.length) return "";
   const [mean, low, high] = values;
-  const cell = make("div", { class: "number" }, make("span", {}, number(mean, column.form)));
+  const cell = make("div", { class: "number" }, make("span", { class: data.first[state.which]?.[`${row.run}/${column.key}`] }, number(mean, column.form)));
   if (low !== undefined) cell.append(make("span", { class: "interval" }, `${number(low)} – ${number(high)}`));
   return cell;
 }
@@ -62,7 +62,7 @@ function drawTable() {
   const head = make("thead", {}, make("tr", {}, runHeading, ...columns.map(heading), statusHeading));
   const element = make("table", { class: "display", id: "runs-table", "aria-labelledby": "runs-title" }, head);
   document.getElementById("table").replaceChildren(element);
-  const score = (column) => (values, type) => (type === "display" ? scoreCell(values, column) : values[0] ?? null);
+  const score = (column) => (values, type, cells) => (type === "display" ? scoreCell(values, column, cells[0]) : values[0] ?? null);
   const says = (row) => [row.status, ...row.reasons].join("; ");
   const labels = ["run", ...columns.map((column) => column.label), "status"];
   dataTable = new DataTable(element, {
@@ -101,6 +101,7 @@ function drawTable() {
   });
   const track = data.tables[state.which]?.track;
   document.getElementById("about").textContent = data.about[track] ?? "";
+  document.getElementById("places").hidden = !data.first[state.which];
   drawGaps(rows);
 }
 
