@@ -16,9 +16,11 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
+	@$(SNAKEMAKE) --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report.html
 
 ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
 	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
+	@$(SNAKEMAKE) ablation --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report-ablation.html
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml

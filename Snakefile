@@ -30,6 +30,9 @@ RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 
 
+report: "adaptbench/captions/report.rst"
+
+
 onstart:
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
@@ -155,7 +158,7 @@ for PART in plan.parts(GRAPH):
             sweep=flow.sweep(GRAPH),
             code=flow.code("cells", "overall", "tables"),
         output:
-            flow.tables(GRAPH, PART),
+            flow.in_report(flow.tables(GRAPH, PART), "csv", "table", "Tables"),
         log:
             f"{ROOT}/logs/tables-{PART}.log",
         conda:
@@ -175,7 +178,7 @@ for PART in plan.parts(GRAPH):
             code=flow.code("effects", "figures", "overall")
             + flow.figure_sources(GRAPH, PART),
         output:
-            flow.figures(GRAPH, PART),
+            flow.in_report(flow.figures(GRAPH, PART), "svg", "figure", "Figures"),
         log:
             f"{ROOT}/logs/figures-{PART}.log",
         conda:
@@ -197,7 +200,7 @@ for PART in plan.parts(GRAPH):
             papers=flow.paper_files(),
             code=flow.paper_code(),
         output:
-            flow.paper_tables(GRAPH, PART),
+            flow.in_report(flow.paper_tables(GRAPH, PART), "csv", "paper", "Tables"),
         log:
             f"{ROOT}/logs/paper-{PART}.log",
         conda:
@@ -219,7 +222,9 @@ for PART in plan.parts(GRAPH):
                 report=plan.report_file(GRAPH, PART),
                 code=flow.code("transcripts") + ["adaptbench/transcripts.html"],
             output:
-                flow.transcripts(GRAPH, PART),
+                flow.in_report(
+                    flow.transcripts(GRAPH, PART), "html", "transcripts", "Pages"
+                ),
             log:
                 f"{ROOT}/logs/transcripts-{PART}.log",
             conda:
@@ -241,7 +246,7 @@ for PART in plan.parts(GRAPH):
             code=flow.code("collect", "conclusions", "figures", "results", "tables")
             + flow.explorer_sources(),
         output:
-            f"{ROOT}/index.html"
+            flow.in_report([f"{ROOT}/index.html"], "html", "page", "Pages")
             if PART == "main"
             else touch(f"{ROOT}/work/explorer-{PART}"),
         log:

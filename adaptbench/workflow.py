@@ -177,6 +177,19 @@ def explorer_sources() -> list[str]:
     return sorted(str(path) for path in files if path.suffix in (".py", ".html", ".css", ".js"))
 
 
+def in_report(files: Sequence[str], suffix: str, caption: str, category: str) -> list[str]:
+    """The files, those with this suffix flagged for `snakemake --report`."""
+    from snakemake.io import report
+
+    text = f"adaptbench/captions/{caption}.rst"
+    return [
+        report(path, caption=text, category=category, labels={"name": Path(path).stem})
+        if path.endswith(f".{suffix}")
+        else path
+        for path in files
+    ]
+
+
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
     """The files of the functions with which methods draw."""
     drawn = plan.method_figures(unfolded, part).values()

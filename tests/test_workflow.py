@@ -100,6 +100,24 @@ def test_everything_that_is_promised_is_there(smoke):
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
 
 
+def test_snakemakes_own_report_holds_tables_figures_and_pages(smoke, tmp_path):
+    path = tmp_path / "report.html"
+    done = snakemake(smoke, *SMOKE, "--report", str(path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = path.read_text()
+    for name in (
+        "overall.csv",
+        "paper.csv",
+        "domain_effects.svg",
+        "lt_tuning_insertion.svg",
+        "agent.html",
+        "index.html",
+    ):
+        assert name in text, name
+    for told in ("what it forgets", "corrected after Holm", "coloured by who spoke"):
+        assert told in text, told
+
+
 def test_samples_hold_one_row_for_each_document_and_agree_with_the_metrics(smoke):
     from adaptbench.results import read_samples
 
