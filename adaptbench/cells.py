@@ -35,6 +35,15 @@ def with_interval(mean: float, low: float, high: float, *, sign: bool = False) -
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def latex_row(cells: Sequence[str]) -> str:
+    marked = (_COMMANDS.get(type(cell), "{}").format(escape(cell)) for cell in cells)
+    return " & ".join(marked) + r" \\" + "\n"
+
+
 def markdown(blocks: Sequence[Block], caption: str) -> str:
     def line(cells: Sequence[str]) -> str:
         shown = (cell.replace("|", "\\|") for cell in cells)
@@ -51,14 +60,10 @@ def markdown(blocks: Sequence[Block], caption: str) -> str:
 def latex(blocks: Sequence[Block], caption: str) -> str:
     """Booktabs tables under one caption."""
 
-    def line(cells: Sequence[str]) -> str:
-        marked = (_COMMANDS.get(type(cell), "{}").format(escape(cell)) for cell in cells)
-        return " & ".join(marked) + r" \\" + "\n"
-
     def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        body = "".join(line(row) for row in rows)
+        body = "".join(latex_row(row) for row in rows)
         alignment = f"l{'r' * (len(columns) - 1)}"
-        return f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{line(columns)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
+        return f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{latex_row(columns)}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
 
     tables = "\n\n\\bigskip\n".join(table(columns, rows) for columns, rows in blocks)
     return f"\\begin{{table}}\n\\centering\n\\caption{{{escape(caption)}}}\n{tables}\n\\end{{table}}\n"

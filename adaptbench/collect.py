@@ -10,6 +10,7 @@ others are still collected.
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,8 @@ from adaptbench.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+Asked = tuple[str, str, str, str]
+"""Track, run, task and metric."""
 SCORE_COLUMNS = (
     "track", "run", "task", "metric", "mean", "low", "high", "standard_error", "seeds", "documents",
     "change", "change_low", "change_high",
@@ -54,11 +57,14 @@ def run(paths: list[Path], out: Path) -> None:
             leave_out(place, f"{path}: has the key of {first}; delete one of both")
             continue
         runs[place], samples[place] = one, rows
-    for name in dict.fromkeys(runs[place]["key"]["run"] for place in samples):
-        mine = [place for place in samples if runs[place]["key"]["run"] == name and len(samples[place])]
+    places: dict[tuple[str, str], list[int]] = {}  # by track and run, those with documents
+    for place, rows in samples.items():
+        if len(rows):
+            places.setdefault((runs[place]["key"]["track"], runs[place]["key"]["run"]), []).append(place)
+    asked: dict[Asked, statistics.Answers] = {}
+    for mine in places.values():
         try:
-            for _ in _answers(pd.concat([samples[place] for place in mine])).values() if mine else ():
-                pass
+            asked |= answers(pd.concat([samples[place] for place in mine]))
         except AdaptbenchError as error:
             for place in mine:
                 leave_out(place, str(error))
@@ -68,7 +74,7 @@ def run(paths: list[Path], out: Path) -> None:
     together = pd.concat([rows for rows in samples.values() if len(rows)] or [empty], ignore_index=True)
     results.write_samples(out / "samples.parquet", together)
     write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
-    write_text(out / "scores.csv", scores(runs, together).to_csv(index=False))
+    write_text(out / "scores.csv", scores(runs, asked).to_csv(index=False))
 
 
 def known_tasks() -> dict[str, Task]:
@@ -87,8 +93,8 @@ def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
     return scores[scores.set_index(["task", "metric"]).index.isin(main)]
 
 
-def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame":
-    """One row per track, run, task and metric, with SCORE_COLUMNS.
+def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]) -> "pd.DataFrame":
+    """One row per track, run, task and metric of the `answers`, with SCORE_COLUMNS.
 
     low and high bound the mean at 95 %; change, change_low and change_high are the mean paired difference after - base,
     empty for the base itself and where the base is missing.
@@ -99,7 +105,6 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
 
     tasks = known_tasks()
     order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
-    asked = _answers(samples)
     rows = []
     for track, name in order:
         mine = {
@@ -128,13 +133,14 @@ def scores(runs: list[dict[str, Any]], samples: "pd.DataFrame") -> "pd.DataFrame
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
-def _answers(samples: "pd.DataFrame") -> dict[tuple[str, str, str, str], statistics.Answers]:
-    """By track, run, task and metric."""
-    found = {}
-    for of, rows in samples.groupby(["track", "run", "task", "metric"], sort=False):
-        track, run, task, metric = cast(tuple[str, str, str, str], of)
-        found[track, run, task, metric] = statistics.answers(rows)
-    return found
+def answers(samples: "pd.DataFrame") -> dict[Asked, statistics.Answers]:
+    """By track, run, task and metric.
+
+    Raises:
+        AdaptbenchError: a run's seeds did not answer the same documents.
+    """
+    grouped = samples.groupby(["track", "run", "task", "metric"], sort=False)
+    return {cast(Asked, of): statistics.answers(rows) for of, rows in grouped}
 
 
 def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, float]:

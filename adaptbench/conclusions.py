@@ -10,7 +10,7 @@ worse shares the first place, unless so few seeds or documents cannot tell. Gene
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptbench import statistics
 from adaptbench.collect import known_tasks
@@ -25,8 +25,8 @@ COLUMNS = (
     "table", "track", "kind", "task", "metric", "run", "against", "effect", "low", "high", "p", "p_holm", "detectable",
     "verdict", "test", "seeds", "documents", "note",
 )  # fmt: skip
-FIRST = ("leads", "tie")
-"""Verdicts against the leader that share the first place with it; `untestable` may or may not."""
+PLACES: Mapping[str, Literal["first", "perhaps"]] = {"leads": "first", "tie": "first", "untestable": "perhaps"}
+"""What verdicts against the leader say of the first place: shared, or that too few seeds or documents cannot tell."""
 
 
 def write(collected: Path, report: Path) -> None:
@@ -76,18 +76,17 @@ def _family(
     kind: str, pairs: Sequence[tuple[Task, str, str]], answers: Mapping[str, Mapping[str, statistics.Answers]]
 ) -> list[dict[str, Any]]:
     """Comparisons that are corrected together."""
-    rows, tested = [], []
+    rows, differences, tested = [], [], []
     for task, run, against in pairs:
         row = {"kind": kind, "task": task.name, "metric": task.metric, "run": run, "against": against}
         other = answers[task.name][against]
         try:
-            found = statistics.compare(statistics.paired(answers[task.name][run], other), len(pairs))
+            differences.append(statistics.paired(answers[task.name][run], other))
         except AdaptbenchError as error:
             rows.append(row | {"verdict": "untestable", "note": str(error)})
             continue
-        tested.append((row, found, task, relevant(other)))
-    corrected = statistics.holm([found.p for _, found, _, _ in tested])
-    for (row, found, task, least), p in zip(tested, corrected, strict=True):
+        tested.append((row, task, relevant(other)))
+    for (row, task, least), (found, p) in zip(tested, statistics.family(differences), strict=True):
         verdict = found.verdict(p, task.higher_is_better, least)
         numbers = {name: value for name, value in vars(found).items() if name != "too_few"}
         rows.append(row | numbers | {"p_holm": p, "verdict": verdict, "note": found.too_few})

@@ -188,6 +188,10 @@ class Evaluation(StrictModel):
     limit: int | None = Field(None, gt=0, description="documents of each task; only for trying things out")
 
 
+OWN_TABLES = {"paper": "what papers report", "overall": "all tracks' runs", "fairness": "all tracks' runs"}
+"""Tables that every preset has, one for its runs and one for its ablation."""
+
+
 class Run(StrictModel):
     """A curriculum with a tuner on a track."""
 
@@ -259,9 +263,9 @@ class Preset(StrictModel):
             seen.add((run.track, run.name.casefold()))
             if len(set(run.shown_in())) != len(run.shown_in()):
                 raise ValueError(f"{key}.tables: each table once")
-            if {"paper", "ablation_paper"} & set(run.shown_in()):
+            for own in {table.removeprefix("ablation_") for table in run.shown_in()} & set(OWN_TABLES):
                 raise ValueError(
-                    f"{key}.tables: paper and ablation_paper are made of what papers report; choose another name"
+                    f"{key}.tables: {own} and ablation_{own} are made of {OWN_TABLES[own]}; choose another name"
                 )
             for table in run.baseline_of:
                 if table not in run.shown_in():

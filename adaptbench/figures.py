@@ -51,13 +51,18 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     samples = pd.read_parquet(collected / "samples.parquet")
     comparisons = pd.read_csv(collected / "comparisons.csv")
     planned = json.loads(report.read_text())
+    order = planned["order"]
+    looks = {
+        track: styles([run for run in order if run["key"]["track"] == track])
+        for track in {run["key"]["track"] for run in order}
+    }
     out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         for table, content in planned["tables"].items():
             ours = [run for run in runs if shown(run, content)]
             if not ours:
                 continue
-            look = styles([run for run in planned["order"] if run["key"]["track"] == content["track"]])
+            look = looks[content["track"]]
             of_table = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
             _save(learning_against_forgetting(main_scores(of_table), ours, look), out / f"{table}_forgetting")
             _save(score_bars(of_table, look), out / f"{table}_scores")
@@ -68,12 +73,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
                 drawing = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
                 mine = samples[(samples["track"] == content["track"]) & samples["run"].isin(content["runs"])]
                 _save(drawing(mine, look), out / f"{table}_{name}")
-        looks = {
-            track: styles([run for run in planned["order"] if run["key"]["track"] == track])
-            for track in {run["key"]["track"] for run in planned["order"]}
-        }
-        cost_figure = overall.figures(planned["part"])[0]
-        _save(effects.cost_and_gain(overall.gains(collected, report), looks), out / cost_figure)
+        _save(effects.cost_and_gain(overall.gains(collected, report), looks), out / overall.figure(planned["part"]))
         for name, figure in planned["figures"].items():
             of_method = [run_files(run) for run in runs if _uses(run, figure)]
             if of_method:

@@ -15,7 +15,8 @@ from adaptbench import cells
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import Task
 from adaptbench.files import write_text
-from adaptbench.tables import shown, trained_parameters
+from adaptbench.plan import of_part
+from adaptbench.tables import forgotten, shown, trained_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +28,12 @@ Key = tuple[str, str]
 
 def names(part: str) -> list[str]:
     """The tables of a part of the preset."""
-    return [name if part == "main" else f"{part}_{name}" for name in NAMES]
+    return [of_part(name, part) for name in NAMES]
 
 
-def figures(part: str) -> list[str]:
-    """The figures of a part that show all its tracks."""
-    return ["cost" if part == "main" else f"{part}_cost"]
+def figure(part: str) -> str:
+    """The figure of a part that shows all its tracks."""
+    return of_part("cost", part)
 
 
 def write(collected: Path, report: Path, out: Path) -> None:
@@ -90,9 +91,8 @@ def _changed(name: str, score: Any, task: Task | None, *, lost: bool = False) ->
     """The change against the base, positive where it is for the better, or, `lost`, for the worse."""
     if score is None or task is None or score.change != score.change:
         return {name: float("nan"), f"{name} low": float("nan"), f"{name} high": float("nan")}
-    ends = [score.change, score.change_low, score.change_high]
-    if task.higher_is_better == lost:
-        ends = [-ends[0], -ends[2], -ends[1]]
+    mean, low, high = forgotten(score, task)
+    ends = (mean, low, high) if lost else (-mean, -high, -low)
     return dict(zip((name, f"{name} low", f"{name} high"), ends, strict=True))
 
 
@@ -118,12 +118,6 @@ def _fairness(
 
 
 Number = Callable[[dict[str, Any]], float | None]
-COSTS: Mapping[str, Number] = {
-    "trained parameters": trained_parameters,
-    "tokens": lambda run: run["cost"]["tokens"],
-    "TFLOP": lambda run: run["cost"]["flops"] / 1e12,
-    "seconds": lambda run: run["cost"]["wall_seconds"],
-}
 CARD: Mapping[str, Number] = {
     "trained parameters": trained_parameters,
     "total parameters": lambda run: (run["model"].get("parameters") or {}).get("total"),
@@ -138,6 +132,7 @@ CARD: Mapping[str, Number] = {
     "evaluation seconds": lambda run: run["seconds"]["evaluation"],
     "evaluation peak MB": lambda run: run["evaluation_peak_bytes"] / 1e6,
 }
+COSTS = {name: CARD[name] for name in ("trained parameters", "tokens", "TFLOP")} | {"seconds": CARD["job seconds"]}
 
 
 def _means(runs: Sequence[dict[str, Any]], numbers: Mapping[str, Number]) -> dict[str, float]:

@@ -107,6 +107,11 @@ def parts(graph: Graph) -> tuple[str, ...]:
     return ("main", "ablation") if graph.preset.ablation else ("main",)
 
 
+def of_part(name: str, part: str) -> str:
+    """The name of a part's own table or figure, where each part has one."""
+    return name if part == "main" else f"{part}_{name}"
+
+
 def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
     """By table: its track, and the runs that it shows, baselines first. A table with a run of the ablation belongs to it.
 
@@ -170,8 +175,7 @@ def method_figures(graph: Graph, part: str) -> dict[str, dict[str, str]]:
                 for name in getattr(module, "FIGURES", {}):
                     if name in needs and needs[name] not in run.decode:
                         continue
-                    file = f"{method.kind}_{name}" if part == "main" else f"{part}_{method.kind}_{name}"
-                    found[file] = {"axis": axis, "kind": method.kind, "name": name}
+                    found[of_part(f"{method.kind}_{name}", part)] = {"axis": axis, "kind": method.kind, "name": name}
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptbench import cells
 from adaptbench.collect import known_tasks
-from adaptbench.conclusions import FIRST
+from adaptbench.conclusions import PLACES
 from adaptbench.contracts import Task
 from adaptbench.files import write_text
 
@@ -72,7 +72,7 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", compare
     ]
     against = against.rename(columns={"low": "effect_low", "high": "effect_high"})
     leaders = compared[compared["kind"] == "leader"].set_index(key)
-    first = leaders["verdict"].isin(FIRST).rename("shares_first_place")
+    first = (leaders["verdict"].map(PLACES) == "first").rename("shares_first_place")
     table = scores.join(first, on=key).join(against, on=key)
     if costs:
         table = table.merge(pd.DataFrame(costs).groupby("run", as_index=False).mean(), on="run", how="left")
@@ -101,9 +101,9 @@ def layout(
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
     leading = compared[compared["kind"] == "leader"]
     looks = {
-        (run, task): cells.Bold if verdict in FIRST else cells.Italic
+        (run, task): cells.Bold if PLACES[verdict] == "first" else cells.Italic
         for run, task, verdict in zip(leading["run"], leading["task"], leading["verdict"], strict=True)
-        if verdict in (*FIRST, "untestable")
+        if verdict in PLACES
     }
     own = [_task_columns(task, scores, looks, change=False) for task in shown if not task.name.startswith("general")]
     general = [_task_columns(task, scores, looks, change=True) for task in shown if task.name.startswith("general")]
@@ -134,13 +134,13 @@ def _task_columns(
 
         return cell
 
-    def forgotten(run: str) -> str:
+    def lost(run: str) -> str:
         found = found_of.get((run, task.metric))
-        return _forgotten(found, task) if found and run != "base" else ""
+        return cells.with_interval(*forgotten(found, task)) if found and found.change == found.change else ""
 
     documents = int(mine["documents"].max())
     columns: list[Column] = [(f"{task.label} ({task.unit}, n = {documents:,})", value(task.metric))]
-    columns += [("forgotten", forgotten)] if change else []
+    columns += [("forgotten", lost)] if change else []
     return columns + [(heading, value(metric)) for metric, heading in task.shown]
 
 
@@ -166,10 +166,9 @@ def _effect(found: Any) -> list[str]:
     if found.effect != found.effect:
         return ["", "", f"{found.verdict}: {found.note}", ""]
     few = f" ({found.note})" if isinstance(found.note, str) and found.note else ""
-    p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
     return [
         cells.with_interval(found.effect, found.low, found.high, sign=True),
-        p,
+        cells.p_value(found.p_holm),
         found.verdict + few,
         f"{found.detectable:.3f}",
     ]
@@ -206,12 +205,11 @@ def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Seq
     return ["run", *(heading for heading, _ in columns)], rows
 
 
-def _forgotten(cell: Any, task: Task) -> str:
-    if cell.change != cell.change:  # the base is missing
-        return ""
+def forgotten(score: Any, task: Task) -> tuple[float, float, float]:
+    """What a run lost of the base's score, a row of scores.csv, with its interval; nan where there is no base."""
     if task.higher_is_better:
-        return cells.with_interval(-cell.change, -cell.change_high, -cell.change_low)
-    return cells.with_interval(cell.change, cell.change_low, cell.change_high)
+        return -score.change, -score.change_high, -score.change_low
+    return score.change, score.change_low, score.change_high
 
 
 def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline: str) -> str:

@@ -68,14 +68,20 @@ def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
     return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
 
 
+def next_tokens(batch: Batch) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Which positions (rows, length) are trained to predict the token after them, and those tokens (positions,)."""
+    targets = batch["labels"].roll(-1, 1)
+    targets[:, -1] = IGNORED
+    kept = targets != IGNORED
+    return kept, targets[kept]
+
+
 def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     """Mean next-token cross-entropy (nats) over the labelled tokens."""
     import torch
 
-    targets = batch["labels"].roll(-1, 1)
-    targets[:, -1] = IGNORED
-    kept = targets != IGNORED
-    return torch.nn.functional.cross_entropy(models.logits_at(model, kept, inputs_of(batch)), targets[kept])
+    kept, targets = next_tokens(batch)
+    return torch.nn.functional.cross_entropy(models.logits_at(model, kept, inputs_of(batch)), targets)
 
 
 def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":

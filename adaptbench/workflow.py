@@ -136,8 +136,7 @@ def sweep(unfolded: graph.Graph) -> list[str]:
 
 
 def paper_tables(unfolded: graph.Graph, part: str) -> list[str]:
-    name = "paper" if part == "main" else f"{part}_paper"
-    return [f"{unfolded.root}/tables/{name}.{suffix}" for suffix in FORMATS]
+    return [f"{unfolded.root}/tables/{plan.of_part('paper', part)}.{suffix}" for suffix in FORMATS]
 
 
 def paper_parts(unfolded: graph.Graph, part: str) -> list[str]:
@@ -156,7 +155,7 @@ def paper_code() -> list[str]:
 def figures(unfolded: graph.Graph, part: str) -> list[str]:
     drawn = plan.tables(unfolded, part).items()
     names = [f"{table}_{name}" for table, content in drawn for name in (*TABLE_FIGURES, *content["figures"])]
-    names += [*overall.figures(part), *plan.method_figures(unfolded, part)]
+    names += [overall.figure(part), *plan.method_figures(unfolded, part)]
     return [f"{unfolded.root}/figures/{name}.{suffix}" for name in names for suffix in IMAGES]
 
 

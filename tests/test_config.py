@@ -254,3 +254,12 @@ def test_what_a_penalty_on_moved_weights_needs_depends_on_adepts_expansion():
 
 def _run(tuner: dict) -> dict:
     return {"name": "x", "track": "domain", "curriculum": {"kind": "cpt", "l2_sp": 0.1}, "tuner": tuner}
+
+
+@pytest.mark.parametrize("table", ["overall", "ablation_overall", "fairness", "ablation_fairness", "ablation_paper"])
+def test_a_table_that_every_preset_has_is_no_name_for_another(table):
+    values = preset_values()
+    values["runs"][0]["tables"] = [table]
+    own = table.removeprefix("ablation_")
+    with pytest.raises(AdaptbenchError, match=rf"runs\.0\.tables: {own} and ablation_{own} are made of .*; choose"):
+        config.validate(values, "toy")

@@ -171,6 +171,18 @@ def test_a_run_whose_seeds_answered_other_documents_is_left_out(runs, tmp_path, 
     assert "full" not in set(pd.read_csv(tmp_path / "collected/scores.csv")["run"])
 
 
+def test_a_run_of_that_name_on_another_track_stays(runs, tmp_path):
+    other = tmp_path / "runs/agent/full/seed0"
+    shutil.copytree(runs[1].parent, other)
+    content = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(content | {"key": content["key"] | {"track": "agent"}}))
+    _spoil(other / "run.json", track="agent")
+    _spoil(runs[1], document_hash="other")
+    collect.run([*runs, other / "run.json"], tmp_path / "collected")
+    scores = pd.read_csv(tmp_path / "collected/scores.csv")
+    assert set(scores[scores["run"] == "full"]["track"]) == {"agent"}
+
+
 def test_runs_that_answered_other_documents_are_not_compared(runs, tmp_path, capsys):
     for run in runs[1], runs[4], runs[7]:
         _spoil(run, document_hash=lambda t: t["document_hash"] + "'")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
-from adaptbench.conclusions import FIRST
+from adaptbench.conclusions import PLACES
 from adaptbench.explorer import columns, documents, embed, parts, rows
 from adaptbench.files import write_text
 from adaptbench.latent.text import LATENT
@@ -83,7 +83,7 @@ def _first(found: parts.Results) -> dict[str, dict[str, str]]:
     for heading, *lines in filter(None, found.comparisons.values()):
         for line in lines:
             row = dict(zip(heading, line, strict=False))
-            look = "first" if row.get("verdict") in FIRST else "perhaps" if row.get("verdict") == "untestable" else None
+            look = PLACES.get(row.get("verdict", ""))
             if row.get("kind") == "leader" and look:
                 place = f"{row.get('run')}/{row.get('task')}/{row.get('metric')}"
                 first.setdefault(row.get("table", ""), {})[place] = look

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from adaptbench import figures, registry
 from adaptbench.collect import known_tasks
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.explorer.columns import FORGOTTEN
 from adaptbench.explorer.parts import Results
-from adaptbench.tables import own_stages, trained_parameters
+from adaptbench.tables import forgotten, own_stages, trained_parameters
 
 Values = dict[str, list[float | None]]
 """By column: the mean, and for scores the two ends of its interval. None stands for what is not a number."""
@@ -98,14 +98,9 @@ def _scores(found: Results) -> dict[tuple[str, str], Values]:
         row = cast(Any, each)
         values = rows.setdefault((row.track, row.run), {})
         values[f"{row.task}/{row.metric}"] = _numbers(row.mean, row.low, row.high)
-        task = tasks.get(row.task)
-        main = row.metric == task.metric if task else True
-        if row.task.startswith("general") and main and not math.isnan(row.change):
-            if task is None or task.higher_is_better:
-                change = _numbers(-row.change, -row.change_high, -row.change_low)
-            else:
-                change = _numbers(row.change, row.change_low, row.change_high)
-            values[row.task + FORGOTTEN] = change
+        task = tasks.get(row.task) or Task(row.task, row.metric, row.task, row.metric)
+        if row.task.startswith("general") and row.metric == task.metric and not math.isnan(row.change):
+            values[row.task + FORGOTTEN] = _numbers(*forgotten(row, task))
     return rows
 
 

@@ -63,14 +63,12 @@ def rows(papers: Mapping[str, tuple[str, Paper]], ours: Ours) -> list[Row]:
         for claim in paper.claims
         for metric in claim.metrics
     ]
-    pairs = [pair for _, pair in begun if pair is not None]
-    tested = [statistics.compare(statistics.paired(*pair), len(pairs)) for pair in pairs]
-    corrected = statistics.holm([one.p for one in tested])
-    verdicts = iter(zip(pairs, tested, corrected, strict=True))
-    return [row if pair is None else judged(row, *next(verdicts)) for row, pair in begun]
+    tested = iter(statistics.family([pair[0] for _, pair in begun if pair is not None]))
+    return [row if pair is None else judged(row, pair[1], *next(tested)) for row, pair in begun]
 
 
 Pair = tuple[statistics.Answers, statistics.Answers]
+"""Our paired differences, and the values of the run that ours is held against."""
 
 
 def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: Ours) -> tuple[Row, Pair | None]:
@@ -92,17 +90,14 @@ def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: 
         assert measured is not None
         task, our_metric = ours.task(track, measured)
         row = replace(row, task=task.name, our_metric=our_metric, unit=_unit(task, our_metric))
-        pair = (
-            ours.answers(track, row.run, task.name, our_metric),
-            ours.answers(track, row.against_run, task.name, our_metric),
-        )
+        mine = ours.answers(track, row.run, task.name, our_metric)
+        other = ours.answers(track, row.against_run, task.name, our_metric)
     except NotRun as why:
         return replace(row, why=str(why)), None
     try:
-        statistics.paired(*pair)
+        return row, (statistics.paired(mine, other), other)
     except AdaptbenchError as error:
         return replace(row, verdict="untestable", why=str(error)), None
-    return row, pair
 
 
 def _run(side: str, claim: Claim, track: str, paper: Paper, ours: Ours) -> str:
@@ -110,9 +105,9 @@ def _run(side: str, claim: Claim, track: str, paper: Paper, ours: Ours) -> str:
     return ours.run(track, label, paper.runs.get(label))
 
 
-def judged(row: Row, pair: Pair, found: statistics.Comparison, p_holm: float) -> Row:
+def judged(row: Row, against: statistics.Answers, found: statistics.Comparison, p_holm: float) -> Row:
     """The row with our difference and what it says of the paper's direction."""
-    said = found.verdict(p_holm, True, relevant(pair[1]))  # better: ours is above zero
+    said = found.verdict(p_holm, True, relevant(against))  # better: ours is above zero
     if said in ("better", "worse"):
         verdict = "direction reproduced" if (found.effect > 0) == (row.paper_value > 0) else "opposite"
     else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adaptbench.cells import Block, escape, markdown, with_interval
+from adaptbench.cells import Block, escape, latex_row, markdown, p_value, with_interval
 from adaptbench.files import write_text
 from adaptbench.paper import claims, numbers, ours, source
 from adaptbench.paper.source import Paper
@@ -83,9 +83,8 @@ def _claim(row: claims.Row) -> list[str]:
     verdict = f"{row.verdict}: {row.why}" if row.why else row.verdict
     if row.ours is None or row.low is None or row.high is None or row.p_holm is None:
         return [*said, runs, measured, "", "", "", verdict]
-    p = "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
     effect = with_interval(row.ours, row.low, row.high, sign=True)
-    return [*said, runs, measured, effect, p, f"{row.detectable:.3f}", verdict]
+    return [*said, runs, measured, effect, p_value(row.p_holm), f"{row.detectable:.3f}", verdict]
 
 
 def _number(row: numbers.Row) -> list[str]:
@@ -129,14 +128,11 @@ def _ordered(found: Mapping[str, int]) -> list[tuple[str, int]]:
 def _longtables(paper: Paper, blocks: Sequence[Block]) -> str:
     """Booktabs tables that break over pages, under one caption."""
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(escape, cells)) + r" \\" + "\n"
-
     made: list[str] = []
     for columns, rows in blocks:
         caption = "" if made else f"\\caption{{{escape(_title(paper))}}} \\\\\n"
-        head = f"\\toprule\n{line(columns)}\\midrule\n"
-        body = "".join(map(line, rows))
+        head = f"\\toprule\n{latex_row(columns)}\\midrule\n"
+        body = "".join(map(latex_row, rows))
         alignment = ALIGNMENT[tuple(columns)]
         made.append(
             f"\\begin{{longtable}}{{{alignment}}}\n{caption}{head}\\endfirsthead\n{head}\\endhead\n{body}\\bottomrule\n\\end{{longtable}}\n"

@@ -7,7 +7,7 @@ after Satterthwaite, says how little (docs/statistics.md has what both do in sim
 """
 
 from adaptbench.statistics.answers import Answers, answers, paired
-from adaptbench.statistics.comparisons import Comparison, compare, holm
+from adaptbench.statistics.comparisons import Comparison, compare, family, holm
 from adaptbench.statistics.intervals import Interval, interval, interval_of_sums, mean_interval
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Interval",
     "answers",
     "compare",
+    "family",
     "holm",
     "interval",
     "interval_of_sums",

@@ -81,6 +81,12 @@ def compare(differences: Answers, comparisons: int = 1) -> Comparison:
     return Comparison(mean, mean - reach, mean + reach, p, detectable, test, seeds, values.shape[1], too_few)
 
 
+def family(differences: Sequence[Answers]) -> list[tuple[Comparison, float]]:
+    """Each of the paired `differences` compared, with its p-value corrected (Holm) over all of them."""
+    found = [compare(one, len(differences)) for one in differences]
+    return list(zip(found, holm([one.p for one in found]), strict=True))
+
+
 def _mcnemar(differences) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 

@@ -82,20 +82,19 @@ def _with_divergence(weight: float, model):
 
     import torch
 
-    from adaptbench.training import inputs_of
+    from adaptbench.models import logits_at
+    from adaptbench.training import inputs_of, next_tokens
 
     start = copy.deepcopy(model).eval().requires_grad_(False)
 
     def loss(model, batch):
         start.to(batch["input_ids"].device)
-        inputs = {**inputs_of(batch), "use_cache": False}
-        labels = batch["labels"][:, 1:]
-        trained = labels >= 0
+        kept, targets = next_tokens(batch)
         with torch.no_grad():
-            before = start(**inputs).logits[:, :-1][trained].float().log_softmax(-1)
-        now = model(**inputs).logits[:, :-1][trained].float().log_softmax(-1)
+            before = logits_at(start, kept, inputs_of(batch)).log_softmax(-1)
+        now = logits_at(model, kept, inputs_of(batch)).log_softmax(-1)
         divergence = torch.nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
-        return torch.nn.functional.nll_loss(now, labels[trained]) + weight * divergence
+        return torch.nn.functional.nll_loss(now, targets) + weight * divergence
 
     loss.forward_only = (start,)  # type: ignore[attr-defined]
     return loss

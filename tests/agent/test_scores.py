@@ -534,7 +534,7 @@ def _rows(called):
 @pytest.mark.parametrize("called", [0.0, 1.0])
 def test_a_run_that_never_calls_has_no_row_for_its_share_of_calls(called):
     runs = [{"key": {"track": "agent", "run": "base"}, "status": "done"}]
-    scores = collect.scores(runs, _rows(called)).set_index("metric")["mean"]
+    scores = collect.scores(runs, collect.answers(_rows(called))).set_index("metric")["mean"]
     assert ("hallucination_per_call" in scores.index) == bool(called)
     assert scores["macro_f1"] == 1
     (task,) = (task for task in world.TASKS if task.name == "agent_steps")
