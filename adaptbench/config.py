@@ -146,8 +146,18 @@ class Base(StrictModel):
     )
     revision: str = Field("main", description="of a hub model")
     seed: int = Field(0, ge=0)
+    per_seed: bool = Field(
+        False, description="each seed's runs start from a base of their own, pre-trained under that seed"
+    )
     architecture: Architecture = Architecture()
     training: Training = Training(steps=600, learning_rate=5e-3, schedule="warmup_stable_decay")
+
+    @model_validator(mode="after")
+    def _a_base_per_seed_is_pre_trained_under_it(self) -> "Base":
+        if self.per_seed and (self.model is not None or "seed" in self.model_fields_set):
+            named = "model" if self.model is not None else "seed"
+            raise ValueError(f"per_seed pre-trains a base under each of the preset's seeds; remove it, or {named}")
+        return self
 
     @model_validator(mode="after")
     def _sequences_fit(self) -> "Base":

@@ -199,7 +199,8 @@ class _Builder:
             made[name] = self.add(name, "tasks", options, {"data": data}, sources=sources)
         return made
 
-    def base(self) -> str:
+    def base(self, seed: int) -> str:
+        """The base that the runs of this seed start from: the same for all, unless every seed has its own."""
         base = self.preset.base
         if base.model is not None:
             imported = {"model": base.model, "revision": base.revision}
@@ -209,9 +210,10 @@ class _Builder:
         options = {
             "architecture": base.architecture.model_dump(mode="json"),
             "training": base.training.model_dump(mode="json"),
-            "seed": base.seed,
+            "seed": seed if base.per_seed else base.seed,
         }
-        return self.add("base", "base", options, {"tokenizer": tokenizer, "general": self.data("general")})
+        name = f"base-seed{seed}" if base.per_seed else "base"
+        return self.add(name, "base", options, {"tokenizer": tokenizer, "general": self.data("general")})
 
     def prepared(self, tuner: TunerConfig, base: str, seed: int) -> tuple[str, dict[str, str]]:
         """The model that the tuner's training starts from (the base, or the last model of its preparations), and all
@@ -238,7 +240,7 @@ class _Builder:
     def model(self, run: Run, seed: int) -> str:
         """The directory that a run ends in."""
         curriculum = registry.method("curricula", run.curriculum.kind)
-        base = self.base()
+        base = self.base(seed)
         start, prepared = self.prepared(run.tuner, base, seed)
         training = merge_training(self.preset.training, run.training.model_dump(exclude_unset=True))
         phases: tuple[Phase, ...] = curriculum.phases(run.curriculum, run.track, training)
@@ -297,13 +299,14 @@ class _Builder:
         return Evaluation(track, run, seed, model, tasks, options, skipped)
 
     def baselines(self, track: str) -> list[Evaluation]:
-        """The base model on a track, and the policies that its benchmark holds models against."""
+        """The base models on a track, and the policies that its benchmark holds models against."""
         module = registry.benchmark(track, getattr(self.preset.data, track).kind)
-        seed = self.preset.base.seed
-        base = self.evaluation(track, "base", seed, self.base(), decode=getattr(module, "DECODE", {}))
-        made = [base]
+        decode = getattr(module, "DECODE", {})
+        base = self.preset.base
+        seeds = self.preset.seeds if base.per_seed else (base.seed,)
+        made = [self.evaluation(track, "base", seed, self.base(seed), decode=decode) for seed in seeds]
         for name in getattr(module, "BASELINES", {}):
-            whole = self.evaluation(track, name, seed, None)
+            whole = self.evaluation(track, name, seeds[0], None)
             tasks = {one: node for one, node in whole.tasks.items() if not one.startswith("general")}
             made.append(replace(whole, tasks=tasks, policy=name, data=self.data(track)))
         return made
