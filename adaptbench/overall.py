@@ -107,7 +107,7 @@ def _fairness(
         row = {"track": track, "run": name} | _means(done, CARD)
         rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": _note(runs)})
     caption = (
-        "Means over seeds, of a method's own stages; the base, which all share, is not counted. Tokens: positions put through"
+        "Means over seeds, of a method's own stages; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
         " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run."
     )
     if sweep:

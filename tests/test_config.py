@@ -56,6 +56,8 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("training", {"steps": 5, "betas": [0.9, 1.5]}, "training.betas.1: must be < 1"),
         ("base.architecture", {"hidden_size": 10, "num_attention_heads": 2}, "base.architecture: hidden_size / num_attention_heads must be even"),
         ("base.training", {"steps": 5, "sequence_length": 4096}, "base: training.sequence_length must be <= architecture.max_position_embeddings"),
+        ("base", {"per_seed": True, "seed": 1}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or seed"),
+        ("base", {"per_seed": True, "model": "owner/name"}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or model"),
         ("tokenizer.corpora", ["seed"], "tokenizer.corpora: no data.seed"),
         ("tokenizer.corpora", ["model_fields"], "tokenizer.corpora: no data.model_fields"),
         ("runs.0.tables", ["x/y"], "runs.0.tables.0: must match"),

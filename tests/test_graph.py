@@ -66,6 +66,27 @@ def test_a_change_of_the_base_changes_every_model():
     assert all(before[run] != after[run] for run in before)
 
 
+def test_a_base_for_each_seed():
+    values = preset_values() | {"seeds": [3, 5]}
+    shared = unfold(values)
+    own = unfold(values | {"base": values.get("base", {}) | {"per_seed": True}})
+    base = {e.seed: e.model for e in own.evaluations if e.run == "base"}
+    assert [e.seed for e in shared.evaluations if e.run == "base"] == [0]
+    assert {seed: own.nodes[node].options["seed"] for seed, node in base.items()} == {3: 3, 5: 5}
+    for graph_, bases in ((own, base), (shared, dict.fromkeys((3, 5), models(values)["base"]))):
+        for evaluation in graph_.evaluations:
+            if evaluation.run != "base":
+                kinds = [one for one in graph_.ancestors(evaluation.model) if graph_.nodes[one].kind == "base"]
+                assert kinds == [bases[evaluation.seed]]
+
+
+def test_each_bases_layers_are_probed_for_themselves():
+    values = preset_values() | {"seeds": [3, 5]}
+    own = unfold(values | {"base": values.get("base", {}) | {"per_seed": True}})
+    prepared = [node for node in own.nodes.values() if node.kind == "prepare"]
+    assert len({node.parents["base"] for node in prepared}) == len(prepared) == 2
+
+
 def test_names_and_housekeeping_change_nothing():
     before = models(preset_values())
     renamed = changed(("runs", 0, "name"), "all-weights")

@@ -64,7 +64,7 @@ def method(name: str, config: Mapping[str, Any] | None, done: Sequence[Mapping[s
     """What the run is, a line for each of its methods: the first sentence of their files."""
     if config is None:
         if name == "base":
-            return ["The base model that every run of the track starts from, as it is."]
+            return ["The base that the track's runs start from, as it is."]
         policy = any((run["model"].get("decode") or {}).get("kind") == "policy" for run in done)
         return ["A rule that answers without a model, from the training data's frequencies."] if policy else []
     axes = (("curricula", "curriculum"), ("tuners", "tuner"), ("posthoc", "posthoc"))

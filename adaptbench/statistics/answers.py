@@ -57,7 +57,7 @@ def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
 def paired(ours: Answers, theirs: Answers) -> Answers:
     """Our values less theirs, document by document and seed by seed.
 
-    A run of one seed (the base, which no seed trains) is held against every seed of the other.
+    A run of one seed (a base that all seeds share, a rule without a model) is held against every seed of the other.
 
     Raises:
         AdaptbenchError: both did not answer the same documents in the same words, or have no seed in common.
