@@ -156,7 +156,7 @@ for PART in plan.parts(GRAPH):
             comparisons=f"{COLLECTED}/comparisons.csv",
             report=plan.report_file(GRAPH, PART),
             sweep=flow.sweep(GRAPH),
-            code=flow.code("cells", "overall", "tables"),
+            code=flow.code("cells", "latex", "overall", "tables"),
         output:
             flow.in_report(flow.tables(GRAPH, PART), "csv", "table", "Tables"),
         log:

@@ -110,6 +110,26 @@ def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
+def curves(runs: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[str]]]:
+    """The runs of each curve, and of those of several what they lie between: the base, and the run without a post-hoc step."""
+    configs = {run["key"]["run"]: run["config"] for run in runs}
+    family = families(runs)
+    found = []
+    for one in dict.fromkeys(family.values()):
+        members = [name for name in family if family[name] == one]
+        ends = (
+            [name for name in configs if _is_end(name, configs[name], configs[members[0]])] if len(members) > 1 else []
+        )
+        found.append((members, ends))
+    return found
+
+
+def _is_end(name: str, config: Mapping[str, Any] | None, between: Mapping[str, Any]) -> bool:
+    if config is None:
+        return name == "base"
+    return not config["posthoc"] and all(config[key] == between[key] for key in ("curriculum", "tuner", "training"))
+
+
 def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """Colour and marker by the name of a track's run; the points of one curve share theirs, no two curves have both in
     common, and baselines have no colour.
@@ -140,13 +160,12 @@ def learning_against_forgetting(
         scores["run"].isin(scores["run"][scores["task"] == kept])
     ]  # a baseline without a model forgets nothing
     order = list(dict.fromkeys(scores["run"]))
-    family = {name: one for name, one in families(runs).items() if name in order}
-    curves = [[name for name in family if family[name] == one] for one in dict.fromkeys(family.values())]
+    lines = curves([run for run in runs if run["key"]["run"] in order])
     figure, panels = plt.subplots(1, len(learned), figsize=(4.0 * len(learned) + 1.6, 4.2), sharex=True, squeeze=False)
     for axes, name in zip(panels[0], learned, strict=True):
         x, y = (scores[scores["task"] == task].set_index("run") for task in (kept, name))
-        for members in curves:
-            _draw_family(axes, members, x, y, _tuned_end(members, runs), look)
+        for members, ends in lines:
+            _draw_family(axes, members, ends, x, y, look)
         sign = 1 if tasks[name].higher_is_better else -1
         points = [(x["mean"][run], sign * y["mean"][run]) for run in order if run in y.index]
         front = [(across, sign * up) for across, up in effects.pareto(points)]
@@ -167,9 +186,9 @@ def learning_against_forgetting(
 def _draw_family(
     axes: Any,
     members: Sequence[str],
+    ends: Sequence[str],
     x: "pd.DataFrame",
     y: "pd.DataFrame",
-    tuned: str | None,
     look: Mapping[str, Any],
 ) -> None:
     """The points of one run, or of a curve of runs that interpolate between the base and the tuned model."""
@@ -179,7 +198,6 @@ def _draw_family(
         return mean, [[mean - low], [high - mean]]
 
     if len(members) > 1:
-        ends = [run for run in ("base", tuned) if run is not None and run in x.index]
         curve = sorted([*members, *ends], key=lambda run: place(x, run)[0])
         points = [(place(x, run)[0], place(y, run)[0]) for run in curve]
         axes.plot(*zip(*points, strict=True), color=look[members[0]]["color"], linewidth=1, alpha=0.6)
@@ -191,17 +209,6 @@ def _draw_family(
         )
         if len(members) > 1:
             axes.annotate(run.rpartition("-")[2], (across, up), (5, -10), textcoords="offset points", fontsize=7)
-
-
-def _tuned_end(members: Sequence[str], runs: Sequence[dict[str, Any]]) -> str | None:
-    """The run without a post-hoc step that a curve of interpolations leads to."""
-    configs = {run["key"]["run"]: run["config"] for run in runs if run["config"]}
-    one = configs.get(members[0])
-    if not one or not one["posthoc"]:
-        return None
-    same = ("curriculum", "tuner", "training")
-    ends = (n for n, c in configs.items() if not c["posthoc"] and all(c[key] == one[key] for key in same))
-    return next(ends, None)
 
 
 PANELS_IN_A_ROW = 5

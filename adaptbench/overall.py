@@ -16,7 +16,7 @@ from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import Task
 from adaptbench.files import write_text
 from adaptbench.plan import of_part
-from adaptbench.tables import forgotten, shown, trained_parameters
+from adaptbench.tables import forgotten, shown, trained_parameters, write_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def write(collected: Path, report: Path, out: Path) -> None:
     both = ((gains(collected, report), caption), _fairness(by_key, _tried(planned["sweep"]), planned["sweep"]))
     for name, (table, caption) in zip(names(planned["part"]), both, strict=True):
         write_text(out / f"{name}.csv", table.to_csv(index=False))
-        cells.write([_block(table)], caption, out / name)
+        write_texts([_block(table)], caption, out / name)
 
 
 def _runs(collected: Path, planned: Mapping[str, Any]) -> dict[Key, list[dict[str, Any]]]:
@@ -167,7 +167,7 @@ def _block(table: "pd.DataFrame") -> cells.Block:
     rows = []
     for row in table.to_dict("records"):
         rows.append([_cell(column, row, f"{column} low" in ends) for column in columns])
-    return columns, rows
+    return [cells.Beside(column) if column == "run" else column for column in columns], rows
 
 
 def _cell(column: str, row: Mapping[Any, Any], interval: bool) -> str:

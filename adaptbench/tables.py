@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import cells
+from adaptbench import cells, latex
 from adaptbench.collect import known_tasks
 from adaptbench.conclusions import PLACES
 from adaptbench.contracts import Task
@@ -40,7 +40,13 @@ def write(collected: Path, report: Path, out: Path) -> None:
         blocks += [effects] if effects[1] else []
         caption = _caption(ours, compared, table["baseline"])
         write_text(out / f"{name}.csv", full_numbers(ours, scores, compared).to_csv(index=False))
-        cells.write(blocks, caption, out / name)
+        write_texts(blocks, caption, out / name)
+
+
+def write_texts(blocks: Sequence[cells.Block], caption: str, stem: Path) -> None:
+    """Write <stem>.md and .tex."""
+    write_text(stem.with_name(f"{stem.name}.md"), cells.markdown(blocks, caption))
+    write_text(stem.with_name(f"{stem.name}.tex"), latex.tables(blocks, caption))
 
 
 def shown(run: dict[str, Any], table: dict[str, Any]) -> bool:
@@ -140,7 +146,7 @@ def _task_columns(
 
     documents = int(mine["documents"].max())
     columns: list[Column] = [(f"{task.label} ({task.unit}, n = {documents:,})", value(task.metric))]
-    columns += [("forgotten", lost)] if change else []
+    columns += [(cells.Beside("forgotten"), lost)] if change else []
     return columns + [(heading, value(metric)) for metric, heading in task.shown]
 
 
@@ -151,7 +157,7 @@ def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str)
     order = list(dict.fromkeys(against["task"]))
     columns = [f"run against {baseline}"]
     for task in order:
-        columns += [f"{tasks[task].label} ({tasks[task].unit})", "p", "verdict", "detectable"]
+        columns += [f"{tasks[task].label} ({tasks[task].unit})", *map(cells.Beside, ("p", "verdict", "detectable"))]
     found_of = {(str(row.run), str(row.task)): cast(Any, row) for row in against.itertuples()}
     rows = []
     for name in names:

@@ -149,7 +149,10 @@ def paper_files() -> list[str]:
 
 
 def paper_code() -> list[str]:
-    return [*sorted(map(str, Path("adaptbench/paper").glob("*.py"))), *code("cells", "conclusions", *STATISTICS)]
+    return [
+        *sorted(map(str, Path("adaptbench/paper").glob("*.py"))),
+        *code("cells", "conclusions", "latex", *STATISTICS),
+    ]
 
 
 def figures(unfolded: graph.Graph, part: str) -> list[str]:

@@ -3,8 +3,10 @@
 Run: pytest tests/test_explorer_page.py
 """
 
+import json
+
 import pytest
-from explorer_results import DOCUMENTS, make, report, run, write
+from explorer_results import DOCUMENTS, answers, make, report, run, write
 
 from adaptbench import collect, figures, results
 from adaptbench.explorer import page, parts
@@ -131,6 +133,33 @@ def test_points_look_as_in_the_figures_and_have_their_intervals(opened, path):
     assert all(one["up"] > 0 for one in drawn)
     opened.page.select_option("#across", "cost/trained_parameters")
     opened.page.locator("#chart-note", has_text="base").wait_for()
+
+
+def test_a_curve_of_runs_is_joined_in_its_own_colour(tmp_path, browser):
+    names = {"base": 0.2, "full": 0.9, "line-0.25": 0.4, "line-0.5": 0.6}
+    paths = [run(tmp_path, name, answers(share)) for name, share in names.items()]
+    collect.run(paths, tmp_path / "collected")
+    plan = report(tmp_path, {"domain": ("domain", list(names))})
+    planned = json.loads(plan.read_text())
+    for described in planned["order"]:
+        name = described["key"]["run"]
+        if name.startswith("line"):
+            described["config"]["posthoc"] = {"kind": "wise_ft", "alpha": float(name[5:])}
+    plan.write_text(json.dumps(planned))
+    page.write([(tmp_path / "collected", plan)], tmp_path / "index.html")
+    one = Opened(browser, tmp_path / "index.html")
+    one.page.locator("#chart").scroll_into_view_if_needed()
+    one.page.wait_for_selector("#chart .scatterlayer .trace")
+    line, *points = one.page.evaluate(
+        "document.getElementById('chart').data.map((one) => ({mode: one.mode, name: one.name, x: one.x, colour: one.line?.color ?? one.marker.color}))"
+    )
+    assert [point["name"] for point in points] == list(names)
+    assert {point["mode"] for point in points} == {"markers"}
+    assert line["mode"] == "lines"
+    assert line["x"] == sorted(point["x"][0] for point in points)
+    assert line["colour"] == points[2]["colour"] == points[3]["colour"] != points[1]["colour"]
+    one.context.close()
+    assert one.said == []
 
 
 def test_documents_side_by_side_filtered_by_who_was_right(opened):

@@ -327,16 +327,6 @@ def test_a_method_draws_its_own_figures_from_the_files_of_its_runs(collected, tm
     assert seen[0].config["posthoc"]["kind"] == "wise_ft"
 
 
-def test_the_latex_table_is_balanced_and_escaped(collected, tmp_path):
-    _tables(collected, report_of(tmp_path), tmp_path / "tables")
-    text = (tmp_path / "tables/domain.tex").read_text()
-    assert r"odd\_one" in text
-    assert "95 \\%" in text
-    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    columns = text.split(r"\begin{tabular}{")[1].split("}")[0]
-    assert all(line.replace(r"\&", "").count("&") == len(columns) - 1 and line.endswith(r"\\") for line in body)
-
-
 def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
     for folder in ("one", "two"):
         _figures(collected, report_of(tmp_path), tmp_path / folder)

@@ -62,6 +62,7 @@ def _content(found: parts.Results, chunks: embed.Chunks) -> dict[str, Any]:
         "columns": {key: asdict(column) for key, column in columns.together(of_track.values()).items()},
         "about": {track: _about(found, track) for track in of_track},
         "rows": rows.rows(found),
+        "curves": {track: rows.curves(found, track) for track in of_track},
         "tasks": tasks,
         "answers": answers,
         "runs": _details(found, chunks),

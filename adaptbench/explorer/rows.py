@@ -28,6 +28,12 @@ def rows(found: Results) -> list[dict[str, Any]]:
     ]
 
 
+def curves(found: Results, track: str) -> list[list[str]]:
+    """The runs that interpolate between others, with these: lines in the plot."""
+    lines = figures.curves([run for run in found.order if run["key"]["track"] == track])
+    return [[*members, *ends] for members, ends in lines if len(members) > 1]
+
+
 def _seeds(found: Results, track: str, name: str) -> dict[int, dict[str, Any]]:
     return {key[2]: run for key, run in found.runs.items() if key[:2] == (track, name)}
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adaptbench.cells import Block, escape, latex_row, markdown, p_value, with_interval
+from adaptbench import latex
+from adaptbench.cells import Block, markdown, p_value, with_interval
 from adaptbench.files import write_text
 from adaptbench.paper import claims, numbers, ours, source
 from adaptbench.paper.source import Paper
@@ -16,9 +17,9 @@ CLAIM_COLUMNS = ("claim", "paper, points", "same way", "our runs", "measured", "
 NUMBER_COLUMNS = ("number", "paper, %", "our run", "ours, %", "difference, points", "verdict")
 REST_COLUMNS = ("numbers", "how many", "not run")
 ALIGNMENT = {
-    CLAIM_COLUMNS: "p{40mm}rrp{25mm}p{28mm}p{25mm}rrp{30mm}",
-    NUMBER_COLUMNS: "p{60mm}rp{25mm}p{30mm}rp{30mm}",
-    REST_COLUMNS: "p{80mm}rp{90mm}",
+    CLAIM_COLUMNS: "L{46mm}rrL{30mm}L{32mm}L{30mm}rrL{29mm}",
+    NUMBER_COLUMNS: "L{55mm}rL{25mm}L{30mm}rL{30mm}",
+    REST_COLUMNS: "L{80mm}rL{85mm}",
 }
 
 
@@ -36,8 +37,16 @@ def write(plan: Path, collected: Sequence[Path], out: Path) -> None:
     shown = [f"**{_title(paper)}**\n\n{markdown(its, ' '.join(_notes(paper)))}" for paper, its in blocks]
     write_text(out.with_suffix(".md"), "\n".join([*shown, f"{caption}\n"]))
     pages = [_longtables(paper, its) for paper, its in blocks]
-    needs = "% Needs the packages booktabs and longtable; as wide as a page on its side.\n\\begingroup\\footnotesize\n"
-    write_text(out.with_suffix(".tex"), "\n".join([needs, *pages, f"\\noindent {escape(caption)}\\par\n\\endgroup\n"]))
+    needs = (
+        "% Needs the packages array, booktabs and longtable; as wide as a page on its side with margins of 15 mm.\n"
+        r"\newcolumntype{L}[1]{>{\raggedright\arraybackslash}p{#1}}"
+        "\n"
+        r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}\renewcommand{\arraystretch}{1.2}"
+        "\n"
+    )
+    write_text(
+        out.with_suffix(".tex"), "\n".join([needs, *pages, f"\\noindent {latex.escape(caption)}\\par\n\\endgroup\n"])
+    )
 
 
 def full(papers: Mapping[str, tuple[str, Paper]], claimed: Sequence[claims.Row], counted: Sequence[numbers.Row]) -> str:
@@ -130,11 +139,11 @@ def _longtables(paper: Paper, blocks: Sequence[Block]) -> str:
 
     made: list[str] = []
     for columns, rows in blocks:
-        caption = "" if made else f"\\caption{{{escape(_title(paper))}}} \\\\\n"
-        head = f"\\toprule\n{latex_row(columns)}\\midrule\n"
-        body = "".join(map(latex_row, rows))
+        caption = "" if made else f"\\caption{{{latex.escape(_title(paper))}}} \\\\\n"
+        head = f"\\toprule\n{latex.row(columns)}\\midrule\n"
+        body = "".join(map(latex.row, rows))
         alignment = ALIGNMENT[tuple(columns)]
         made.append(
             f"\\begin{{longtable}}{{{alignment}}}\n{caption}{head}\\endfirsthead\n{head}\\endhead\n{body}\\bottomrule\n\\end{{longtable}}\n"
         )
-    return "\n".join([*made, f"\\noindent {escape(' '.join(_notes(paper)))}\n"])
+    return "\n".join([*made, f"\\noindent {latex.escape(' '.join(_notes(paper)))}\n"])

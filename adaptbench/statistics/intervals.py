@@ -54,7 +54,7 @@ def interval(
     `weights` (documents,) makes the mean a ratio of sums, as for bits per byte. `groups` (documents,) says which documents
     belong together; by default each stands alone. With one seed the interval covers the documents alone. Values of 0 and 1 are
     wrong and right; where all are one number, only if the mean is a `share`, and not a count that happens to be so. The mean of what
-    is never below zero is not either.
+    is never below zero is not either, nor is that of degrees of agreement above one (their most is one exactly).
     """
     import numpy as np
 
@@ -67,7 +67,10 @@ def interval(
     )
     if np.isin(values, (0, 1)).all() and (weights == weights[0]).all() and (share or np.ptp(values) > 0):
         return _of_rights(of_sums, _clusters(groups, values.shape[1]), level)
-    return replace(of_sums, low=max(of_sums.low, 0.0)) if values.min() >= 0 else of_sums
+    if values.min() < 0:
+        return of_sums
+    high = min(of_sums.high, 1.0) if values.max() == 1 else of_sums.high
+    return replace(of_sums, low=max(of_sums.low, 0.0), high=high)
 
 
 def mean_interval(of: Answers, *, share: bool = True) -> Interval:

@@ -155,6 +155,13 @@ def test_shares_stay_within_0_and_1_and_times_above_0():
     assert interval(times - 5).low < 0
 
 
+def test_degrees_of_agreement_stay_within_one_and_times_do_not():
+    overlaps = np.array([[1.0] * 10, [1.0] * 9 + [0.2], [1.0] * 5 + [0.5] * 5])
+    found = interval(overlaps)
+    assert found.high == 1.0 > found.mean
+    assert interval(overlaps * 1.5).high > 1.5
+
+
 def test_a_higher_level_is_wider():
     values = _values()
     narrow, wide = interval(values, level=0.5), interval(values, level=0.99)

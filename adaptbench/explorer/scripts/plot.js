@@ -27,6 +27,14 @@ function bars(values) {
   return { type: "data", symmetric: false, array: [values[2] - values[0]], arrayminus: [values[0] - values[1]], thickness: 1, width: 3 };
 }
 
+// Runs that interpolate between others are joined to them, in the colour of their own.
+function curveLine(rows, x, y) {
+  if (rows.length < 3) return null;
+  const along = rows.toSorted((one, other) => one.values[x.key][0] - other.values[x.key][0]);
+  const [across, up] = [x, y].map(({ key }) => along.map((row) => row.values[key][0]));
+  return { type: "scatter", mode: "lines", x: across, y: up, line: { color: colour(rows[0].look), width: 1 }, opacity: 0.6, showlegend: false, hoverinfo: "skip" };
+}
+
 async function drawPlot() {
   const [x, y] = ["across", "up"].map((id) => data.columns[document.getElementById(id).value]);
   if (!x || !y) return;
@@ -38,7 +46,8 @@ async function drawPlot() {
     const [mean, low, high] = row.values[column.key];
     return `${quoted(column.label)}: ${number(mean, column.form)}${Number.isFinite(low) ? ` [${number(low)}, ${number(high)}]` : ""}`;
   };
-  const traces = both.map((row) => ({
+  const lines = Object.entries(data.curves).flatMap(([track, curves]) => curves.map((runs) => curveLine(runs.map((run) => both.find((row) => row.track === track && row.run === run)).filter(Boolean), x, y)));
+  const points = both.map((row) => ({
     type: "scatter",
     mode: "markers",
     name: quoted(several ? `${row.track}/${row.run}` : row.run),
@@ -54,9 +63,9 @@ async function drawPlot() {
   const chart = document.getElementById("chart");
   const narrow = chart.clientWidth < 640;
   const axis = (column, id, arrows) => ({ title: { text: axisTitle(column, arrows), standoff: 8, font: { size: narrow ? 12 : 14 } }, type: document.getElementById(`${id}-log`).checked ? "log" : "linear", gridcolor: style.getPropertyValue("--line").trim(), zeroline: false, automargin: true, exponentformat: "SI", ticks: "outside", tickcolor: "transparent" });
-  const legendRows = Math.ceil(traces.length / 2);
-  await Plotly.react(chart, traces, {
-    height: narrow ? 400 + 19 * legendRows : Math.max(460, 60 + 19 * traces.length),
+  const legendRows = Math.ceil(points.length / 2);
+  await Plotly.react(chart, [...lines.filter(Boolean), ...points], {
+    height: narrow ? 400 + 19 * legendRows : Math.max(460, 60 + 19 * points.length),
     margin: { l: 60, r: 12, t: 12, b: 50 },
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",

@@ -1,0 +1,126 @@
+"""Tables as LaTeX that fit a page as they are: headings in several lines, intervals small, columns that find no room in a next table.
+
+They need the package booktabs. Widths are estimated in points for Computer Modern at \\footnotesize against the text of the
+standard classes, the narrowest that a table will meet; tests compile what is kept and ask LaTeX whether it fits.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from adaptbench.cells import Beside, Block, Bold, Italic
+
+TEXT_WIDTH, TEXT_HEIGHT = 345.0, 430.0  # the height leaves room for a caption
+CHARACTER, SMALL_CHARACTER, GAP, LINE = 4.1, 2.8, 6.0, 10.0
+
+_COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
+_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # plain ones are other characters in LaTeX's default encoding
+    ">": r"\textgreater{}",
+}
+_INTERVAL = re.compile(r"(.*?) (\[[^\]]*\])")
+_PLACES_TO_BREAK = re.compile(r" (?=\()|(?<=,) (?=n = )")
+_NUMBER = re.compile(r"[-+<]? ?[\d.,]+.*")
+
+
+def escape(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a table, intervals small."""
+    return " & ".join(map(_cell, cells)) + r" \\" + "\n"
+
+
+def tables(blocks: Sequence[Block], caption: str) -> str:
+    """The blocks under one caption, in as many tables as they need."""
+    floats: list[list[str]] = []
+    room = 0.0
+    for columns, rows in (part for block in blocks for part in _fitting(*block)):
+        needed = LINE * (len(rows) + max(len(_lines(one)) for one in columns) + 3)
+        if needed > room or not floats:
+            floats.append([])
+            room = TEXT_HEIGHT
+        room -= needed
+        floats[-1].append(_tabular(columns, rows))
+    captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
+    return "\n".join(
+        f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{text}}}\n"
+        + "\n\n\\bigskip\n".join(made)
+        + "\n\\end{table}\n"
+        for text, made in zip(captions, floats, strict=True)
+    )
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:
+    """The block in parts of a page's width, each with the columns that name a row; what stands beside a column goes with it."""
+    sayings = [[_is_saying(cells, i) for i in range(len(cells))] for cells in rows]
+    widths = [
+        max(map(_width, [*_lines(heading), *(cells[i] for cells, said in zip(rows, sayings, strict=True) if not said[i])]))
+        for i, heading in enumerate(columns)
+    ]  # fmt: skip
+    together: list[list[int]] = []
+    for i, heading in enumerate(columns):
+        if isinstance(heading, Beside):
+            together[-1].append(i)
+        else:
+            together.append([i])
+    naming, *others = together
+    part = list(naming)
+    for group in others:
+        if len(part) > len(naming) and sum(widths[i] + GAP for i in (*part, *group)) > TEXT_WIDTH:
+            yield _picked(columns, rows, part)
+            part = list(naming)
+        part += group
+    yield _picked(columns, rows, part)
+
+
+def _picked(columns: Sequence[str], rows: Sequence[Sequence[str]], part: Sequence[int]) -> Block:
+    return [columns[i] for i in part], [[cells[i] for i in part] for cells in rows]
+
+
+def _is_saying(cells: Sequence[str], place: int) -> bool:
+    """A reason instead of numbers: the row's second cell where all after it are empty."""
+    return place == 1 and len(cells) > 2 and not any(cells[2:]) and not _NUMBER.fullmatch(cells[1])
+
+
+def _lines(heading: str) -> list[str]:
+    return _PLACES_TO_BREAK.split(heading)
+
+
+def _width(text: str) -> float:
+    found = _INTERVAL.fullmatch(text)
+    plain = CHARACTER * len(found[1]) + SMALL_CHARACTER * (len(found[2]) + 1) if found else CHARACTER * len(text)
+    return 1.12 * plain if isinstance(text, Bold) else plain
+
+
+def _tabular(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = "".join(map(_line, rows))
+    sides = ["r" if _is_of_numbers([cells[i] for cells in rows]) else "l" for i in range(len(columns))]
+    head = " & ".join(map(_heading, columns, sides)) + " \\\\\n"
+    return f"\\begin{{tabular}}{{{''.join(sides)}}}\n\\toprule\n{head}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
+
+
+def _is_of_numbers(cells: Sequence[str]) -> bool:
+    said = [cell for cell in cells if cell]
+    return 2 * sum(bool(_NUMBER.fullmatch(cell)) for cell in said) > len(said)
+
+
+def _heading(text: str, side: str) -> str:
+    lines = list(map(escape, _lines(text)))
+    stacked = r"\\".join(lines)
+    return lines[0] if len(lines) == 1 else f"\\shortstack[{side}]{{{stacked}}}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    if _is_saying(cells, 1) and len(cells[1]) * CHARACTER > TEXT_WIDTH / len(cells):
+        return f"{escape(cells[0])} & \\multicolumn{{{len(cells) - 1}}}{{l}}{{{escape(cells[1])}}} \\\\\n"
+    return row(cells)
+
+
+def _cell(text: str) -> str:
+    found = _INTERVAL.fullmatch(text)
+    shown = f"{escape(found[1])} {{\\tiny {escape(found[2])}}}" if found else escape(text)
+    return _COMMANDS.get(type(text), "{}").format(shown)
