@@ -4,10 +4,12 @@ Run: pytest tests/test_explorer_data.py
 """
 
 import base64
+import fcntl
 import hashlib
 import json
 import re
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -216,3 +218,24 @@ def test_a_damaged_run_is_named_or_shown_without_what_it_lacks(tmp_path, made, p
     assert page._facts(found)["runs"] == 8
     if found.runs["domain", "full", 0]["status"] != "done":
         assert found.notices == ["domain/full seed 0: left out: its run.json is damaged"]
+
+
+def test_a_page_that_waits_for_another_sees_what_was_collected_meanwhile(tmp_path):
+    shown = (tmp_path / "collected", write_collected(tmp_path, "base"))
+    out = tmp_path / "index.html"
+    with out.with_name(".index.html.lock").open("w") as turn, ThreadPoolExecutor(1) as jobs:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        waiting = jobs.submit(page.write, [shown], out)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        assert not out.exists()
+        write_collected(tmp_path, "base", "full")
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        waiting.result(timeout=60)
+    assert "2 runs" in out.read_text()
+
+
+def write_collected(root, *names):
+    """Collect the domain's runs of these names; returns the report."""
+    collect.run([run(root, name, answers(0.5)) for name in names], root / "collected")
+    return report(root, {"domain": ("domain", list(names))})

@@ -1,5 +1,6 @@
 """Puts the page together: everything that the browser needs in one file, the same bytes for the same results."""
 
+import fcntl
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,12 +21,16 @@ SCRIPTS = ("text", "marker", "data", "tip", "table", "plot", "answer", "document
 def write(found_in: Sequence[tuple[Path, Path]], out: Path) -> None:
     """Write the page of the parts in `found_in`, pairs of a collected folder and its report; see `parts.read`.
 
-    What is wrong with single runs is said on the page and, a line each, on standard error.
+    What is wrong with single runs is said on the page and, a line each, on standard error. Jobs of two parts that end together
+    write one after the other, so that the last page has both.
     """
-    found = parts.read(found_in)
-    for notice in found.notices:
-        print(f"explorer: {notice}", file=sys.stderr)
-    write_text(out, render(found))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f".{out.name}.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        found = parts.read(found_in)
+        for notice in found.notices:
+            print(f"explorer: {notice}", file=sys.stderr)
+        write_text(out, render(found))
 
 
 def render(found: parts.Results) -> str:
