@@ -1,9 +1,8 @@
 """Learning rates, chosen for every method by the same small sweep on validation, never on a test.
 
 `make sweep` turns a preset into one that runs each of its methods at each rate of a grid, under a seed of its own and
-scored on the validation split alone; the chosen rate is the lowest whose score is within one standard error of the
-method's best. The rule prefers the gentler of two rates that learn equally well, for every method alike. A curriculum whose
-first stage is another's, at that one's rate, names in `SWEPT` what is chosen instead, from as many values.
+scored on the validation split alone; the chosen rate is the one with the best score, of equal ones the lowest, for every
+method alike. A curriculum whose first stage is another's, at that one's rate, names in `SWEPT` what is chosen instead, from as many values.
 """
 
 import json
@@ -94,7 +93,6 @@ def choose(collected: Path, out: Path) -> None:
                 f"{collected}: {'/'.join(map(str, key))} has several primary tasks; a rate is chosen by one"
             )
         sign = 1 if tasks[rows["task"].iloc[0]].higher_is_better else -1
-        best = rows.loc[(sign * rows["score"]).idxmax()]
-        near = rows[sign * rows["score"] >= sign * best["score"] - best["standard_error"]]
-        table.loc[near["value"].idxmin(), "chosen"] = True
+        best = rows[sign * rows["score"] == (sign * rows["score"]).max()]
+        table.loc[best["value"].idxmin(), "chosen"] = True
     write_text(out, table.round(5).to_csv(index=False))
