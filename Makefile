@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference live-speed latent-speed calibration verify clean help
+.PHONY: run ablation smoke test lint format schema sweep reference bench live-speed latent-speed calibration verify clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -55,6 +55,9 @@ reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in
 
 live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
 	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv
+
+bench: $(READY)  ## time the operations of kernels/ against what they replace (results in results/reference/bench)
+	$(BIN)/python -m adaptbench kernel-speed results/reference/bench
 
 verify: run  ## run a preset (PRESET=tiny), and say for each number whether it is inside the kept reference's interval
 	$(BIN)/python -m adaptbench verify results/$(PRESET) results/reference/$(PRESET)

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
+    command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
     command("calibration", _calibration, "simulate how often intervals and tests are right", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
@@ -178,6 +179,12 @@ def _live_speed(options: argparse.Namespace) -> None:
     from adaptbench import live_speed
 
     live_speed.measure(options.run, options.out)
+
+
+def _kernel_speed(options: argparse.Namespace) -> None:
+    from adaptbench import kernel_speed
+
+    kernel_speed.measure(options.out)
 
 
 def _latent_speed(options: argparse.Namespace) -> None:

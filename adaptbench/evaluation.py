@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import kernels
 from adaptbench import models, provenance, registry, results
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
@@ -44,22 +45,24 @@ def run(plan: Path, out: Path) -> None:
         directory = Path(spec["model_directory"])
         manifest = models.read_manifest(directory)
     tasks = tasks_of(spec)
-    evaluated, seconds = evaluate(
-        directory,
-        manifest["decode"] | spec["options"]["decode"],
-        [task.name for task in tasks],
-        {track: Path(path) for track, path in spec["task_directories"].items()},
-        **{name: spec["options"][name] for name in ("batch_size", "limit")},
-    )
+    with kernels.used() as ran:
+        evaluated, seconds = evaluate(
+            directory,
+            manifest["decode"] | spec["options"]["decode"],
+            [task.name for task in tasks],
+            {track: Path(path) for track, path in spec["task_directories"].items()},
+            **{name: spec["options"][name] for name in ("batch_size", "limit")},
+        )
     samples = sample_rows(evaluated["samples"], tasks).assign(**{name: key[name] for name in ("track", "run", "seed")})
+    cost = training_cost(spec["lineage"])
     measured = {
         "status": "done",
         "metrics": {task.name: _metric(samples, task) for task in tasks},
         "model": {"directory": str(directory), "bytes": _size(directory), **_final(manifest)},
-        "cost": training_cost(spec["lineage"]),
+        "cost": cost,
         "seconds": seconds | {"all": round(provenance.seconds_since_process_start(), 3)},
         "evaluation_peak_bytes": peak_bytes(),
-        "provenance": provenance.collect() | _origins(spec) | {"kernels": {}},
+        "provenance": provenance.collect() | _origins(spec) | {"kernels": _kernels(cost, ran)},
     }
     results.write_run(out, described | measured, samples)
 
@@ -213,7 +216,9 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
         if not (path / models.MANIFEST).exists():
             continue
         manifest = models.read_manifest(path)
-        stages[node] = {name: manifest.get(name) for name in ("kind", "cost", "seconds", "parameters", "git")}
+        stages[node] = {
+            name: manifest.get(name) for name in ("kind", "cost", "seconds", "parameters", "git", "kernels")
+        }
         stages[node]["name"] = manifest["options"].get("phase") or manifest["options"].get("function")
         if manifest["kind"] in ("base", "imported_base"):
             continue
@@ -223,6 +228,15 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
             total[name] += cost.get(name, 0)
         total["peak_bytes"] = max(total["peak_bytes"], cost.get("peak_bytes", 0))
     return total | {"stages": stages}
+
+
+def _kernels(cost: Mapping[str, Any], evaluating: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """By operation of kernels/ the implementations that ran, in the run's stages and its evaluation."""
+    together: dict[str, set[str]] = {}
+    for ran in (*(stage["kernels"] or {} for stage in cost["stages"].values()), evaluating):
+        for operation, ways in ran.items():
+            together.setdefault(operation, set()).update(ways)
+    return {operation: sorted(ways) for operation, ways in sorted(together.items())}
 
 
 def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import kernels
 from adaptbench import data, models, registry, tokenizer
 from adaptbench.config import Architecture, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
@@ -31,7 +32,8 @@ def run(plan: Path, out: Path) -> None:
     spec = json.loads(plan.read_text())
     work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
     with whole_directory(out) as temporary:
-        manifest = KINDS[spec["kind"]](spec, temporary, work)
+        with kernels.used() as ran:
+            manifest = KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
             described = {
@@ -40,6 +42,7 @@ def run(plan: Path, out: Path) -> None:
                 "options": spec["options"],
                 "parents": spec["parents"],
                 "git": git_state(),
+                "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
         else:

@@ -1,5 +1,6 @@
 """Units: the parts of a model's parameters that may have a learning rate of their own."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,26 @@ class Units:
     blocks: tuple[int, ...]
     within: tuple[int, ...]
 
-    def means(self, values: "torch.Tensor") -> "torch.Tensor":
-        """The mean over each unit, every dimension of `blocks` kept."""
-        seen = values.reshape(self.blocks)
-        return seen.mean(self.within, keepdim=True) if self.within else seen  # torch takes no dimensions for all
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one value a unit: `blocks`, with 1 for the dimensions that lie within a unit."""
+        return tuple(1 if i in self.within else size for i, size in enumerate(self.blocks))
+
+    @property
+    def folded(self) -> tuple[int, int, int]:
+        """The parameter's shape as (outer, units, inner): a unit is what lies along the first and the last dimension."""
+        between = [i for i in range(len(self.blocks)) if i not in self.within]
+        if not between:
+            return 1, 1, math.prod(self.blocks)
+        first, last = between[0], between[-1] + 1
+        return math.prod(self.blocks[:first]), math.prod(self.blocks[first:last]), math.prod(self.blocks[last:])
+
+    def means(self, weight: "torch.Tensor", gradient: "torch.Tensor") -> "torch.Tensor":
+        """The mean of |weight * gradient| over each unit, in `shape`."""
+        from kernels.unit_importance import unit_importance
+
+        outer, _, inner = self.folded
+        return (unit_importance(weight, gradient, self.folded) / (outer * inner)).reshape(self.shape)
 
     def spread(self, by_unit: "torch.Tensor", parameter: "torch.Tensor") -> "torch.Tensor":
         """One value a unit, in a shape that broadcasts over the parameter."""

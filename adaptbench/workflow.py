@@ -112,7 +112,7 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     models_and_tasks += [evaluation.data] if evaluation.data else []
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]
     decoders = (path for folder in ("decoding", "agent", "latent") for path in Path("adaptbench", folder).glob("*.py"))
-    return [*directories, *sorted(map(str, decoders))]
+    return [*directories, *sorted(map(str, decoders)), "kernels/latent_fusion.py"]
 
 
 def code(*names: str) -> list[str]:

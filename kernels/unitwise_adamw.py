@@ -3,12 +3,23 @@
 torch's AdamW has one rate a parameter group; a group for each unit costs several times the step. But AdamW's step is the
 rate times something that does not depend on the rate, weight decay included, so that multiplying the step of one plain
 AdamW gives what a group of its own would: w <- w + m * (step of the plain one).
+
+Three ways to the same numbers. `reference`: torch's own step on every tensor, then every step multiplied. `torch`: small tensors
+lie in one long buffer while they are stepped, since a call for each costs more than its arithmetic. `triton`: one kernel for
+all tensors, which reads the multiplier with the weight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.optim.adamw import adamw
+
+from kernels import Implementation, chosen, triton_there
+
+SMALL = 1 << 16  # numbers; larger tensors are worth a call of their own, and no second copy
+DTYPES = (torch.float32, torch.float64)
+BLOCK = 1024
 
 
 class UnitwiseAdamW(torch.optim.AdamW):
@@ -16,16 +27,268 @@ class UnitwiseAdamW(torch.optim.AdamW):
 
     `multipliers` maps parameters to tensors that broadcast over them; a parameter that is not in it moves as it would
     under AdamW. The multipliers are not part of the optimizer's state: who sets them keeps them.
+
+    Raises:
+        ValueError: multipliers that do not broadcast over their parameter.
     """
 
-    def __init__(self, params: Any, **options: Any) -> None:
+    def __init__(self, params: Any, *, implementation: Implementation | None = None, **options: Any) -> None:
         super().__init__(params, **options)
-        self.multipliers: Mapping[torch.nn.Parameter, torch.Tensor] = {}
+        self.implementation = implementation
+        self._multipliers: Mapping[torch.nn.Parameter, torch.Tensor] = {}
+        self._buffers: dict[int, _Buffer] = {}
+        self.taken: dict[Any, float] = {}
+
+    @property
+    def multipliers(self) -> Mapping[torch.nn.Parameter, torch.Tensor]:
+        return self._multipliers
+
+    @multipliers.setter
+    def multipliers(self, by_parameter: Mapping[torch.nn.Parameter, torch.Tensor]) -> None:
+        for p, values in by_parameter.items():
+            try:
+                fits = torch.broadcast_shapes(p.shape, values.shape) == p.shape
+            except RuntimeError:
+                fits = False
+            if not fits:
+                raise ValueError(f"multipliers of shape {tuple(values.shape)} do not broadcast over {tuple(p.shape)}")
+        self._multipliers = dict(by_parameter)
+        for buffer in self._buffers.values():
+            buffer.set_multipliers(self._multipliers)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        first = self.param_groups[0]["params"][0]
+        way = chosen("unitwise_adamw", first, self.implementation, dtypes=DTYPES)
+        if way == "reference" or getattr(self, "grad_scale", None) is not None:  # a scaler unscales in torch's own step
+            return self._plain_step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for number, group in enumerate(self.param_groups):
+            self._step_group(number, group, way)
+        return loss
+
+    def _plain_step(self, closure: Any) -> Any:
         before = {p: p.detach().clone() for p in self.multipliers}
         loss = super().step(closure)
         for p, start in before.items():
             p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))  # exact where the multiplier is 0 or 1
         return loss
+
+    def _step_group(self, number: int, group: dict[str, Any], way: Implementation) -> None:
+        params: list[torch.Tensor] = []
+        grads: list[torch.Tensor] = []
+        averages: list[torch.Tensor] = []
+        squares: list[torch.Tensor] = []
+        largest: list[torch.Tensor] = []
+        steps: list[torch.Tensor] = []
+        self._init_group(
+            group, params, grads, averages, squares, largest, steps
+        )  # fills the lists, makes missing state
+        plain = not group["amsgrad"] and not group["differentiable"]
+        fits = [plain and _fits(p, g, way) for p, g in zip(params, grads, strict=True)]
+        together = [i for i, one in enumerate(fits) if one]
+        if together and way == "triton":
+            _triton_step([(params[i], grads[i], averages[i], squares[i], steps[i]) for i in together], self, group)
+        elif len(together) > 1 and (buffer := self._buffer(number, [params[i] for i in together])):
+            buffer.step([grads[i] for i in together], [steps[i] for i in together], group)
+        else:
+            together = []
+        done = set(together)
+        rest = [i for i in range(len(params)) if i not in done]
+        before = {i: params[i].clone() for i in rest if params[i] in self.multipliers}
+        if rest:
+            of_rest = [[of[i] for i in rest] for of in (params, grads, averages, squares, steps)]
+            most = [largest[i] for i in rest] if group["amsgrad"] else []
+            _adamw(of_rest[0], of_rest[1], of_rest[2], of_rest[3], most, of_rest[4], group)
+        for i, start in before.items():
+            p: Any = params[i]
+            p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))
+
+    def _buffer(self, number: int, params: Sequence[Any]) -> "_Buffer | None":
+        """The buffer in which these parameters lie, made anew where they, or their state, are others than it has; None where some
+        have been stepped more often than others and so are corrected otherwise.
+        """
+        buffer = self._buffers.get(number)
+        if buffer is not None and buffer.holds(params, self.state):
+            return buffer
+        if len({float(self.state[p]["step"]) for p in params}) > 1:
+            return None
+        buffer = self._buffers[number] = _Buffer(params, self.state)
+        buffer.set_multipliers(self.multipliers)
+        return buffer
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._buffers = {}
+        self.taken = {}
+
+
+def _fits(p: torch.Tensor, gradient: torch.Tensor, way: Implementation) -> bool:
+    if p.dtype not in DTYPES or gradient.dtype != p.dtype or gradient.is_sparse or type(p.data) is not torch.Tensor:
+        return False
+    if way == "triton":
+        return p.is_contiguous() and gradient.is_contiguous()
+    return p.device.type == "cpu" and p.numel() <= SMALL and p.is_contiguous()
+
+
+def _adamw(
+    params: Any, grads: Any, averages: Any, squares: Any, largest: Any, steps: Any, group: Mapping[str, Any]
+) -> None:
+    """torch's step with a group's options."""
+    beta1, beta2 = group["betas"]
+    adamw(
+        params, grads, averages, squares, largest, steps, foreach=group["foreach"], capturable=group["capturable"],
+        differentiable=group["differentiable"], fused=group["fused"], amsgrad=group["amsgrad"], beta1=beta1, beta2=beta2,
+        lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"], maximize=group["maximize"],
+    )  # fmt: skip
+
+
+class _Buffer:
+    """Small parameters of a group end to end, their averages kept there, weights and gradients brought for each step."""
+
+    def __init__(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]]) -> None:
+        self.params = list(params)
+        self.sizes = [p.numel() for p in params]
+        self.kept: dict[str, list[torch.Tensor]] = {}
+        self.flat: dict[str, torch.Tensor] = {}
+        for key in ("exp_avg", "exp_avg_sq"):
+            self.flat[key] = torch.cat([state[p][key].reshape(-1) for p in params])
+            views = self.flat[key].split(self.sizes)
+            self.kept[key] = [view.view(p.shape) for view, p in zip(views, params, strict=True)]
+            for p, view in zip(params, self.kept[key], strict=True):
+                state[p][key] = view
+        self.weights, self.gradients = (torch.empty_like(self.flat["exp_avg"]) for _ in range(2))
+        self.views = [view.view(p.shape) for view, p in zip(self.weights.split(self.sizes), params, strict=True)]
+        self.multipliers: torch.Tensor | None = None
+
+    def holds(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]]) -> bool:
+        """Whether these are the parameters, and nobody has put another state in the place of theirs."""
+        if len(params) != len(self.params):
+            return False
+        for p, mine, average, square in zip(params, self.params, *self.kept.values(), strict=True):
+            if p is not mine or state[p]["exp_avg"] is not average or state[p]["exp_avg_sq"] is not square:
+                return False
+        return True
+
+    def set_multipliers(self, by_parameter: Mapping[Any, torch.Tensor]) -> None:
+        self.multipliers = None
+        if any(p in by_parameter for p in self.params):
+            one = self.weights.new_ones(())
+            spread = (by_parameter.get(p, one).to(p).expand(p.shape).reshape(-1) for p in self.params)
+            self.multipliers = torch.cat(list(spread))
+
+    def step(self, grads: Sequence[torch.Tensor], steps: Sequence[torch.Tensor], group: Mapping[str, Any]) -> None:
+        torch.cat([gradient.reshape(-1) for gradient in grads], out=self.gradients)
+        torch.cat([p.detach().reshape(-1) for p in self.params], out=self.weights)
+        before = None if self.multipliers is None else self.weights.clone()
+        averages, squares = self.flat.values()
+        _adamw([self.weights], [self.gradients], [averages], [squares], [], [steps[0]], group)
+        torch._foreach_add_(list(steps[1:]), 1)
+        if before is not None:
+            torch.lerp(before, self.weights, self.multipliers, out=self.weights)
+        torch._foreach_copy_(self.params, self.views)
+
+
+def _triton_step(
+    tensors: Sequence[tuple[torch.Tensor, ...]], optimizer: UnitwiseAdamW, group: Mapping[str, Any]
+) -> None:
+    """One kernel over weights, gradients, averages, squares and steps, which it finds by a table of their addresses."""
+    device = tensors[0][0].device
+    rows, keep = [], []
+    torch._foreach_add_([step for *_, step in tensors], 1)
+    for p, gradient, average, square, step in tensors:
+        multiplier = optimizer.multipliers.get(p)
+        spread = None if multiplier is None else multiplier.to(p).expand(p.shape)
+        columns = p.shape[-1] if p.ndim > 1 else max(p.numel(), 1)
+        if spread is not None:
+            spread = spread[None] if spread.ndim == 1 else spread if spread.ndim == 2 else spread.reshape(-1, columns)
+        keep.append(spread)  # until the kernel has been started
+        across, along = (0, 0) if spread is None else _strides(spread)
+        here = 0 if spread is None else spread.data_ptr()
+        beta1, beta2 = group["betas"]
+        taken = optimizer.taken[p] + 1 if p in optimizer.taken else float(step)  # read from the device once
+        optimizer.taken[p] = taken
+        correction = torch.tensor([1 - beta1**taken, (1 - beta2**taken) ** 0.5], dtype=torch.float64)
+        rows.append([
+            p.data_ptr(), gradient.data_ptr(), average.data_ptr(), square.data_ptr(), here, p.numel(), columns, across, along,
+            *correction.view(torch.int64).tolist(),
+        ])  # fmt: skip
+    options = torch.tensor(
+        [float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"], -1.0 if group["maximize"] else 1.0],
+        dtype=torch.float64,
+        device=device,
+    )
+    by_dtype: dict[torch.dtype, list[int]] = {}
+    for i, (p, *_) in enumerate(tensors):
+        by_dtype.setdefault(p.dtype, []).append(i)
+    for dtype, members in by_dtype.items():
+        table = torch.tensor([rows[i] for i in members], dtype=torch.int64)
+        blocks = torch.tensor(
+            [(k, start) for k, i in enumerate(members) for start in range(0, tensors[i][0].numel(), BLOCK)],
+            dtype=torch.int64,
+        ).reshape(-1, 2)
+        if len(blocks):
+            _KERNELS["step"][(len(blocks),)](
+                table.to(device),
+                blocks.to(device),
+                options,
+                COLUMNS=table.shape[1],
+                WIDE=dtype == torch.float64,
+                BLOCK=BLOCK,
+            )
+
+
+def _strides(spread: torch.Tensor) -> tuple[int, int]:
+    across, along = spread.stride()
+    return (0 if spread.shape[0] == 1 else across, 0 if spread.shape[1] == 1 else along)
+
+
+_KERNELS: dict[str, Any] = {}
+if triton_there():
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def _step_of_blocks(table, blocks, options, COLUMNS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+        tensor = tl.load(blocks + 2 * tl.program_id(0))
+        start = tl.load(blocks + 2 * tl.program_id(0) + 1)
+        row = table + tensor * COLUMNS
+        kind: tl.constexpr = tl.float64 if WIDE else tl.float32
+        pointer: tl.constexpr = tl.pointer_type(kind)
+        weights = tl.load(row).to(pointer)
+        gradients = tl.load(row + 1).to(pointer)
+        averages = tl.load(row + 2).to(pointer)
+        squares = tl.load(row + 3).to(pointer)
+        multipliers = tl.load(row + 4).to(pointer)
+        size = tl.load(row + 5)
+        known = tl.where(tl.load(row + 4) != 0, size, 0)  # no address: no multipliers
+        columns = tl.load(row + 6)
+        across = tl.load(row + 7)
+        along = tl.load(row + 8)
+        first = tl.load(row + 9).to(tl.float64, bitcast=True).to(kind)
+        second = tl.load(row + 10).to(tl.float64, bitcast=True).to(kind)
+        rate = tl.load(options).to(kind)
+        beta1 = tl.load(options + 1).to(kind)
+        beta2 = tl.load(options + 2).to(kind)
+        epsilon = tl.load(options + 3).to(kind)
+        decay = tl.load(options + 4).to(kind)
+        sign = tl.load(options + 5).to(kind)
+
+        place = start + tl.arange(0, BLOCK).to(tl.int64)
+        inside = place < size
+        w = tl.load(weights + place, mask=inside, other=0.0)
+        g = tl.load(gradients + place, mask=inside, other=0.0) * sign
+        m = tl.load(averages + place, mask=inside, other=0.0)
+        v = tl.load(squares + place, mask=inside, other=0.0)
+        unit = tl.load(multipliers + place // columns * across + place % columns * along, mask=place < known, other=1.0)
+        m = m + (1 - beta1) * (g - m)
+        v = beta2 * v + (1 - beta2) * g * g
+        change = decay * w + (m / first) / (tl.sqrt(v) / second + epsilon)
+        tl.store(weights + place, w - unit * rate * change, mask=inside)
+        tl.store(averages + place, m, mask=inside)
+        tl.store(squares + place, v, mask=inside)
+
+    _KERNELS["step"] = _step_of_blocks

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 
-RANKED = 64  # tokens that are ranked first; a trained model hardly ever needs more
-
-
 class Fusion(StrictModel):
     """How a latent is made. `alpha` weighs the hidden state, the rest the likeliest tokens' mean embedding.
 
@@ -48,40 +45,9 @@ def fuse(
     """
     latent = hidden
     if fusion.alpha < 1:
+        from kernels.latent_fusion import latent_fusion
+
         assert logits is not None
-        weights = predicted(fusion, logits, excluded).to(embeddings.dtype)
-        latent = fusion.alpha * hidden + (1 - fusion.alpha) * (weights @ embeddings).to(hidden.dtype)
+        options = fusion.model_dump(include={"alpha", "nucleus", "top_p", "top_k", "temperature"})
+        latent = latent_fusion(hidden, logits, embeddings, excluded=excluded, **options)
     return latent.detach() if fusion.detach else latent
-
-
-def predicted(fusion: Fusion, logits: "torch.Tensor", excluded: int) -> "torch.Tensor":
-    """The weights (..., vocabulary) of the tokens that a prediction mixes; they sum to one."""
-    import torch
-
-    scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / fusion.temperature
-    barred = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
-    barred[excluded] = True
-    probabilities = scores.masked_fill(barred, -torch.inf).softmax(-1)
-    kept = probabilities * _likeliest(fusion, probabilities)
-    return kept / kept.sum(-1, keepdim=True)
-
-
-def _likeliest(fusion: Fusion, probabilities: "torch.Tensor") -> "torch.Tensor":
-    """Which tokens the nucleus holds (..., vocabulary); of tokens that are as likely, the first ones."""
-    import torch
-
-    if fusion.nucleus != "top_k" and fusion.top_p == 1:  # sums of probabilities may pass one
-        return torch.ones_like(probabilities, dtype=torch.bool)
-    many = fusion.top_k if fusion.nucleus == "top_k" else RANKED
-    ranked = probabilities.topk(min(many, probabilities.shape[-1]), dim=-1).values
-    if fusion.nucleus == "top_k":
-        count = torch.full_like(ranked[..., :1], ranked.shape[-1], dtype=torch.long)
-    else:
-        if (ranked.sum(-1) <= fusion.top_p).any():  # the nucleus is larger than most
-            ranked = probabilities.sort(dim=-1, descending=True).values
-        total = ranked.cumsum(-1)
-        inside = total <= fusion.top_p if fusion.nucleus == "released" else total - ranked < fusion.top_p
-        count = inside.sum(-1, keepdim=True).clamp(min=1)
-    least = ranked.gather(-1, count - 1)
-    above, equal = probabilities > least, probabilities == least
-    return above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))

@@ -26,6 +26,7 @@ SOURCES = (
     "adaptbench/latent/stage.py",
     "adaptbench/latent/text.py",
     "methods/curricula/cot.py",
+    "kernels/latent_fusion.py",
 )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
-SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unitwise_adamw.py")
+SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unit_importance.py", "kernels/unitwise_adamw.py")
 PROBED = ("lowest", "highest")
 DECOUPLED = ("decoupled_rank", "decoupled_minmax")
 
@@ -258,7 +258,7 @@ def unit_importance(
             labelled = int((batch["labels"][:, 1:] >= 0).sum())
             gradients = torch.autograd.grad(causal_lm(model, batch), list(trained.values()), materialize_grads=True)
             for (name, p), gradient in zip(trained.items(), gradients, strict=True):
-                mean = split[name].means((p.detach() * gradient).abs()) * labelled
+                mean = split[name].means(p.detach(), gradient) * labelled
                 totals[name] = totals[name] + mean if name in totals else mean
             tokens += labelled
     model.train(was_training)
@@ -349,7 +349,7 @@ class Refresh:
         import torch
 
         if state:
-            shapes = {name: self.units[name].means(p.detach()).shape for name, p in self.parameters.items()}
+            shapes = {name: self.units[name].shape for name in self.parameters}
             dtypes = {name: p.dtype for name, p in self.parameters.items()}
             self._set({n: torch.tensor(v, dtype=dtypes[n]).reshape(shapes[n]) for n, v in state.items()})
 

@@ -1,13 +1,18 @@
 """The nucleus of a prediction: the same as by a stable sort of the whole vocabulary.
 
-Run: python -m pytest tests/latent/test_fusion.py
+Run: python -m pytest tests/kernels/test_nucleus.py
 """
 
 import pytest
 import torch
 
-from adaptbench.latent import fusion
-from adaptbench.latent.fusion import Fusion, predicted
+from adaptbench.latent.fusion import Fusion
+from kernels import latent_fusion
+
+
+def predicted(options, logits, excluded):
+    chosen = (options.alpha, excluded, options.nucleus, options.top_p, options.top_k, options.temperature)
+    return latent_fusion._over_all(logits, chosen)
 
 
 def _by_sorting(options, logits, excluded):
@@ -64,6 +69,6 @@ def test_a_sure_model_is_not_sorted(monkeypatch):
     wanted = predicted(Fusion(), logits, 0)
     monkeypatch.setattr(torch.Tensor, "sort", None)
     assert torch.equal(predicted(Fusion(), logits, 0), wanted)
-    monkeypatch.setattr(fusion, "RANKED", 2)
+    monkeypatch.setattr(latent_fusion, "RANKED", 2)
     with pytest.raises(TypeError):
         predicted(Fusion(), logits, 0)

@@ -1,0 +1,245 @@
+"""What the operations of kernels/ cost, against what one would write without them.
+
+    python -m adaptbench kernel-speed results/reference/bench
+
+All ways of one operation run in turn in one process, several times each; medians, and how fast memory was read and written
+against a copy of the same machine. Peak memory is that of a process of its own that does the operation once.
+"""
+
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adaptbench import models, speed_tables
+
+REPEATS = 15
+Way = Callable[[], Any]
+COLUMNS = {
+    "operation": "operation", "shape": "shape", "implementation": "way", "median_milliseconds": "ms", "times_faster": "times faster",
+    "share_of_copy": "share of a copy's speed", "peak_megabytes": "peak MB",
+}  # fmt: skip
+UNITS = {"tensor": (1, 1, -1), "rows": (1, 1024, -1), "heads": (1, 16, -1), "heads in columns": (1024, 16, -1)}
+
+
+def measure(out: Path) -> None:
+    """Write kernels.csv and its Markdown to the folder `out`."""
+    import torch
+
+    device = models.device()
+    speed = _copy_speed(device)
+    measured = [
+        _importance(device),
+        _optimizer(device),
+        _fusion(device),
+        _entropy(device),
+    ]
+    rows = []
+    for operation, cases in zip(
+        ("unit_importance", "unitwise_adamw", "latent_fusion", "masked_linear_cross_entropy"), measured, strict=True
+    ):
+        for shape, dtype, moved, ways in cases:
+            rows += _rows(operation, shape, dtype, moved, ways, speed, device)
+    caption = (
+        f"Medians of {REPEATS} repeats in one process, ways in turn; a copy here reads and writes {speed / 1e9:.1f} GB/s. Peak: memory beyond"
+        " the operands, in a process of its own."
+    )
+    speed_tables.keep(rows, out / f"kernels_{'gpu' if torch.cuda.is_available() else 'cpu'}.csv", COLUMNS, caption)
+
+
+def _rows(
+    operation: str, shape: str, dtype: str, moved: int, ways: Mapping[str, Way], speed: float, device: str
+) -> list[dict[str, Any]]:
+    for way in ways.values():
+        way()
+        way()
+    _, seconds = speed_tables.in_turn({name: partial(_finished, way, device) for name, way in ways.items()}, REPEATS)
+    slowest = statistics.median(next(iter(seconds.values())))
+    rows = []
+    for name, way in ways.items():
+        median = statistics.median(seconds[name])
+        twentieth, *_, eightieth = statistics.quantiles(seconds[name], n=5)
+        rows.append({
+            "operation": operation, "implementation": name, "dtype": dtype, "shape": shape,
+            "median_milliseconds": round(1e3 * median, 3), "low_milliseconds": round(1e3 * twentieth, 3), "high_milliseconds": round(1e3 * eightieth, 3),
+            "times_faster": round(slowest / median, 2), "bytes": moved, "share_of_copy": round(moved / median / speed, 2),
+            "peak_megabytes": round(_peak(way, device) / 1e6, 1), **speed_tables.surroundings(device),
+        })  # fmt: skip
+    return rows
+
+
+def _finished(way: Way, device: str) -> None:
+    import torch
+
+    way()
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _copy_speed(device: str) -> float:
+    """Bytes a second that a copy of 256 MB reads and writes together."""
+    import torch
+
+    source = torch.ones(1 << 26, device=device)
+    target = torch.empty_like(source)
+    copy = partial(target.copy_, source)
+    copy()
+    _, seconds = speed_tables.in_turn({"": partial(_finished, copy, device)}, REPEATS)
+    return 2 * source.numel() * source.element_size() / statistics.median(seconds[""])
+
+
+def _peak(way: Way, device: str) -> int:
+    """Bytes that the operation takes at most beyond what was there before."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        _finished(way, device)
+        return torch.cuda.max_memory_allocated() - before
+    receive, send = multiprocessing.Pipe(duplex=False)
+
+    def once() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        way()
+        send.send(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+
+    child = multiprocessing.get_context("fork").Process(target=once)
+    child.start()
+    child.join()
+    return receive.recv() if receive.poll() else 0
+
+
+Cases = list[tuple[str, str, int, dict[str, Way]]]
+
+
+def _ways(device: str) -> list[Any]:
+    return ["reference", "torch", *(["triton"] if device == "cuda" else [])]
+
+
+def _importance(device: str) -> Cases:
+    import torch
+
+    from kernels.unit_importance import unit_importance
+
+    side = 8192 if device == "cuda" else 1024
+    cases: Cases = []
+    for dtype in (torch.float32, torch.bfloat16):
+        weight, gradient = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        for name, (outer, units, _) in UNITS.items():
+            outer, units = (side if one == 1024 else one for one in (outer, units))
+            seen = (outer, units, side * side // outer // units)
+            ways: dict[str, Way] = {
+                way: partial(unit_importance, weight, gradient, seen, implementation=way) for way in _ways(device)
+            }
+            cases.append((f"{name} of {side} x {side}", _name(dtype), 2 * weight.numel() * weight.element_size(), ways))
+    return cases
+
+
+def _optimizer(device: str) -> Cases:
+    import torch
+
+    from kernels.unitwise_adamw import UnitwiseAdamW
+
+    cases: Cases = []
+    for count, side in ((300, 64), (22, 64), (12, 1024)):
+
+        def made(kind: Any, split: bool = False, **options: Any) -> Any:
+            params = [torch.nn.Parameter(torch.randn(side, side, device=device)) for _ in range(count)]  # noqa: B023
+            for p in params:
+                p.grad = torch.randn_like(p)
+            groups = [{"params": [p]} for p in params] if split else [{"params": params}]
+            optimizer = kind(groups, lr=1e-3, **options)
+            if kind is UnitwiseAdamW:
+                optimizer.multipliers = {p: torch.rand(side, 1, device=device) for p in params}  # noqa: B023
+            return optimizer.step
+
+        ways = {
+            "a group for each unit, fused": made(torch.optim.AdamW, split=True, fused=True),
+            "one group, one rate, fused": made(torch.optim.AdamW, fused=True),
+        }
+        ways |= {way: made(UnitwiseAdamW, fused=True, implementation=way) for way in _ways(device)}
+        cases.append((f"{count} tensors of {side} x {side}", "float32", 7 * 4 * count * side * side, ways))
+    return cases
+
+
+def _fusion(device: str) -> Cases:
+    import torch
+
+    from kernels.latent_fusion import latent_fusion
+
+    sizes = ((8, 1024, 64), (32, 1024, 64), (32, 32_000, 512), (32, 128_000, 2048))
+    cases: Cases = []
+    for rows, vocabulary, width in sizes if device == "cuda" else sizes[:3]:
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        hidden = torch.randn(rows, width, device=device).to(dtype).requires_grad_()
+        logits = (6 * torch.randn(rows, vocabulary, device=device)).to(dtype).requires_grad_()
+        embeddings = torch.randn(vocabulary, width, device=device).to(dtype).requires_grad_()
+
+        def both(way: Any, *tensors: Any) -> None:
+            latent_fusion(*tensors, alpha=0.6, excluded=0, implementation=way).sum().backward()
+            for one in tensors:
+                one.grad = None
+
+        def forward(way: Any, *tensors: Any) -> None:
+            with torch.no_grad():
+                latent_fusion(*tensors, alpha=0.6, excluded=0, implementation=way)
+
+        shape = f"{rows} rows, vocabulary {vocabulary:,}, width {width}"
+        moved = logits.numel() * logits.element_size()
+        for what, function in (("forward", forward), ("forward and backward", both)):
+            ways: dict[str, Way] = {way: partial(function, way, hidden, logits, embeddings) for way in _ways(device)}
+            cases.append((f"{shape}, {what}", _name(dtype), moved, ways))
+    return cases
+
+
+def _entropy(device: str) -> Cases:
+    import torch
+
+    from kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy, reference
+
+    sizes = ((1024, 64, 1024), (1024, 512, 32_000), (4096, 2048, 128_000))
+    cases: Cases = []
+    for positions, width, vocabulary in sizes if device == "cuda" else sizes[:2]:
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        hidden = torch.randn(positions, width, device=device).to(dtype).requires_grad_()
+        head = (torch.randn(vocabulary, width, device=device) / width**0.5).to(dtype).requires_grad_()
+        labels = torch.randint(vocabulary, (positions,), device=device)
+        labels[torch.rand(positions, device=device) < 0.7] = IGNORED
+
+        def kept_only(hidden: Any, head: Any, labels: Any) -> Any:
+            kept = labels != IGNORED
+            return reference(hidden[kept], head, labels[kept])
+
+        def both(function: Callable[..., Any], *tensors: Any) -> None:
+            function(*tensors).backward()
+            for one in tensors[:2]:
+                one.grad = None
+
+        functions: dict[str, Callable[..., Any]] = {"all logits": reference, "logits of labelled positions": kept_only}
+        if hasattr(torch.nn.functional, "linear_cross_entropy"):
+            functions["torch's linear_cross_entropy, chunked"] = _torchs
+        functions["masked and chunked"] = partial(masked_linear_cross_entropy, implementation="torch")
+        ways: dict[str, Way] = {
+            name: partial(both, function, hidden, head, labels) for name, function in functions.items()
+        }
+        moved = 2 * hidden.element_size() * (hidden.numel() + head.numel())
+        cases.append(
+            (f"{positions} positions, 70 % masked, width {width}, vocabulary {vocabulary:,}", _name(dtype), moved, ways)
+        )
+    return cases
+
+
+def _torchs(hidden: Any, head: Any, labels: Any) -> Any:
+    import torch
+
+    options = torch.nn.LinearCrossEntropyOptions()
+    return torch.nn.functional.linear_cross_entropy(hidden, head, labels, options=options)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

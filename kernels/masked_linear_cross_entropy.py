@@ -1,0 +1,113 @@
+"""Cross-entropy after an output head, of the positions alone that have a label, without all their logits at once.
+
+Most of a training row is prompt, padding or observation: logits of those positions are computed, kept for the backward pass and
+never looked at. Here only labelled rows reach the head, and these in chunks: each chunk's logits become its loss and its
+gradients at once and are forgotten (the idea of cut cross-entropy, arXiv 2411.09009, in plain torch).
+"""
+
+from typing import Any
+
+import torch
+
+from kernels import Implementation, chosen
+
+IGNORED = -100
+CHUNK_BYTES = 1 << 26  # of float32 logits at once
+
+
+def masked_linear_cross_entropy(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    implementation: Implementation | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> torch.Tensor:
+    """Mean cross-entropy (nats) over the labelled positions; nan where there is none, as torch's.
+
+    Args:
+        hidden: (..., width), what goes into the head.
+        weight: (vocabulary, width), the head without bias.
+        labels: (...), the token to predict there, IGNORED where nothing is asked.
+
+    Returns:
+        A scalar in float32, or in float64 where `hidden` is; differentiable once in `hidden` and `weight`.
+
+    Raises:
+        ValueError: shapes that do not fit, labels that are no whole numbers or not in the vocabulary.
+    """
+    if hidden.shape[:-1] != labels.shape or hidden.shape[-1:] != weight.shape[1:] or weight.ndim != 2:
+        raise ValueError(
+            f"masked_linear_cross_entropy: hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)} and labels"
+            f" {tuple(labels.shape)} do not fit; they are (..., width), (vocabulary, width) and (...)"
+        )
+    if labels.dtype != torch.int64:
+        raise ValueError(f"masked_linear_cross_entropy: labels are {labels.dtype}; they must be int64")
+    if not hidden.dtype.is_floating_point or not weight.dtype.is_floating_point:
+        raise ValueError(f"masked_linear_cross_entropy: {hidden.dtype} and {weight.dtype}; both must be floating point")
+    way = chosen("masked_linear_cross_entropy", hidden, implementation, dtypes=())
+    kept = labels != IGNORED
+    targets = labels[kept]
+    if targets.numel() and not hidden.is_cuda and (targets.min() < 0 or targets.max() >= len(weight)):
+        raise ValueError(
+            f"masked_linear_cross_entropy: labels from {int(targets.min())} to {int(targets.max())}; the vocabulary has {len(weight)}"
+        )
+    if way == "reference":
+        return reference(hidden, weight, labels)
+    rows = max(1, chunk_bytes // (4 * max(len(weight), 1)))
+    return _Chunked.apply(hidden[kept], weight, targets, rows)
+
+
+def reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """All logits, then torch's cross-entropy."""
+    logits = torch.nn.functional.linear(hidden, weight).flatten(0, -2)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)
+
+
+class _Chunked(torch.autograd.Function):
+    """The gradients are made in the forward pass, while a chunk's logits are there."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, rows: int) -> torch.Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        count = len(hidden)
+        loss = hidden.new_zeros((), dtype=wide)
+        if not count:
+            ctx.save_for_backward(torch.zeros_like(hidden), torch.zeros_like(weight))
+            return loss / 0
+        needs_hidden, needs_weight, *_ = ctx.needs_input_grad
+        to_hidden = torch.empty_like(hidden) if needs_hidden else None
+        to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
+        under_autocast = torch.is_autocast_enabled(hidden.device.type)
+        low = torch.get_autocast_dtype(hidden.device.type) if under_autocast else hidden.dtype
+        head = weight.to(low)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, count, rows):
+                part = hidden[start : start + rows].to(low)
+                target = targets[start : start + rows, None]
+                logits = (part @ head.T).to(wide)
+                total = logits.logsumexp(1, keepdim=True)
+                loss += (total - logits.gather(1, target)).sum()
+                if to_hidden is None and to_weight is None:
+                    continue
+                change = logits.sub_(total).exp_()  # softmax
+                change.scatter_add_(1, target, torch.full_like(total, -1.0))
+                change = (change / count).to(low)
+                if to_hidden is not None:
+                    to_hidden[start : start + rows] = change @ head
+                if to_weight is not None:
+                    to_weight += change.T @ part
+        ctx.save_for_backward(to_hidden, None if to_weight is None else to_weight.to(weight.dtype))
+        return loss / count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        to_hidden, to_weight = ctx.saved_tensors
+        return (
+            None if to_hidden is None else to_hidden * gradient.to(to_hidden.dtype),
+            None if to_weight is None else to_weight * gradient.to(to_weight.dtype),
+            None,
+            None,
+        )

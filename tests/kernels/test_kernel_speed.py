@@ -1,0 +1,46 @@
+"""What the measurement of kernels counts: ways in turn, the share of a copy's speed, memory of one operation.
+
+Run: python -m pytest tests/kernels/test_kernel_speed.py
+"""
+
+import time
+
+import pandas as pd
+import torch
+
+from adaptbench import kernel_speed
+
+
+def test_a_row_says_how_fast_and_what_of_a_copy(monkeypatch):
+    monkeypatch.setattr(kernel_speed, "REPEATS", 5)
+    ways = {"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.005)}
+    slow, fast = kernel_speed._rows("sleep", "any", "float32", 10**6, ways, 1e9, "cpu")
+    assert slow["times_faster"] == 1.0
+    assert 2 < fast["times_faster"] <= 4.1
+    assert slow["low_milliseconds"] <= slow["median_milliseconds"] <= slow["high_milliseconds"]
+    assert 19 < slow["median_milliseconds"] < 60
+    assert fast["share_of_copy"] == round(1e6 / (fast["median_milliseconds"] / 1e3) / 1e9, 2)
+
+
+def test_memory_is_that_of_the_operation_alone():
+    held = torch.ones(20_000_000)
+    assert kernel_speed._peak(lambda: None, "cpu") < 8e6
+    assert 35e6 < kernel_speed._peak(lambda: (held[:10_000_000] + 1).sum(), "cpu") < 60e6
+
+
+def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_speed, "REPEATS", 2)
+    monkeypatch.setattr(kernel_speed, "_optimizer", lambda device: kernel_speed._importance(device)[:1])
+    for name in ("_importance", "_fusion", "_entropy"):
+        monkeypatch.setattr(kernel_speed, name, lambda device: [])
+    monkeypatch.setattr(kernel_speed, "UNITS", {"rows": (1, 1024, -1)})
+    monkeypatch.setattr(
+        kernel_speed,
+        "_optimizer",
+        lambda device: [("small", "float32", 8, {"reference": lambda: None, "torch": lambda: None})],
+    )
+    kernel_speed.measure(tmp_path)
+    table = pd.read_csv(tmp_path / "kernels_cpu.csv")
+    assert list(table["implementation"]) == ["reference", "torch"]
+    assert {"operation", "dtype", "shape", "bytes", "share_of_copy", "device", "torch"} <= set(table)
+    assert "unitwise_adamw" in (tmp_path / "kernels_cpu.md").read_text()
