@@ -15,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Test workers share the cores, and two processes of several threads each slow each other down a hundredfold (docs/log.md).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without a GPU Triton's kernels run in its interpreter, which must be asked for before one is defined.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PROJECT = Path(__file__).resolve().parent.parent
 SENTENCES = [
@@ -28,6 +31,14 @@ SMALL_GENERAL = {
     "probe_documents": 16, "replay_documents": 64, "test_items": 16,
 }  # fmt: skip
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
+
+
+@pytest.fixture
+def device():
+    """Where kernels are tested: on a GPU if there is one, else on the CPU, Triton's in its interpreter."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(scope="session", autouse=True)
