@@ -117,6 +117,35 @@ def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tens
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+    """What goes into the output head (positions, width) at the positions that `kept` (rows, length) marks; no logits are made."""
+    found = []
+
+    def take(_: Any, given: Any) -> Any:
+        found.append(given[0][kept])
+        return (given[0][:0],)
+
+    plain = getattr(model, "module", model)
+    hook = plain.get_output_embeddings().register_forward_pre_hook(take)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        hook.remove()
+    return found[0]
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here."""
+    import torch
+
+    plain = getattr(model, "module", model)
+    head, config = plain.get_output_embeddings(), plain.config.get_text_config()
+    changed = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+    return (
+        type(head) is torch.nn.Linear and head.bias is None and not changed and type(head.weight.data) is torch.Tensor
+    )
+
+
 def write_manifest(out: Path, content: dict[str, Any]) -> None:
     whole = {"schema_version": SCHEMA_VERSION, "decode": {"kind": "plain"}} | content
     write_text(out / MANIFEST, json.dumps(whole, indent=1) + "\n")

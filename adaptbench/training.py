@@ -63,6 +63,9 @@ class Outcome:
     final_loss: float
 
 
+MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
+
+
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
     """What the model reads of a batch: tokens, positions and, where packing needs one, the mask."""
     return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
@@ -81,6 +84,12 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     import torch
 
     kept, targets = next_tokens(batch)
+    head = getattr(model, "module", model).get_output_embeddings()
+    if 4 * len(targets) * len(head.weight) > MANY_LOGITS and models.has_plain_head(model):
+        from kernels.masked_linear_cross_entropy import masked_linear_cross_entropy
+
+        hidden = models.before_head_at(model, kept, inputs_of(batch))
+        return masked_linear_cross_entropy(hidden, head.weight, targets)
     return torch.nn.functional.cross_entropy(models.logits_at(model, kept, inputs_of(batch)), targets)
 
 

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from conftest import ARCHITECTURES, toy_model
 
+import kernels
 from adaptbench import cost
 from adaptbench import training as loop
 from adaptbench.config import Training
@@ -477,9 +478,11 @@ def _flops_model(tied, trains):
     return cost.estimated_flops(model, TOKENS, TOKENS)
 
 
+@pytest.mark.parametrize("many", [loop.MANY_LOGITS, 0], ids=["at once", "in chunks"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture):
+def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture, many, monkeypatch):
     """In float64, with context, padding and a label at the first and the last place; gemma2's logits are capped."""
+    monkeypatch.setattr(loop, "MANY_LOGITS", many)
     model = toy_model(architecture, layers=2).double()
     ids = torch.randint(1, 300, (3, 11), generator=torch.Generator().manual_seed(0))
     labels = ids.masked_fill(torch.rand(3, 11, generator=torch.Generator().manual_seed(1)) < 0.5, -100)
@@ -489,7 +492,9 @@ def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture):
     logits = model(input_ids=ids).logits[:, :-1]
     plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     wanted = torch.autograd.grad(plain, list(model.parameters()), materialize_grads=True)
-    loss = loop.causal_lm(model, {"input_ids": ids, "labels": labels})
+    with kernels.used() as ran:
+        loss = loop.causal_lm(model, {"input_ids": ids, "labels": labels})
+    assert bool(ran) == (many == 0 and architecture != "gemma2")
     found = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
     torch.testing.assert_close(loss, plain, rtol=1e-12, atol=0)
     for ours, theirs in zip(found, wanted, strict=True):
