@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from adaptbench.files import write_text
 from adaptbench.statistics.answers import Answers
-from adaptbench.statistics.comparisons import LEVEL, compare
+from adaptbench.statistics.comparisons import LEVEL, compare, family
 from adaptbench.statistics.intervals import interval
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
 
 SETTINGS = [
@@ -35,20 +37,58 @@ HEADINGS = {
 }  # fmt: skip
 
 
+FAMILIES = [(seeds, luck) for seeds in (1, 3, 5) for luck in (0.0, 0.1, 0.3, 1.0) if seeds > 1 or luck == 0]
+FAMILY_DOCUMENTS, FAMILY_RUNS, FAMILY_SIMULATIONS = 400, 16, 300
+FAMILY_HEADINGS = {
+    "seeds": "seeds", "luck": "seeds' spread (log-odds)", "any": "a verdict that is wrong", "found": f"a run that is {GAIN} log-odds better is found",
+}  # fmt: skip
+
+
 def measure(out: Path) -> None:
-    """Write calibration.csv and calibration.md; takes minutes."""
-    import pandas as pd
+    """Write calibration.csv and families.csv, each with its Markdown; takes minutes."""
     from tqdm import tqdm
 
+    families = [simulate_family(seeds, luck, FAMILY_SIMULATIONS) for seeds, luck in tqdm(FAMILIES, unit="family")]
+    caption = (
+        f"Shares of {FAMILY_SIMULATIONS:,} simulated tables: {FAMILY_RUNS} runs that are as good as the baseline, and one that is better,"
+        f" {FAMILY_DOCUMENTS} documents, tests at 5 % after Holm over all of a table."
+    )
+    _keep(families, FAMILY_HEADINGS, out / "families.csv", caption)
     rows = [simulate(seeds, n, luck, SIMULATIONS) for seeds, n, luck in tqdm(SETTINGS, unit="setting")]
-    write_text(out / "calibration.csv", pd.DataFrame(rows).to_csv(index=False))
-    lines = [list(HEADINGS.values()), ["---:"] * len(HEADINGS)]
+    _keep(
+        rows,
+        HEADINGS,
+        out / "calibration.csv",
+        f"Shares of {SIMULATIONS:,} simulations: intervals at 95 %, tests at 5 %.",
+    )
+
+
+def _keep(rows: "Sequence[Mapping[str, float]]", headings: "Mapping[str, str]", out: Path, caption: str) -> None:
+    import pandas as pd
+
+    write_text(out, pd.DataFrame(rows).to_csv(index=False))
+    lines = [list(headings.values()), ["---:"] * len(headings)]
     lines += [
-        [f"{row[name]:.3f}" if name not in ("seeds", "documents", "luck") else f"{row[name]:g}" for name in HEADINGS]
+        [f"{row[name]:.3f}" if name not in ("seeds", "documents", "luck") else f"{row[name]:g}" for name in headings]
         for row in rows
     ]
-    caption = f"Shares of {SIMULATIONS:,} simulations: intervals at 95 %, tests at 5 %."
-    write_text(out / "calibration.md", "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{caption}\n")
+    write_text(out.with_suffix(".md"), "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{caption}\n")
+
+
+def simulate_family(seeds: int, luck: float, simulations: int) -> dict[str, float]:
+    """Shares of tables in which some run is said to differ from a baseline that is as good, and in which the better one is found."""
+    import numpy as np
+
+    rng = np.random.default_rng([seeds, int(10 * luck)])
+    wrong = found = 0
+    for _ in range(simulations):
+        difficulty = rng.normal(0, DIFFICULTY, FAMILY_DOCUMENTS)
+        baseline = _rights(rng, difficulty, seeds, luck)
+        runs = [_rights(rng, difficulty + gain, seeds, luck) for gain in (*[0.0] * FAMILY_RUNS, GAIN)]
+        *alike, better = [p for _, p in family([_answers(run - baseline) for run in runs])]
+        wrong += min(alike) < LEVEL
+        found += better < LEVEL
+    return {"seeds": seeds, "luck": luck, "any": wrong / simulations, "found": found / simulations}
 
 
 def simulate(seeds: int, documents: int, luck: float, simulations: int) -> dict[str, float]:
@@ -101,7 +141,11 @@ def _mean_of_rights(luck: float) -> float:
 
 
 def _tested(differences: "np.ndarray") -> float:
+    return compare(_answers(differences)).p
+
+
+def _answers(differences: "np.ndarray") -> Answers:
     import numpy as np
 
     documents = differences.shape[1]
-    return compare(Answers(differences, np.ones(documents), np.arange(documents))).p
+    return Answers(differences, np.ones(documents), np.arange(documents))
