@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptbench import statistics
+from adaptbench import results, statistics
 from adaptbench.collect import known_tasks
 from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.files import write_text
@@ -33,7 +33,7 @@ def write(collected: Path, report: Path) -> None:
     """Write `collected`/comparisons.csv for the tables of the plan's `report`."""
     import pandas as pd
 
-    samples = pd.read_parquet(collected / "samples.parquet")
+    samples = results.read_samples(collected / "samples.parquet")
     tasks = known_tasks()
     rows: list[dict[str, Any]] = []
     for name, table in json.loads(report.read_text())["tables"].items():

@@ -22,6 +22,10 @@ SAMPLE_COLUMNS = (
 )  # fmt: skip
 
 
+NEEDED = ("key", "status", "evaluation")
+NEEDED_IF_DONE = ("metrics", "model", "cost")
+
+
 def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> None:
     """Write samples.parquet, then run.json: where run.json is, the run is complete."""
     write_samples(folder / "samples.parquet", samples[list(SAMPLE_COLUMNS)])
@@ -48,13 +52,17 @@ def read_run(path: Path) -> dict[str, Any]:
     """
     try:
         run = json.loads(path.read_text())
-        version = run["schema_version"]
+        version = int(run["schema_version"])
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: missing") from None
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise AdaptbenchError(f"{path}: damaged; delete it and run again") from None
     if version > SCHEMA_VERSION:
         raise AdaptbenchError(f"{path}: schema version {version} is newer than {SCHEMA_VERSION}; update adaptbench")
+    needed = (*NEEDED, *NEEDED_IF_DONE) if run.get("status") == "done" else NEEDED
+    lacking = [name for name in needed if name not in run]
+    if lacking:
+        raise AdaptbenchError(f"{path}: has no {lacking[0]!r}; delete it and run again")
     return run
 
 

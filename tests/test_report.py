@@ -114,6 +114,34 @@ def test_scores_are_means_and_paired_changes(runs, tmp_path):
     assert scores.loc[("full", "general_text")]["change"] == pytest.approx((b * b).sum() / b.sum())
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": "two"}, "damaged"),
+        ({"schema_version": "99"}, "schema version 99 is newer"),
+        ({"cost": None}, "has no 'cost'"),
+        ({"key": None}, "has no 'key'"),
+    ],
+)
+def test_a_run_that_lacks_something_is_named_and_the_rest_collected(runs, tmp_path, capsys, change, said):
+    content = json.loads(runs[1].read_text()) | change
+    runs[1].write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    collect.run(runs, tmp_path / "out")
+    line, *rest = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"left out: {runs[1]}: ")
+    assert said in line
+    assert rest == []
+    statuses = [run["status"] for run in json.loads((tmp_path / "out/runs.json").read_text())]
+    assert statuses.count("left out") == 1
+
+
+def test_conclusions_of_damaged_answers_are_one_line(collected, tmp_path):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/samples.parquet").write_bytes((collected / "samples.parquet").read_bytes()[:500])
+    with pytest.raises(AdaptbenchError, match=r"samples\.parquet: damaged"):
+        conclusions.write(tmp_path / "damaged", report_of(tmp_path))
+
+
 def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path, capsys):
     runs[1].unlink()
     runs[2].write_text("{")
