@@ -22,7 +22,6 @@ COLUMNS = {
     "operation": "operation", "shape": "shape", "implementation": "way", "median_milliseconds": "ms", "times_faster": "times faster",
     "share_of_copy": "share of a copy's speed", "peak_megabytes": "peak MB",
 }  # fmt: skip
-UNITS = {"tensor": (1, 1, -1), "rows": (1, 1024, -1), "heads": (1, 16, -1), "heads in columns": (1024, 16, -1)}
 
 
 def measure(out: Path) -> None:
@@ -57,7 +56,7 @@ def _rows(
         way()
         way()
     _, seconds = speed_tables.in_turn({name: partial(_finished, way, device) for name, way in ways.items()}, REPEATS)
-    slowest = statistics.median(next(iter(seconds.values())))
+    first = statistics.median(next(iter(seconds.values())))
     rows = []
     for name, way in ways.items():
         median = statistics.median(seconds[name])
@@ -65,7 +64,7 @@ def _rows(
         rows.append({
             "operation": operation, "implementation": name, "dtype": dtype, "shape": shape,
             "median_milliseconds": round(1e3 * median, 3), "low_milliseconds": round(1e3 * twentieth, 3), "high_milliseconds": round(1e3 * eightieth, 3),
-            "times_faster": round(slowest / median, 2), "bytes": moved, "share_of_copy": round(moved / median / speed, 2),
+            "times_faster": round(first / median, 2), "bytes": moved, "share_of_copy": round(moved / median / speed, 2),
             "peak_megabytes": round(_peak(way, device) / 1e6, 1), **speed_tables.surroundings(device),
         })  # fmt: skip
     return rows
@@ -131,8 +130,12 @@ def _importance(device: str) -> Cases:
     cases: Cases = []
     for dtype in (torch.float32, torch.bfloat16):
         weight, gradient = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        for name, (outer, units, _) in UNITS.items():
-            outer, units = (side if one == 1024 else one for one in (outer, units))
+        for name, outer, units in (
+            ("tensor", 1, 1),
+            ("rows", 1, side),
+            ("heads", 1, 16),
+            ("heads in columns", side, 16),
+        ):
             seen = (outer, units, side * side // outer // units)
             ways: dict[str, Way] = {
                 way: partial(unit_importance, weight, gradient, seen, implementation=way) for way in _ways(device)

@@ -56,11 +56,10 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:
     """The block in parts of a page's width, each with the columns that name a row; what stands beside a column goes with it."""
-    sayings = [[_is_saying(cells, i) for i in range(len(cells))] for cells in rows]
+    in_numbers = [[*cells[:1], "", *cells[2:]] if _says(cells) else cells for cells in rows]
     widths = [
-        max(map(_width, [*_lines(heading), *(cells[i] for cells, said in zip(rows, sayings, strict=True) if not said[i])]))
-        for i, heading in enumerate(columns)
-    ]  # fmt: skip
+        max(map(_width, [*_lines(heading), *(cells[i] for cells in in_numbers)])) for i, heading in enumerate(columns)
+    ]
     together: list[list[int]] = []
     for i, heading in enumerate(columns):
         if isinstance(heading, Beside):
@@ -81,9 +80,9 @@ def _picked(columns: Sequence[str], rows: Sequence[Sequence[str]], part: Sequenc
     return [columns[i] for i in part], [[cells[i] for i in part] for cells in rows]
 
 
-def _is_saying(cells: Sequence[str], place: int) -> bool:
-    """A reason instead of numbers: the row's second cell where all after it are empty."""
-    return place == 1 and len(cells) > 2 and not any(cells[2:]) and not _NUMBER.fullmatch(cells[1])
+def _says(cells: Sequence[str]) -> bool:
+    """Whether the row has a reason instead of numbers: in its second cell, and nothing after it."""
+    return len(cells) > 2 and not any(cells[2:]) and not _NUMBER.fullmatch(cells[1])
 
 
 def _lines(heading: str) -> list[str]:
@@ -115,7 +114,7 @@ def _heading(text: str, side: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    if _is_saying(cells, 1) and len(cells[1]) * CHARACTER > TEXT_WIDTH / len(cells):
+    if _says(cells) and len(cells[1]) * CHARACTER > TEXT_WIDTH / len(cells):
         return f"{escape(cells[0])} & \\multicolumn{{{len(cells) - 1}}}{{l}}{{{escape(cells[1])}}} \\\\\n"
     return row(cells)
 

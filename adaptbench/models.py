@@ -1,7 +1,7 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,11 @@ def save_model(
     write_manifest(out, manifest or {})
 
 
+def unwrapped(model: Any) -> Any:
+    """The model itself where DistributedDataParallel wraps it, whose own forward must still run."""
+    return getattr(model, "module", model)
+
+
 def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
     """Logits (positions, vocabulary), in float32 or more, of the positions that `kept` (rows, length) marks.
 
@@ -108,12 +113,7 @@ def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tens
     """
     import torch
 
-    plain = getattr(model, "module", model)  # as DistributedDataParallel wraps it, whose own forward must still run
-    hook = plain.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][kept],))
-    try:
-        logits = model(**inputs, use_cache=False).logits
-    finally:
-        hook.remove()
+    logits = _forward(model, inputs, lambda hidden: hidden[kept]).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -121,24 +121,29 @@ def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch
     """What goes into the output head (positions, width) at the positions that `kept` (rows, length) marks; no logits are made."""
     found = []
 
-    def take(_: Any, given: Any) -> Any:
-        found.append(given[0][kept])
-        return (given[0][:0],)
+    def take(hidden: "torch.Tensor") -> "torch.Tensor":
+        found.append(hidden[kept])
+        return hidden[:0]
 
-    plain = getattr(model, "module", model)
-    hook = plain.get_output_embeddings().register_forward_pre_hook(take)
+    _forward(model, inputs, take)
+    return found[0]
+
+
+def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Callable[[Any], Any]) -> Any:
+    """A forward pass whose output head sees what `before_head` makes of the hidden states."""
+    head = unwrapped(model).get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (before_head(given[0]),))
     try:
-        model(**inputs, use_cache=False)
+        return model(**inputs, use_cache=False)
     finally:
         hook.remove()
-    return found[0]
 
 
 def has_plain_head(model: Any) -> bool:
     """Whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here."""
     import torch
 
-    plain = getattr(model, "module", model)
+    plain = unwrapped(model)
     head, config = plain.get_output_embeddings(), plain.config.get_text_config()
     changed = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
     return (

@@ -84,7 +84,7 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     import torch
 
     kept, targets = next_tokens(batch)
-    head = getattr(model, "module", model).get_output_embeddings()
+    head = models.unwrapped(model).get_output_embeddings()
     if 4 * len(targets) * len(head.weight) > MANY_LOGITS and models.has_plain_head(model):
         from kernels.masked_linear_cross_entropy import masked_linear_cross_entropy
 

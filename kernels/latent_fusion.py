@@ -83,10 +83,7 @@ def reference(
     alpha: float, excluded: int, nucleus: Nucleus, top_p: float, top_k: int, temperature: float,
 ) -> torch.Tensor:  # fmt: skip
     """Every step over the whole vocabulary, as the equations say it."""
-    scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    barred = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
-    barred[excluded] = True
-    probabilities = scores.masked_fill(barred, -torch.inf).softmax(-1)
+    probabilities = _probabilities(logits, excluded, temperature)
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
     if nucleus == "top_k":
@@ -103,13 +100,18 @@ def reference(
     return alpha * hidden + (1 - alpha) * (weights @ embeddings).to(hidden.dtype)
 
 
-def _over_all(logits: torch.Tensor, options: tuple) -> torch.Tensor:
-    """The weights (..., vocabulary) of the tokens that a prediction mixes; they sum to one. Only the likeliest are sorted."""
-    _, excluded, nucleus, top_p, top_k, temperature = options
+def _probabilities(logits: torch.Tensor, excluded: int, temperature: float) -> torch.Tensor:
+    """Of all tokens but the excluded one, in float32 or more."""
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     barred = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
     barred[excluded] = True
-    probabilities = scores.masked_fill(barred, -torch.inf).softmax(-1)
+    return scores.masked_fill(barred, -torch.inf).softmax(-1)
+
+
+def _over_all(logits: torch.Tensor, options: tuple) -> torch.Tensor:
+    """The weights (..., vocabulary) of the tokens that a prediction mixes; they sum to one. Only the likeliest are sorted."""
+    _, excluded, nucleus, top_p, top_k, temperature = options
+    probabilities = _probabilities(logits, excluded, temperature)
     kept = probabilities * _likeliest(probabilities, nucleus, top_p, top_k)
     return kept / kept.sum(-1, keepdim=True)
 

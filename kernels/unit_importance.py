@@ -68,12 +68,8 @@ def _triton(weight: torch.Tensor, gradient: torch.Tensor, units: tuple[int, int,
     block = min(BLOCK, max(16, 1 << (size - 1).bit_length()))
     parts = max(1, min(-(-size // block), -(-PROGRAMS // max(count, 1))))
     found = torch.empty((count, parts), dtype=_wide(weight.dtype), device=weight.device)
-    _kernel()[(count, parts)](weight.detach(), gradient, found, size, count, inner, parts, BLOCK=block)
+    _KERNELS["sum"][(count, parts)](weight.detach(), gradient, found, size, count, inner, parts, BLOCK=block)
     return found.sum(1)
-
-
-def _kernel():
-    return _KERNELS["unit_importance"]
 
 
 _KERNELS = {}
@@ -95,4 +91,4 @@ if triton_there():
             total += tl.abs(w * g)
         tl.store(found + unit * parts + part, tl.sum(total, 0))
 
-    _KERNELS["unit_importance"] = _sum_of_blocks
+    _KERNELS["sum"] = _sum_of_blocks

@@ -48,6 +48,8 @@ def fuse(
         from kernels.latent_fusion import latent_fusion
 
         assert logits is not None
-        options = fusion.model_dump(include={"alpha", "nucleus", "top_p", "top_k", "temperature"})
-        latent = latent_fusion(hidden, logits, embeddings, excluded=excluded, **options)
+        latent = latent_fusion(
+            hidden, logits, embeddings, alpha=fusion.alpha, excluded=excluded, nucleus=fusion.nucleus,
+            top_p=fusion.top_p, top_k=fusion.top_k, temperature=fusion.temperature,
+        )  # fmt: skip
     return latent.detach() if fusion.detach else latent
