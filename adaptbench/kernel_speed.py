@@ -3,14 +3,14 @@
     python -m adaptbench kernel-speed results/reference/bench
 
 All ways of one operation run in turn in one process, several times each; medians, and how fast memory was read and written
-against a copy of the same machine. Peak memory is that of a process of its own that does the operation once.
+against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts them.
 """
 
-import multiprocessing
-import resource
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +100,12 @@ def _peak(way: Way, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         _finished(way, device)
         return torch.cuda.max_memory_allocated() - before
-    receive, send = multiprocessing.Pipe(duplex=False)
-
-    def once() -> None:
-        torch.set_num_threads(1)  # a fork has none of its parent's other threads, and would wait for them
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would print a line at each start and end
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         way()
-        send.send(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
-
-    child = multiprocessing.get_context("fork").Process(target=once)
-    child.start()
-    child.join()
-    return receive.recv() if receive.poll() else 0
+    recorded = seen.profiler.kineto_results.events() if seen.profiler else []
+    taken = sorted((one.start_ns(), one.nbytes()) for one in recorded if one.name() == "[memory]")
+    return max(accumulate((count for _, count in taken), initial=0))
 
 
 Cases = list[tuple[str, str, int, dict[str, Way]]]
