@@ -4,12 +4,15 @@
 
 `baseline` rows hold a run against the run that the preset names: paired on the same documents and seeds, corrected (Holm) over all
 such comparisons of the table. `leader` rows hold it against the best mean of the task, corrected over the task's: whoever is not
-worse shares the first place, unless so few seeds or documents cannot tell. General tasks have leaders alone; what a run forgets of them is the table's own column.
+worse shares the first place, unless so few seeds or documents cannot tell. Runs of which seeds are missing lead nothing and are
+compared on the seeds that they have, without a verdict. General tasks have leaders alone; what a run forgets of them is the table's own column.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptbench import results, statistics
@@ -34,13 +37,24 @@ def write(collected: Path, report: Path) -> None:
     import pandas as pd
 
     samples = results.read_samples(collected / "samples.parquet")
+    lacking = seeds_missing(json.loads((collected / "runs.json").read_text()))
     tasks = known_tasks()
     rows: list[dict[str, Any]] = []
     for name, table in json.loads(report.read_text())["tables"].items():
         mine = samples[(samples["track"] == table["track"]) & samples["run"].isin(table["runs"])]
         of_task = {task: main_answers(mine, tasks[task], table["runs"]) for task in dict.fromkeys(mine["task"])}
-        rows += [{"table": name, "track": table["track"], **row} for row in of_table(of_task, table["baseline"])]
+        missing = {run: why for (track, run), why in lacking.items() if track == table["track"]}
+        found = of_table(of_task, table["baseline"], missing)
+        rows += [{"table": name, "track": table["track"], **row} for row in found]
     write_text(collected / "comparisons.csv", pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False))
+
+
+def seeds_missing(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """By track and run: how many seeds there are of how many, where some are not done."""
+    done: dict[tuple[str, str], list[bool]] = {}
+    for run in runs:
+        done.setdefault((run["key"]["track"], run["key"]["run"]), []).append(run["status"] == "done")
+    return {key: f"{sum(there)} of {len(there)} seeds" for key, there in done.items() if not all(there)}
 
 
 def main_answers(samples: "pd.DataFrame", task: Task, runs: Sequence[str]) -> dict[str, statistics.Answers]:
@@ -50,8 +64,12 @@ def main_answers(samples: "pd.DataFrame", task: Task, runs: Sequence[str]) -> di
     return {run: found[run] for run in runs if run in found}
 
 
-def of_table(answers: Mapping[str, Mapping[str, statistics.Answers]], baseline: str) -> list[dict[str, Any]]:
-    """The rows of one table; `answers` by task and run."""
+def of_table(
+    answers: Mapping[str, Mapping[str, statistics.Answers]],
+    baseline: str,
+    missing: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """The rows of one table; `answers` by task and run, `missing` the runs that lack seeds and what to say of them."""
     tasks = known_tasks()
     pairs = [
         (tasks[task], run, baseline)
@@ -60,33 +78,39 @@ def of_table(answers: Mapping[str, Mapping[str, statistics.Answers]], baseline: 
         for run in by_run
         if run != baseline
     ]
-    rows = _family("baseline", pairs, answers)
+    rows = _family("baseline", pairs, answers, missing)
     for name, by_run in answers.items():
         task = tasks[name]
         means = {run: statistics.mean_interval(one).mean for run, one in by_run.items()}
-        best = (max if task.higher_is_better else min)(means, key=lambda run: means[run])
+        whole = [run for run in means if run not in missing] or list(means)
+        best = (max if task.higher_is_better else min)(whole, key=lambda run: means[run])
         rows.append(
             {"kind": "leader", "task": name, "metric": task.metric, "run": best, "against": best, "verdict": "leads"}
         )
-        rows += _family("leader", [(task, run, best) for run in by_run if run != best], answers)
+        rows += _family("leader", [(task, run, best) for run in by_run if run != best], answers, missing)
     return rows
 
 
 def _family(
-    kind: str, pairs: Sequence[tuple[Task, str, str]], answers: Mapping[str, Mapping[str, statistics.Answers]]
+    kind: str,
+    pairs: Sequence[tuple[Task, str, str]],
+    answers: Mapping[str, Mapping[str, statistics.Answers]],
+    missing: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Comparisons that are corrected together."""
     rows, differences, tested = [], [], []
     for task, run, against in pairs:
         row = {"kind": kind, "task": task.name, "metric": task.metric, "run": run, "against": against}
         other = answers[task.name][against]
+        lacks = "; ".join(f"{one}: {missing[one]}" for one in (run, against) if one in missing)
         try:
-            differences.append(statistics.paired(answers[task.name][run], other))
+            differences.append(statistics.paired(answers[task.name][run], other, whole=not lacks))
         except AdaptbenchError as error:
             rows.append(row | {"verdict": "untestable", "note": str(error)})
             continue
-        tested.append((row, task, relevant(other)))
-    for (row, task, least), (found, p) in zip(tested, statistics.family(differences), strict=True):
+        tested.append((row, task, relevant(other), lacks))
+    for (row, task, least, lacks), (found, p) in zip(tested, statistics.family(differences), strict=True):
+        found = replace(found, too_few=lacks or found.too_few)
         verdict = found.verdict(p, task.higher_is_better, least)
         numbers = {name: value for name, value in vars(found).items() if name != "too_few"}
         rows.append(row | numbers | {"p_holm": p, "verdict": verdict, "note": found.too_few})

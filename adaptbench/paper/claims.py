@@ -95,7 +95,10 @@ def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: 
     except NotRun as why:
         return replace(row, why=str(why)), None
     try:
-        return row, (statistics.paired(mine, other), other)
+        lacks = "; ".join(
+            f"{run}: {ours.lacks(track, run)}" for run in (row.run, row.against_run) if ours.lacks(track, run)
+        )
+        return replace(row, why=lacks), (statistics.paired(mine, other, whole=not lacks), other)
     except AdaptbenchError as error:
         return replace(row, verdict="untestable", why=str(error)), None
 
@@ -106,7 +109,8 @@ def _run(side: str, claim: Claim, track: str, paper: Paper, ours: Ours) -> str:
 
 
 def judged(row: Row, against: statistics.Answers, found: statistics.Comparison, p_holm: float) -> Row:
-    """The row with our difference and what it says of the paper's direction."""
+    """The row with our difference and what it says of the paper's direction; nothing, where seeds are missing."""
+    found = replace(found, too_few=row.why or found.too_few)
     said = found.verdict(p_holm, True, relevant(against))  # better: ours is above zero
     if said in ("better", "worse"):
         verdict = "direction reproduced" if (found.effect > 0) == (row.paper_value > 0) else "opposite"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Answers:
     """Values (seeds, documents) of one metric; the documents' weights and groups (documents,).
 
-    `run` and `task` say whose they are, `seeds` which, and `asked` what: number, document hash and prompt hash of each document.
+    `run`, `task` and `metric` say whose they are, `seeds` which, and `asked` what: number, document hash and prompt hash of each document.
     """
 
     values: "np.ndarray"
@@ -22,6 +22,7 @@ class Answers:
     groups: "np.ndarray"
     run: str = ""
     task: str = ""
+    metric: str = ""
     seeds: tuple[int, ...] = (0,)
     asked: tuple[tuple[int, str, str], ...] = ()
 
@@ -34,7 +35,7 @@ def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
     """
     import numpy as np
 
-    run, task = str(samples["run"].iloc[0]), str(samples["task"].iloc[0])
+    run, task, metric = (str(samples[column].iloc[0]) for column in ("run", "task", "metric"))
     seeds, of_seed = np.unique(samples["seed"].to_numpy(), return_inverse=True)
     documents, of_document = np.unique(samples["document"].to_numpy(), return_inverse=True)
 
@@ -51,13 +52,14 @@ def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
         raise AdaptbenchError(f"{run}, {task}: the seeds did not answer the same documents; run them again")
     asked = zip(documents.tolist(), *(one[0].tolist() for one in hashes), strict=True)
     groups = table("group", float)[0].astype(int)
-    return Answers(values, weights[0], groups, run, task, tuple(seeds.tolist()), tuple(asked))
+    return Answers(values, weights[0], groups, run, task, metric, tuple(seeds.tolist()), tuple(asked))
 
 
-def paired(ours: Answers, theirs: Answers) -> Answers:
+def paired(ours: Answers, theirs: Answers, *, whole: bool = True) -> Answers:
     """Our values less theirs, document by document and seed by seed.
 
-    A run of one seed (a base that all seeds share, a rule without a model) is held against every seed of the other.
+    A run of one seed (a base that all seeds share, a rule without a model) is held against every seed of the other, unless it was to
+    have more (`whole` is false): then the seeds in common are compared.
 
     Raises:
         AdaptbenchError: both did not answer the same documents in the same words, or have no seed in common.
@@ -65,7 +67,7 @@ def paired(ours: Answers, theirs: Answers) -> Answers:
     pair = f"{ours.task}: {ours.run} and {theirs.run}"
     if ours.asked != theirs.asked:
         raise AdaptbenchError(f"{pair} did not answer the same documents; run both again")
-    if len(ours.seeds) == 1 or len(theirs.seeds) == 1:
+    if whole and (len(ours.seeds) == 1 or len(theirs.seeds) == 1):
         seeds = max(ours.seeds, theirs.seeds, key=len)
         return replace(ours, values=ours.values - theirs.values, seeds=seeds)
     seeds = tuple(seed for seed in ours.seeds if seed in theirs.seeds)

@@ -6,7 +6,7 @@ documents: with few seeds its intervals are too narrow, since n seeds drawn with
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptbench.files import write_text
 from adaptbench.statistics.answers import Answers
@@ -37,10 +37,17 @@ HEADINGS = {
 }  # fmt: skip
 
 
-FAMILIES = [(seeds, luck) for seeds in (1, 3, 5) for luck in (0.0, 0.1, 0.3, 1.0) if seeds > 1 or luck == 0]
+FAMILIES = [
+    (seeds, luck, uneven)
+    for seeds in (1, 3, 5)
+    for luck in (0.0, 0.1, 0.3, 1.0)
+    for uneven in (False, True)
+    if luck > 0 or not uneven
+    if seeds > 1 or luck == 0
+]
 FAMILY_DOCUMENTS, FAMILY_RUNS, FAMILY_SIMULATIONS = 400, 16, 300
 FAMILY_HEADINGS = {
-    "seeds": "seeds", "luck": "seeds' spread (log-odds)", "any": "a verdict that is wrong", "found": f"a run that is {GAIN} log-odds better is found",
+    "seeds": "seeds", "luck": "seeds' spread (log-odds)", "of": "of which runs", "any": "a verdict that is wrong", "found": f"a run that is {GAIN} log-odds better is found",
 }  # fmt: skip
 
 
@@ -48,7 +55,10 @@ def measure(out: Path) -> None:
     """Write calibration.csv and families.csv, each with its Markdown; takes minutes."""
     from tqdm import tqdm
 
-    families = [simulate_family(seeds, luck, FAMILY_SIMULATIONS) for seeds, luck in tqdm(FAMILIES, unit="family")]
+    families = [
+        simulate_family(seeds, luck, FAMILY_SIMULATIONS, uneven=uneven)
+        for seeds, luck, uneven in tqdm(FAMILIES, unit="family")
+    ]
     caption = (
         f"Shares of {FAMILY_SIMULATIONS:,} simulated tables: {FAMILY_RUNS} runs that are as good as the baseline, and one that is better,"
         f" {FAMILY_DOCUMENTS} documents, tests at 5 % after Holm over all of a table."
@@ -63,32 +73,47 @@ def measure(out: Path) -> None:
     )
 
 
-def _keep(rows: "Sequence[Mapping[str, float]]", headings: "Mapping[str, str]", out: Path, caption: str) -> None:
+def _keep(rows: "Sequence[Mapping[str, Any]]", headings: "Mapping[str, str]", out: Path, caption: str) -> None:
     import pandas as pd
 
     write_text(out, pd.DataFrame(rows).to_csv(index=False))
     lines = [list(headings.values()), ["---:"] * len(headings)]
     lines += [
-        [f"{row[name]:.3f}" if name not in ("seeds", "documents", "luck") else f"{row[name]:g}" for name in headings]
+        [
+            row[name]
+            if name == "of"
+            else f"{row[name]:g}"
+            if name in ("seeds", "documents", "luck")
+            else f"{row[name]:.3f}"
+            for name in headings
+        ]
         for row in rows
     ]
     write_text(out.with_suffix(".md"), "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{caption}\n")
 
 
-def simulate_family(seeds: int, luck: float, simulations: int) -> dict[str, float]:
-    """Shares of tables in which some run is said to differ from a baseline that is as good, and in which the better one is found."""
+def simulate_family(seeds: int, luck: float, simulations: int, *, uneven: bool = False) -> dict[str, Any]:
+    """Shares of tables in which some run is said to differ from a baseline that is as good, and in which the better one is found.
+
+    `uneven`: only every second run depends on its seed, the baseline and the better one not.
+    """
     import numpy as np
 
     rng = np.random.default_rng([seeds, int(10 * luck)])
+    depends = [not uneven or number % 2 == 1 for number in range(FAMILY_RUNS)] + [not uneven]
+    gains = [0.0] * FAMILY_RUNS + [GAIN]
     wrong = found = 0
     for _ in range(simulations):
         difficulty = rng.normal(0, DIFFICULTY, FAMILY_DOCUMENTS)
-        baseline = _rights(rng, difficulty, seeds, luck)
-        runs = [_rights(rng, difficulty + gain, seeds, luck) for gain in (*[0.0] * FAMILY_RUNS, GAIN)]
+        baseline = _rights(rng, difficulty, seeds, luck * (not uneven))
+        runs = [
+            _rights(rng, difficulty + gain, seeds, luck * by_seed) for gain, by_seed in zip(gains, depends, strict=True)
+        ]
         *alike, better = [p for _, p in family([_answers(run - baseline) for run in runs])]
         wrong += min(alike) < LEVEL
         found += better < LEVEL
-    return {"seeds": seeds, "luck": luck, "any": wrong / simulations, "found": found / simulations}
+    of = "every second" if uneven else "all" if luck else ""
+    return {"seeds": seeds, "luck": luck, "of": of, "any": wrong / simulations, "found": found / simulations}
 
 
 def simulate(seeds: int, documents: int, luck: float, simulations: int) -> dict[str, float]:

@@ -1,17 +1,22 @@
 """Is one run better than another, on the same documents?
 
 Right and wrong under one seed: McNemar's exact test. Everything else: Student's test on the mean paired difference over seeds
-and documents. Many comparisons of one table are corrected after Holm. The detectable effect is the smallest true difference
+and documents. Many comparisons of one table are corrected after Holm, and a difference must show twice: against the spread that its
+own seeds have, and against one that is drawn towards what is usual among the table's comparisons of that task. The detectable effect is the smallest true difference
 that the test would have found four times in five: without it, "no difference" says nothing.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from adaptbench.statistics.answers import Answers
-from adaptbench.statistics.intervals import error_of_mean, grouped, linearised
+from adaptbench.statistics.intervals import between_seeds, error_of_mean, grouped, linearised
+from adaptbench.statistics.spread import Usual, usual
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LEVEL = 0.05
 POWER = 0.8
@@ -48,31 +53,31 @@ class Comparison:
         return "tie" if self.detectable <= relevant else "untestable"
 
 
-def compare(differences: Answers, comparisons: int = 1) -> Comparison:
-    """Test the paired `differences`; `comparisons` is how many the table makes, for the detectable effect."""
+def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = None) -> Comparison:
+    """Test the paired `differences`; `comparisons` is how many the table makes, for the detectable effect.
+
+    With `usual`, the test is made with the seeds' own spread and with the moderated one, and the more careful answer given.
+    """
     import numpy as np
     from scipy import stats
 
-    values, weights = differences.values, differences.weights
-    mean, effects = linearised(
-        [values * weights, np.broadcast_to(weights, values.shape)], lambda total, weight: total / weight
-    )
-    together = grouped(effects, differences.groups)
+    mean, together = _by_group(differences)
     seeds, clusters = together.shape
-    error, freedom = error_of_mean(together)
-    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    values = differences.values
+    errors = [error_of_mean(together)] + ([error_of_mean(together, usual)] if usual and seeds > 1 else [])
     level = LEVEL / comparisons
-    detectable = float(stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(POWER, freedom)) * error
+    reach = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
+    detectable = max(
+        float(stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(POWER, freedom)) * error for error, freedom in errors
+    )
     of_rights = bool(np.isin(values, (-1, 0, 1)).all())
     if of_rights:
         # So many documents must change, all one way, before McNemar's test rejects at all.
         detectable = max(detectable, math.ceil(math.log2(2 / level)) / clusters)
     if of_rights and seeds == 1 and clusters == values.shape[1]:
         p, test = _mcnemar(values[0]), "McNemar, exact"
-    elif error == 0:
-        p, test = (1.0 if mean == 0 else 2.0 ** (1 - clusters)), "paired t"
     else:
-        p, test = float(2 * stats.t.sf(abs(mean) / error, freedom)), "paired t"
+        p, test = max(_student(mean, error, freedom, clusters) for error, freedom in errors), "paired t"
     too_few = ""
     if clusters < FEWEST_DOCUMENTS:
         too_few = f"fewer than {FEWEST_DOCUMENTS} documents"
@@ -81,9 +86,39 @@ def compare(differences: Answers, comparisons: int = 1) -> Comparison:
     return Comparison(mean, mean - reach, mean + reach, p, detectable, test, seeds, values.shape[1], too_few)
 
 
+def _by_group(differences: Answers) -> "tuple[float, np.ndarray]":
+    """The weighted mean, and values (seeds, groups) with that mean and its spread."""
+    import numpy as np
+
+    values, weights = differences.values, differences.weights
+    mean, effects = linearised(
+        [values * weights, np.broadcast_to(weights, values.shape)], lambda total, weight: total / weight
+    )
+    return mean, grouped(effects, differences.groups)
+
+
+def _student(mean: float, error: float, freedom: float, clusters: int) -> float:
+    from scipy import stats
+
+    if error == 0:
+        return 1.0 if mean == 0 else 2.0 ** (1 - clusters)
+    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
 def family(differences: Sequence[Answers]) -> list[tuple[Comparison, float]]:
-    """Each of the paired `differences` compared, with its p-value corrected (Holm) over all of them."""
-    found = [compare(one, len(differences)) for one in differences]
+    """Each of the paired `differences` compared, with its p-value corrected (Holm) over all of them.
+
+    Those of one task and metric learn from each other how much seeds usually differ.
+    """
+    of_task: dict[tuple[str, str], list[np.ndarray]] = {}
+    for one in differences:
+        if min(one.values.shape) > 1:
+            of_task.setdefault((one.task, one.metric), []).append(_by_group(one)[1])
+    known = {
+        key: usual(list(map(between_seeds, spread)), [len(one) - 1.0 for one in spread])
+        for key, spread in of_task.items()
+    }
+    found = [compare(one, len(differences), known.get((one.task, one.metric))) for one in differences]
     return list(zip(found, holm([one.p for one in found]), strict=True))
 
 

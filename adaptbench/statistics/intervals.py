@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adaptbench.statistics.answers import Answers
+from adaptbench.statistics.spread import Usual
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,8 +134,16 @@ def grouped(values: "np.ndarray", groups: "np.ndarray | None") -> "np.ndarray":
     return mean + together * len(names) / values.shape[1]
 
 
-def error_of_mean(values: "np.ndarray") -> tuple[float, float]:
-    """The standard error of the mean of `values` (seeds, documents), and its degrees of freedom (Satterthwaite)."""
+def between_seeds(values: "np.ndarray") -> float:
+    """The mean square between the seeds of `values` (seeds, documents)."""
+    return float(values.shape[1] * values.mean(axis=1).var(ddof=1))
+
+
+def error_of_mean(values: "np.ndarray", usual: "Usual | None" = None) -> tuple[float, float]:
+    """The standard error of the mean of `values` (seeds, documents), and its degrees of freedom (Satterthwaite).
+
+    The seeds' spread is their own, or with `usual` moderated by what it is for others.
+    """
     import numpy as np
 
     seeds, documents = values.shape
@@ -144,18 +153,16 @@ def error_of_mean(values: "np.ndarray") -> tuple[float, float]:
     if seeds == 1:
         return float(np.sqrt(values[0].var(ddof=1) / documents)), documents - 1.0
     rest = values - of_seed[:, None] - of_document + mean
-    between_seeds = float(documents * of_seed.var(ddof=1))
-    between_documents = float(seeds * of_document.var(ddof=1))
+    of_seeds, freedom = between_seeds(values), seeds - 1.0
+    if usual:
+        of_seeds, freedom = usual.moderated(of_seeds, freedom)
+    of_documents = float(seeds * of_document.var(ddof=1))
     both = float((rest**2).sum()) / ((seeds - 1) * (documents - 1))
     # A source of chance never takes away from the other's: an estimate below zero is chance itself.
-    whole = max(between_seeds, both) + max(between_documents, both) - both
+    whole = max(of_seeds, both) + max(of_documents, both) - both
     if whole <= 1e-24 * max(1.0, mean**2):
         return 0.0, seeds - 1.0
-    parts = (
-        between_seeds**2 / (seeds - 1)
-        + between_documents**2 / (documents - 1)
-        + both**2 / ((seeds - 1) * (documents - 1))
-    )
+    parts = of_seeds**2 / freedom + of_documents**2 / (documents - 1) + both**2 / ((seeds - 1) * (documents - 1))
     return float(np.sqrt(whole / (seeds * documents))), max(whole**2 / parts, seeds - 1.0)
 
 

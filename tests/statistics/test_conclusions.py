@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adaptbench import conclusions
-from adaptbench.statistics import Answers, compare, holm, paired
+from adaptbench.statistics import Answers, family, holm, paired
 
 DOCUMENTS = 2000
 
@@ -16,7 +16,7 @@ def _answers(run, share, seed, task="domain_facts", seeds=3):
     rights = np.random.default_rng(seed).random((seeds, DOCUMENTS)) < share
     asked = tuple((d, f"h{d}", f"p{d}") for d in range(DOCUMENTS))
     ones = np.ones(DOCUMENTS)
-    return Answers(rights.astype(float), ones, np.arange(DOCUMENTS), run, task, tuple(range(seeds)), asked)
+    return Answers(rights.astype(float), ones, np.arange(DOCUMENTS), run, task, "m", tuple(range(seeds)), asked)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,12 @@ def test_every_other_run_is_held_against_the_baseline_on_the_tracks_own_tasks(ta
 
 def test_p_values_are_corrected_over_all_comparisons_with_the_baseline(table):
     rows = [row for row in conclusions.of_table(table, "full") if row["kind"] == "baseline"]
-    plain = [
-        compare(paired(table[task][run], table[task]["full"]), 4)
+    pairs = [
+        paired(table[task][run], table[task]["full"])
         for task in ("domain_facts", "domain_answers")
         for run in ("near", "low")
     ]
+    plain = [one for one, _ in family(pairs)]
     assert [row["p"] for row in rows] == [one.p for one in plain]
     assert [row["p_holm"] for row in rows] == pytest.approx(holm([one.p for one in plain]))
     assert [row["detectable"] for row in rows] == [one.detectable for one in plain]
@@ -83,3 +84,24 @@ def test_a_run_that_answered_something_else_is_said_to_be_so_and_the_others_are_
     assert "did not answer the same documents" in of_baseline["low"]["note"]
     assert of_baseline["near"]["verdict"] == "tie"
     assert of_baseline["near"]["p_holm"] == of_baseline["near"]["p"]
+
+
+def test_a_run_that_lacks_seeds_leads_nothing_and_gets_no_verdict(table):
+    few = {"best": _answers("best", 0.95, 99, seeds=1), **table["domain_facts"]}
+    rows = conclusions.of_table({"domain_facts": few}, "full", {"best": "1 of 3 seeds"})
+    leaders = {row["run"]: row for row in rows if row["kind"] == "leader"}
+    assert leaders["best"]["verdict"] == "untestable"
+    assert leaders["best"]["note"] == "best: 1 of 3 seeds"
+    assert leaders["best"]["seeds"] == 1
+    assert sorted(leaders[run]["verdict"] for run in ("full", "near")) == ["leads", "tie"]
+    against = {row["run"]: row for row in rows if row["kind"] == "baseline"}
+    assert against["best"]["verdict"] == "untestable"
+    assert against["best"]["effect"] > 0.1
+    assert against["low"]["verdict"] == "worse"
+
+
+def test_what_is_missing_is_counted_by_run():
+    keys = [("domain", "full", seed, "done") for seed in (0, 1)] + [("domain", "low", 0, "done")]
+    keys += [("domain", "low", 1, "left out"), ("agent", "low", 0, "done")]
+    runs = [{"key": {"track": t, "run": r, "seed": seed}, "status": status} for t, r, seed, status in keys]
+    assert conclusions.seeds_missing(runs) == {("domain", "low"): "1 of 2 seeds"}
