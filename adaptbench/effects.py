@@ -46,7 +46,7 @@ def forest(compared: "pd.DataFrame", runs: Sequence[str], look: Mapping[str, Any
     if names:
         panels[0][0].set_yticks(range(len(names)), names)
         panels[0][0].set_ylim(len(names) - 0.5, -0.5)
-        title = f"Effect against {against['against'].iloc[0]}, 95 % intervals; filled: differs after Holm's correction"
+        title = f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm's correction"
         panels[0][0].set_title(title, fontsize=9, loc="left")
     return figure
 
@@ -62,8 +62,8 @@ def cost_and_gain(overall: "pd.DataFrame", looks: Mapping[str, Mapping[str, Any]
         rows = shown[shown["track"] == track]
         for row in rows.to_dict("records"):
             error = [[row["gain"] - row["gain low"]], [row["gain high"] - row["gain"]]]
-            style = looks[track][row["run"]]
-            axes.errorbar(row["TFLOP"], row["gain"], yerr=error, capsize=2, linewidth=0.9, label=row["run"], **style)
+            style = looks[track][row["run"]] | {"linestyle": "none"}
+            axes.errorbar(row["TFLOP"], row["gain"], yerr=error, capsize=2, elinewidth=0.9, label=row["run"], **style)
         axes.set_xlabel("training cost (TFLOP)")
         axes.set_ylabel(f"gain on {rows['task'].iloc[0]}")
         axes.set_title(track, fontsize=9, loc="left")

@@ -1,16 +1,20 @@
 """The figures of a table: learning against forgetting, scores with intervals, loss curves; and those that methods draw.
 
-SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour and marker in every figure of its track.
+SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour, marker and line in every figure of its track.
+A figure whose files are missing or damaged says so in its place, and the others are drawn.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import effects, overall, registry
+from adaptbench import drawing, effects, overall, registry
 from adaptbench.collect import known_tasks, main_scores
-from adaptbench.contracts import RunFiles
+from adaptbench.contracts import AdaptbenchError, RunFiles
 from adaptbench.tables import shown
 from adaptbench.workflow import IMAGES
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, safe for colour-blind readers; black is the base's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F", "#5B3A8C", "#B22222")
 MARKERS = "osD^vPX<>h"
+LINES = ("-", "--", ":", "-.")
 GREYS = ("#B0B0B0", "#C8C8C8", "#989898")
 STYLE = {
     "svg.hashsalt": "adaptbench",
@@ -51,34 +56,57 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     samples = pd.read_parquet(collected / "samples.parquet")
     comparisons = pd.read_csv(collected / "comparisons.csv")
     planned = json.loads(report.read_text())
-    order = planned["order"]
-    looks = {
-        track: styles([run for run in order if run["key"]["track"] == track])
-        for track in {run["key"]["track"] for run in order}
-    }
+
+    def of_track(track: str) -> list[dict[str, Any]]:
+        return [run for run in planned["order"] if run["key"]["track"] == track]
+
+    looks = {track: styles(of_track(track)) for track in {run["key"]["track"] for run in planned["order"]}}
     out.mkdir(parents=True, exist_ok=True)
+
+    def save(name: str, make: Callable[[], "Figure"]) -> None:
+        try:
+            figure = make()
+        except (OSError, ValueError, KeyError, AdaptbenchError) as error:
+            plt.close("all")
+            reason = f"{name} is not drawn: {type(error).__name__}: {error}".partition("\n")[0]
+            print(f"{reason}; run that stage again", file=sys.stderr)
+            figure = _note(reason)
+        _save(figure, out / name)
+
     with plt.rc_context(STYLE):
         for table, content in planned["tables"].items():
             ours = [run for run in runs if shown(run, content)]
             if not ours:
                 continue
             look = looks[content["track"]]
-            of_table = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
-            _save(learning_against_forgetting(main_scores(of_table), ours, look), out / f"{table}_forgetting")
-            _save(score_bars(of_table, look), out / f"{table}_scores")
-            _save(loss_curves(ours, look), out / f"{table}_loss")
+            mine = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
+            save(f"{table}_forgetting", partial(learning_against_forgetting, main_scores(mine), ours, look))
+            save(f"{table}_scores", partial(score_bars, mine, look))
+            save(f"{table}_loss", partial(loss_curves, ours, look))
             compared = comparisons[comparisons["table"] == table]
-            _save(effects.forest(compared, content["runs"], look), out / f"{table}_effects")
+            save(f"{table}_effects", partial(effects.forest, compared, content["runs"], look))
+            answered = samples[(samples["track"] == content["track"]) & samples["run"].isin(content["runs"])]
             for name, figure in content["figures"].items():
-                drawing = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
-                mine = samples[(samples["track"] == content["track"]) & samples["run"].isin(content["runs"])]
-                _save(drawing(mine, look), out / f"{table}_{name}")
-        _save(effects.cost_and_gain(overall.gains(collected, report), looks), out / overall.figure(planned["part"]))
+                make = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
+                save(f"{table}_{name}", partial(make, answered, look))
+        gains = overall.gains(collected, report)
+        asked_otherwise = {name for track in looks for name in asked_in_another_way(of_track(track))}
+        gains = gains[~gains["run"].isin(asked_otherwise)]  # they were trained no other way
+        save(overall.figure(planned["part"]), partial(effects.cost_and_gain, gains, looks))
         for name, figure in planned["figures"].items():
             of_method = [run_files(run) for run in runs if _uses(run, figure)]
             if of_method:
-                drawing = registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]]
-                _save(drawing(of_method), out / name)
+                make = registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]]
+                save(name, partial(make, of_method))
+
+
+def _note(reason: str) -> "Figure":
+    """A figure that says why there is none."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(6.4, 1.2))
+    figure.text(0.02, 0.5, "\n".join(textwrap.wrap(reason, 90)), va="center", parse_math=False)
+    return figure
 
 
 def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
@@ -130,20 +158,44 @@ def _is_end(name: str, config: Mapping[str, Any] | None, between: Mapping[str, A
     return not config["posthoc"] and all(config[key] == between[key] for key in ("curriculum", "tuner", "training"))
 
 
+def asked_in_another_way(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Runs that ask another run's model in another way (`decode`), each with that run's name."""
+
+    def model(config: Mapping[str, Any]) -> str:
+        return json.dumps({name: config[name] for name in config if name not in ("name", "decode")}, sort_keys=True)
+
+    configs = {run["key"]["run"]: run["config"] for run in runs if run["config"]}
+    plain = {model(config): name for name, config in configs.items() if not config.get("decode")}
+    return {
+        name: plain[model(config)]
+        for name, config in configs.items()
+        if config.get("decode") and model(config) in plain
+    }
+
+
 def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Colour and marker by the name of a track's run; the points of one curve share theirs, no two curves have both in
-    common, and baselines have no colour.
+    """Colour, marker and line by the name of a track's run. The points of one curve share theirs, no two curves have all in
+    common, and baselines have no colour. What asks another run's model in another way is hollow, in that run's colour.
     """
     family = families(runs)
+    asked = asked_in_another_way(runs)
     plain = [run["key"]["run"] for run in runs if run["config"] is None]
-    order = list(dict.fromkeys(found for name, found in family.items() if name not in plain))
-    look = {
-        found: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
-        for i, found in enumerate(order)
-    }
-    look |= {name: {"color": GREYS[i % len(GREYS)], "marker": "|_x+"[i % 4]} for i, name in enumerate(plain)}
-    look["base"] = {"color": "black", "marker": "*"}
-    return {name: look[found] for name, found in family.items()}
+    order = list(dict.fromkeys(found for name, found in family.items() if name not in plain and name not in asked))
+    look = {}
+    for i, found in enumerate(order):
+        turn, colour = divmod(i, len(COLOURS))
+        look[found] = {
+            "color": COLOURS[colour],
+            "marker": MARKERS[(i + turn) % len(MARKERS)],
+            "linestyle": LINES[turn % len(LINES)],
+        }
+    for i, name in enumerate(plain):
+        look[name] = {"color": GREYS[i % len(GREYS)], "marker": "|_x+"[i % 4], "linestyle": LINES[i % len(LINES)]}
+    look["base"] = {"color": "black", "marker": "*", "linestyle": "-"}
+    for i, (name, of) in enumerate(asked.items()):
+        other = {"marker": MARKERS[i % len(MARKERS)], "markerfacecolor": "white", "linestyle": LINES[i % len(LINES)]}
+        look[name] = look[family[of]] | other
+    return {name: look[name if name in asked else found] for name, found in family.items()}
 
 
 def learning_against_forgetting(
@@ -176,10 +228,8 @@ def learning_against_forgetting(
         axes.set_ylabel(f"{tasks[name].label} learned ({tasks[name].unit})")
         if not tasks[name].higher_is_better:
             axes.invert_yaxis()
-    panels[0][0].set_title(
-        "Learning against forgetting, 95 % intervals; up and right is better", fontsize=9, loc="left"
-    )
-    panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    drawing.name_runs(figure, panels[0][0])
+    drawing.title(figure, "Learning against forgetting, 95 % intervals; up and right is better")
     return figure
 
 
@@ -203,10 +253,8 @@ def _draw_family(
         axes.plot(*zip(*points, strict=True), color=look[members[0]]["color"], linewidth=1, alpha=0.6)
     for run in members:
         (across, x_error), (up, y_error) = place(x, run), place(y, run)
-        size = 11 if run == "base" else 6
-        axes.errorbar(
-            across, up, xerr=x_error, yerr=y_error, label=run, markersize=size, linewidth=0.9, capsize=2, **look[run]
-        )
+        style = look[run] | {"linestyle": "none", "markersize": 11 if run == "base" else 6}
+        axes.errorbar(across, up, xerr=x_error, yerr=y_error, label=run, elinewidth=0.9, capsize=2, **style)
         if len(members) > 1:
             axes.annotate(run.rpartition("-")[2], (across, up), (5, -10), textcoords="offset points", fontsize=7)
 
@@ -269,15 +317,16 @@ def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Fig
         drawn.add(stages)
         curves = pd.concat([_losses(paths) for paths in logs], axis=1)
         smooth = curves.ewm(span=max(2, len(curves) // 40)).mean()
-        axes.plot(smooth.index, smooth.mean(axis=1), label=name, color=look[name]["color"], linewidth=1.3)
+        line = {key: look[name][key] for key in ("color", "linestyle")}
+        axes.plot(smooth.index, smooth.mean(axis=1), label=name, linewidth=1.3, **line)
         axes.fill_between(
             smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look[name]["color"], alpha=0.15, linewidth=0
         )
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step, stages one after another")
     axes.set_ylabel("training loss (nats a token), smoothed")
-    axes.set_title("Loss on each method's own training mixture", fontsize=9, loc="left")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    drawing.name_runs(figure, axes)
+    drawing.title(figure, "Loss on each method's own training mixture")
     return figure
 
 

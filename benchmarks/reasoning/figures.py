@@ -12,7 +12,7 @@ def accuracy_by_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fig
     """Accuracy over sequential passes a problem, one point a run: means over seeds and problems with 95 % intervals."""
     import matplotlib.pyplot as plt
 
-    from adaptbench import statistics
+    from adaptbench import drawing, statistics
 
     asked = samples[samples.groupby("task")["metric"].transform(lambda metrics: (metrics == "passes").any())]
     figure, axes = plt.subplots(figsize=(6.4, 3.8))
@@ -28,14 +28,14 @@ def accuracy_by_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fig
         x, y = found["passes"], found["exact_match"]
         axes.errorbar(
             [x.mean], [y.mean], xerr=[[x.below], [x.above]], yerr=[[y.below], [y.above]],
-            label=run, linestyle="none", capsize=2, elinewidth=0.7, markersize=6, **look[run],
+            label=run, capsize=2, elinewidth=0.7, markersize=6, **look[run] | {"linestyle": "none"},
         )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_xlim(left=0)
-    axes.set_xlabel("sequential passes a problem (prompt, then one for each token, visible or latent)")
+    axes.set_xlabel("sequential passes a problem (prompt, then each token, visible or latent)")
     axes.set_ylabel("answers right")
-    axes.set_title("Accuracy against compute, 95 % intervals", fontsize=9, loc="left")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    drawing.name_runs(figure, axes)
+    drawing.title(figure, "Accuracy against compute, 95 % intervals")
     return figure
 
 

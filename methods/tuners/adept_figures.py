@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PANELS_IN_A_ROW = 4
+
+
 def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
     """Importance by layer, the chosen layers marked; one panel a placement that was probed."""
     import matplotlib.pyplot as plt
@@ -53,20 +56,24 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
         if rates.size:
             logs[run.name] = rates
     longest = max((len(rates.columns) for rates in logs.values()), default=1)
-    figure, panels = plt.subplots(
-        1, max(1, len(logs)), figsize=(2.2 + 2.6 * max(1, len(logs)), 1.2 + 0.17 * longest), squeeze=False
-    )
+    across = min(PANELS_IN_A_ROW, max(1, len(logs)))
+    down = -(-max(1, len(logs)) // across)
+    size = (2.2 + 2.6 * across, (1.2 + 0.15 * longest) * down)
+    figure, panels = plt.subplots(down, across, figsize=size, squeeze=False)
     image = None
-    for axes, (name, rates) in zip(panels[0], logs.items(), strict=False):
+    for axes in panels.flat[len(logs) :]:
+        axes.set_axis_off()
+    for axes, (name, rates) in zip(panels.flat, logs.items(), strict=False):
         labels = [_short(str(column)) for column in rates]
         image = axes.imshow(rates.T.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest")
         axes.set_yticks(range(len(labels)), labels, fontsize=6)
-        axes.set_xticks(range(len(rates)), [str(step) for step in rates.index], fontsize=6, rotation=90)
+        every = -(-len(rates) // 10)
+        axes.set_xticks(range(0, len(rates), every), rates.index[::every].astype(str), fontsize=6, rotation=90)
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("refresh after step")
         axes.grid(visible=False)
     if image is not None:
-        figure.colorbar(image, ax=panels[0, -1], label="multiple of the base rate")
+        figure.colorbar(image, ax=panels, shrink=1 / down, aspect=30 / down, label="multiple of the base rate")
     return figure
 
 
