@@ -47,7 +47,7 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
         floats[-1].append(_tabular(columns, rows))
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
     return "\n".join(
-        f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{text}}}\n"
+        f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\setlength{{\\belowcaptionskip}}{{6pt}}\n\\caption{{{text}}}\n"
         + "\n\n\\bigskip\n".join(made)
         + "\n\\end{table}\n"
         for text, made in zip(captions, floats, strict=True)
@@ -67,13 +67,39 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[
         else:
             together.append([i])
     naming, *others = together
-    part = list(naming)
-    for group in others:
-        if len(part) > len(naming) and sum(widths[i] + GAP for i in (*part, *group)) > TEXT_WIDTH:
-            yield _picked(columns, rows, part)
-            part = list(naming)
-        part += group
-    yield _picked(columns, rows, part)
+    room = TEXT_WIDTH - _taken(naming, widths)
+    taken = [_taken(group, widths) for group in others]
+    parts = _filled(taken, room)
+    # As many parts with less room are of more even widths: no column left over for a table of its own.
+    even = next(
+        found
+        for limit in sorted({*taken, room, *range(0, int(room), 5)})
+        if len(found := _filled(taken, limit)) <= len(parts)
+    )
+    start = 0
+    for count in even:
+        part = [i for group in others[start : start + count] for i in group]
+        yield _picked(columns, rows, [*naming, *part])
+        start += count
+    if not even:
+        yield _picked(columns, rows, naming)
+
+
+def _taken(part: Sequence[int], widths: Sequence[float]) -> float:
+    return sum(widths[i] + GAP for i in part)
+
+
+def _filled(taken: Sequence[float], room: float) -> list[int]:
+    """How many of what takes so much go into each part, one after another; what needs more has a part of its own."""
+    counts: list[int] = []
+    left = 0.0
+    for one in taken:
+        if one > left or not counts:
+            counts.append(0)
+            left = room
+        counts[-1] += 1
+        left -= one
+    return counts
 
 
 def _picked(columns: Sequence[str], rows: Sequence[Sequence[str]], part: Sequence[int]) -> Block:

@@ -101,20 +101,34 @@ def _fairness(
 ) -> "tuple[pd.DataFrame, str]":
     import pandas as pd
 
+    bases = {
+        track: _means([run for run in runs if run["status"] == "done"], CARD)["evaluation seconds"]
+        for (track, name), runs in by_key.items()
+        if name == "base"
+    }
     rows = []
     for (track, name), runs in by_key.items():
         done = [run for run in runs if run["status"] == "done"]
-        row = {"track": track, "run": name} | _means(done, CARD)
+        means = _means(done, CARD)
+        row = {"track": track, "run": name} | means
+        row["times the base's"] = means["evaluation seconds"] / bases[track] if bases.get(track) else float("nan")
         rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": _note(runs)})
     caption = (
         "Means over seeds, of a method's own stages; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
-        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run."
+        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run, for one document of them, and as a multiple of what the base"
+        " takes for the same ones."
     )
     if sweep:
         caption += (
             f" Tries: settings scored on validation before one was chosen ({sweep}); runs without took another's."
         )
     return pd.DataFrame(rows), caption
+
+
+def _milliseconds(run: Mapping[str, Any]) -> float | None:
+    """Of one document's evaluation; none where nothing was asked."""
+    documents = sum(one["documents"] for one in run["metrics"].values())
+    return 1000 * run["seconds"]["evaluation"] / documents if documents else None
 
 
 Number = Callable[[dict[str, Any]], float | None]
@@ -130,6 +144,7 @@ CARD: Mapping[str, Number] = {
     "peak MB": lambda run: run["cost"]["peak_bytes"] / 1e6,
     "MB on disk": lambda run: run["model"]["bytes"] / 1e6,
     "evaluation seconds": lambda run: run["seconds"]["evaluation"],
+    "ms a document": _milliseconds,
     "evaluation peak MB": lambda run: run["evaluation_peak_bytes"] / 1e6,
 }
 COSTS = {name: CARD[name] for name in ("trained parameters", "tokens", "TFLOP")} | {"seconds": CARD["job seconds"]}

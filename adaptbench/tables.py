@@ -100,8 +100,8 @@ def trained_parameters(run: dict[str, Any]) -> int:
 def layout(
     runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str], compared: "pd.DataFrame"
 ) -> list[cells.Block]:
-    """The shown table, a row for each of `names`: one block, or where it would be too wide one for each of the track's
-    tasks and one for the rest.
+    """The shown table, a row for each of `names`, in blocks that are not too wide: the track's tasks, and what is left of the base and
+    was spent.
     """
     tasks = known_tasks()
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
@@ -114,8 +114,12 @@ def layout(
     own = [_task_columns(task, scores, looks, change=False) for task in shown if not task.name.startswith("general")]
     general = [_task_columns(task, scores, looks, change=True) for task in shown if task.name.startswith("general")]
     rest = [column for columns in general for column in columns] + _cost_columns(runs)
-    whole = [column for columns in own for column in columns] + rest
-    groups = [whole] if len(whole) <= WIDEST else [*own, rest]
+    groups: list[list[Column]] = []
+    for columns in [*own, rest]:
+        if groups and len(groups[-1]) + len(columns) <= WIDEST:
+            groups[-1] += columns
+        else:
+            groups.append(list(columns))
     return [_block(columns, runs, names) for columns in groups]
 
 
@@ -206,7 +210,7 @@ def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Seq
             label = name if len(done) == len(named) else f"{name} ({len(done)} of {len(named)} seeds)"
             rows.append([label, *(cell(name) for _, cell in columns)])
         else:
-            reason = f"{named[0]['status']}: {named[0]['reason']}" if named else "missing"
+            reason = "; ".join(dict.fromkeys(f"{run['status']}: {run['reason']}" for run in named)) or "missing"
             rows.append([name, reason, *[""] * (len(columns) - 1)])
     return ["run", *(heading for heading, _ in columns)], rows
 
@@ -222,15 +226,15 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
     done = [run for run in runs if run["status"] == "done"]
     seeds = len({run["key"]["seed"] for run in done if run["key"]["run"] != "base"})
     over = f"{seeds} seeds and the documents" if seeds > 1 else "the documents, 1 seed"
-    caption = f"Mean and 95 % interval over {over}; n: documents. Bold: the task's best and what ties with it; italic: too few seeds or documents to tell it from the best."
+    caption = f"Mean and 95 % interval, of each number alone, over {over}; n: documents. Bold: the task's best and what ties with it; italic: not shown to be worse than the best after Holm, nor to be as good."
     caption += " Forgotten: loss against the base."
     if any(len(own_stages(run)) > 1 for run in done):
         caption += " Trained parameters: of the stage that trains most; seconds: of all stages."
     against = compared[compared["kind"] == "baseline"]
     if len(against):
         caption += (
-            f" Against {baseline}: paired by document and seed, p after Holm over {len(against)} comparisons; detectable: the"
-            " difference found four times in five; a tie rules out one of a tenth, untestable does not."
+            f" Against {baseline}: paired by document and seed; intervals of each comparison alone, p after Holm over all {len(against)}"
+            " and verdicts by it; detectable: the difference found four times in five; a tie rules out one of a tenth, untestable does not."
         )
         if seeds == 1:
             caption += " With one seed this is about these models, not about the methods."
@@ -239,5 +243,7 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
         caption += f" Only the first {options['limit']} documents of each task."
     if options.get("split") == "validation":
         caption += " On validation."
-    left_out = [f"{run['key']['run']} seed {run['key']['seed']}" for run in runs if run["status"] == "left out"]
-    return caption + (f" Left out, missing or damaged: {', '.join(left_out)}." if left_out else "")
+    left_out = [
+        f"{run['key']['run']} seed {run['key']['seed']} ({run['reason']})" for run in runs if run["status"] == "left out"
+    ]
+    return caption + (f" Left out: {'; '.join(left_out)}." if left_out else "")

@@ -45,6 +45,14 @@ def test_the_card_has_the_costs_and_the_tries_of_the_kept_sweep(written):
     assert (full["trained parameters"], full["tokens"], full["training seconds"], full["job seconds"]) == (5, 1, 2, 3)
     assert full["TFLOP"] == pytest.approx(2e-12)
     assert full["tries"] == 4
+    asked = json.loads((written.parent / "collected/runs.json").read_text())
+    evaluated, base = (
+        [run for run in asked if run["key"]["run"] == name and run["status"] == "done"] for name in ("full", "base")
+    )
+    seconds = sum(run["seconds"]["evaluation"] for run in evaluated) / len(evaluated)
+    assert full["evaluation seconds"] == pytest.approx(seconds)
+    assert full["times the base's"] == pytest.approx(seconds / base[0]["seconds"]["evaluation"])
+    assert full["ms a document"] == pytest.approx(1000 * seconds / 8)
     assert pd.isna(card.loc["base", "tries"])
 
 

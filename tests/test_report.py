@@ -46,7 +46,7 @@ def make_run(
         else {}
     )
     content = {
-        "key": {"preset": "toy", "track": "domain", "run": run, "seed": seed}, "config": config, "status": "done", "metrics": {},
+        "key": {"preset": "toy", "track": "domain", "run": run, "seed": seed}, "config": config, "status": "done", "metrics": {"domain_facts": {"documents": 8}},
         "evaluation": {"split": split}, "model": {"directory": str(root / "stages/none"), "bytes": 1},
         "cost": {
             "steps": 1, "tokens": 1, "trained_tokens": 1, "flops": 2, "train_seconds": 2.0, "wall_seconds": 3.0, "peak_bytes": 4,
@@ -355,6 +355,25 @@ def test_a_method_draws_its_own_figures_from_the_files_of_its_runs(collected, tm
     assert seen[0].config["posthoc"]["kind"] == "wise_ft"
 
 
+def test_a_figure_that_lacks_a_file_says_so_and_the_others_are_drawn(collected, tmp_path, monkeypatch, capsys):
+    from adaptbench import registry
+
+    def drawing(files):
+        return (files[0].stages["tune"] / "lost.json").read_text()
+
+    monkeypatch.setattr(registry.method("posthoc", "wise_ft"), "FIGURES", {"curve": drawing}, raising=False)
+    report = report_of(tmp_path)
+    figure = {"wise_ft_curve": {"axis": "posthoc", "kind": "wise_ft", "name": "curve"}}
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"figures": figure}))
+    _figures(collected, report, tmp_path / "figures")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("wise_ft_curve is not drawn: FileNotFoundError: ")
+    assert "lost.json" in said[0]
+    assert "is not drawn" in (tmp_path / "figures/wise_ft_curve.svg").read_text()
+    assert (tmp_path / "figures/cost.svg").exists()
+
+
 def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
     for folder in ("one", "two"):
         _figures(collected, report_of(tmp_path), tmp_path / folder)
@@ -370,6 +389,11 @@ def test_a_run_has_one_colour_everywhere_and_a_curve_shares_it():
     look = figures.styles([described("base"), *loras, *line])
     assert look["line-0.25"] == look["line-0.5"]
     assert look["lora-8"] != look["lora-16"]
+    probe = described("lora-8-probe", tuner="lora")
+    probe["config"]["decode"] = {"probe": "zero"}
+    asked = figures.styles([described("base"), loras[0], probe])
+    assert asked["lora-8-probe"]["color"] == asked["lora-8"]["color"]
+    assert asked["lora-8-probe"]["markerfacecolor"] == "white"
     many = figures.styles([described(f"run-{i}", tuner=str(i)) for i in range(40)])
     assert len({tuple(style.values()) for style in many.values()}) == 40
 

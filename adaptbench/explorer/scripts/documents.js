@@ -159,7 +159,7 @@ function numbersOf(found) {
 }
 
 function card(one) {
-  const side = (letter, found) => make("div", { class: "side" }, make("h4", {}, make("span", {}, `${letter}: `, name(pair.names[letter.toLowerCase()])), mark(found.value)), answer(found.text, pair.task), numbersOf(found));
+  const side = (letter, found) => make("div", { class: "side" }, make("h4", {}, make("span", {}, `${letter}: `, name(pair.names[letter.toLowerCase()])), mark(found.value)), found.text === "" && !pair.task.binary ? null : answer(found.text, pair.task), numbersOf(found));
   const question = one.prompt ? [make("h4", {}, "Question"), longText(one.prompt, { head: 500, tail: 700 })] : [];
   return make("article", { class: `card ${one.who}`, tabindex: -1 },
     make("h3", {}, `Document ${one.document + 1}`),

@@ -60,6 +60,20 @@ function whenSeen(id, action) {
   }, { rootMargin: "300px" }).observe(document.getElementById(id));
 }
 
+const COMPARED = { kind: "against the", effect: "effect", p: "p alone", p_holm: "p after Holm" };
+
+// How a field of comparisons.csv is written: tasks by their label, numbers with three digits.
+function comparedText(heading, text, row) {
+  const column = data.columns[`${row.task}/${row.metric}`];
+  const short = (value) => Number(value).toFixed(3);
+  if (heading === "task" && column) return `${column.label} (${column.unit})`;
+  if (heading === "effect" && text !== "") return `${short(text)} [${short(row.low)}, ${short(row.high)}]`;
+  if (heading === "kind") return text === "leader" ? "best" : text;
+  if (heading.startsWith("p") && text !== "" && Number(text) < 0.001) return "< 0.001";
+  if (!/^-?\d+\.\d+(e-?\d+)?$/.test(text)) return text;
+  return Number.isInteger(Number(text)) && ["seeds", "documents"].includes(heading) ? String(Number(text)) : short(text);
+}
+
 // The shown table's comparisons; all of them where all runs are shown.
 function drawComparisons() {
   const box = document.getElementById("comparison-tables");
@@ -68,19 +82,22 @@ function drawComparisons() {
     const place = headings.indexOf("table");
     const shown = rows.filter((row) => place < 0 || !state.which || row[place] === state.which);
     if (!shown.length) continue;
-    const head = make("tr", {}, ...headings.map((text) => make("th", { scope: "col" }, text)));
+    const one = (name) => new Set(shown.map((row) => row[headings.indexOf(name)])).size < 2;
+    const hidden = new Set([...["table", "track", "test"].filter(one), ...(headings.includes("effect") ? ["metric", "low", "high"] : [])]);
+    const kept = headings.map((_, index) => index).filter((index) => !hidden.has(headings[index]));
+    const head = make("tr", {}, ...kept.map((index) => make("th", { scope: "col" }, COMPARED[headings[index]] ?? headings[index])));
     const table = make("table", { class: "display", "aria-labelledby": "comparisons-title" }, make("thead", {}, head));
     box.append(table);
-    const short = (text) => (/^-?\d+\.\d{5,}(e-?\d+)?$/.test(text) ? String(Number(Number(text).toPrecision(4))) : text);
+    const fields = (row) => Object.fromEntries(headings.map((heading, index) => [heading, row[index] ?? ""]));
     const numeric = headings.map((_, index) => shown.every((row) => !row[index] || Number.isFinite(Number(row[index]))));
-    const cell = (index) => (text, type) => {
-      if (type === "display") return make("span", {}, short(text));
-      if (!numeric[index]) return text;
-      return text === "" ? null : Number(text);
+    const cell = (index) => (text, type, row) => {
+      if (type === "sort" || type === "type") return !numeric[index] ? text : text === "" ? null : Number(text);
+      const written = comparedText(headings[index], text, fields(row));
+      return type === "display" ? make("span", {}, written) : written;
     };
     new DataTable(table, {
       data: shown.map((row) => headings.map((_, index) => row[index] ?? "")),
-      columns: headings.map((_, index) => ({ render: cell(index), type: numeric[index] ? "value" : "string" })),
+      columns: kept.map((index) => ({ data: index, render: cell(index), type: numeric[index] ? "value" : "string" })),
       order: [], autoWidth: false, pageLength: 25, lengthChange: false, language: { search: "Search ", info: "_TOTAL_ rows", infoFiltered: "(of _MAX_)" },
     });
   }
