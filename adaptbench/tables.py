@@ -244,6 +244,8 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
     if options.get("split") == "validation":
         caption += " On validation."
     left_out = [
-        f"{run['key']['run']} seed {run['key']['seed']} ({run['reason']})" for run in runs if run["status"] == "left out"
+        f"{run['key']['run']} seed {run['key']['seed']} ({run['reason']})"
+        for run in runs
+        if run["status"] == "left out"
     ]
     return caption + (f" Left out: {'; '.join(left_out)}." if left_out else "")
