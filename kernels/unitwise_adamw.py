@@ -4,11 +4,12 @@ torch's AdamW has one rate a parameter group; a group for each unit costs severa
 rate times something that does not depend on the rate, weight decay included, so that multiplying the step of one plain
 AdamW gives what a group of its own would: w <- w + m * (step of the plain one).
 
-Three ways to the same numbers. `reference`: torch's own step on every tensor, then every step multiplied. `torch`: small tensors
-lie in one long buffer while they are stepped, since a call for each costs more than its arithmetic. `triton`: one kernel for
-all tensors, which reads the multiplier with the weight.
+Three ways to the same numbers. `reference`: torch's own step on every tensor, then every step multiplied. `torch`, for a
+processor: a block of numbers at a time, small tensors end to end and parts of large ones, so that a call is worth its cost and what
+is copied stays in the cache. `triton`: one kernel for all tensors, which reads the multiplier with the weight.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch.optim.adamw import adamw
 
 from kernels import Implementation, chosen, triton_there
 
-SMALL = 1 << 16  # numbers; larger tensors are worth a call of their own, and no second copy
+SMALL = 1 << 16  # numbers; larger tensors are stepped where they lie
+TOGETHER = 1 << 17  # numbers at a time: three copies of so many stay in a processor's cache
 DTYPES = (torch.float32, torch.float64)
 BLOCK = 1024
 
@@ -36,7 +38,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
         super().__init__(params, **options)
         self.implementation = implementation
         self._multipliers: Mapping[torch.nn.Parameter, torch.Tensor] = {}
-        self._buffers: dict[int, _Buffer] = {}
+        self._blocks: dict[int, list[_Block]] = {}
         self.taken: dict[Any, float] = {}
 
     @property
@@ -53,8 +55,9 @@ class UnitwiseAdamW(torch.optim.AdamW):
             if not fits:
                 raise ValueError(f"multipliers of shape {tuple(values.shape)} do not broadcast over {tuple(p.shape)}")
         self._multipliers = dict(by_parameter)
-        for buffer in self._buffers.values():
-            buffer.set_multipliers(self._multipliers)
+        for blocks in self._blocks.values():
+            for block in blocks:
+                block.set_multipliers(self._multipliers)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -92,10 +95,18 @@ class UnitwiseAdamW(torch.optim.AdamW):
         together = [i for i, one in enumerate(fits) if one]
         if together and way == "triton":
             _triton_step([(params[i], grads[i], averages[i], squares[i], steps[i]) for i in together], self, group)
-        elif len(together) > 1 and (buffer := self._buffer(number, [params[i] for i in together])):
-            buffer.step([grads[i] for i in together], [steps[i] for i in together], group)
         else:
-            together = []
+            small = [i for i in together if params[i].numel() <= SMALL]
+            blocks = self._blocks_of(number, [params[i] for i in small]) if len(small) > 1 else None
+            if blocks is None:
+                small = []
+            else:
+                _step_blocks(blocks, [grads[i] for i in small], group)
+            large = [i for i in together if params[i].numel() > SMALL]
+            for i in large:
+                multiplier = self.multipliers.get(params[i])
+                _step_large((params[i], grads[i], averages[i], squares[i]), steps[i], multiplier, group)
+            together = [*small, *large]
         done = set(together)
         rest = [i for i in range(len(params)) if i not in done]
         before = {i: params[i].clone() for i in rest if params[i] in self.multipliers}
@@ -107,31 +118,44 @@ class UnitwiseAdamW(torch.optim.AdamW):
             p: Any = params[i]
             p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))
 
-    def _buffer(self, number: int, params: Sequence[Any]) -> "_Buffer | None":
-        """The buffer in which these parameters lie, made anew where they, or their state, are others than it has; None where some
-        have been stepped more often than others and so are corrected otherwise.
+    def _blocks_of(self, number: int, params: list[Any]) -> "list[_Block] | None":
+        """The blocks in which these parameters are stepped, made anew where they, or their state, are others than those have; None
+        where some have been stepped more often than others and so are corrected otherwise.
         """
-        buffer = self._buffers.get(number)
-        if buffer is not None and buffer.holds(params, self.state):
-            return buffer
+        blocks = self._blocks.get(number, [])
+        if sum(len(block.params) for block in blocks) == len(params):
+            same = _split(params, [len(block.params) for block in blocks])
+            if all(block.holds(part, self.state) for block, part in zip(blocks, same, strict=True)):
+                return blocks
         if len({float(self.state[p]["step"]) for p in params}) > 1:
             return None
-        buffer = self._buffers[number] = _Buffer(params, self.state)
-        buffer.set_multipliers(self.multipliers)
-        return buffer
+        parts: list[list[Any]] = []
+        room = 0
+        for p in params:
+            if p.numel() > room or p.dtype != parts[-1][0].dtype:
+                parts.append([])
+                room = TOGETHER
+            parts[-1].append(p)
+            room -= p.numel()
+        scratch = {p.dtype: torch.empty(3, TOGETHER, dtype=p.dtype) for p in params}
+        blocks = self._blocks[number] = [_Block(part, self.state, scratch[part[0].dtype]) for part in parts]
+        for block in blocks:
+            block.set_multipliers(self.multipliers)
+        return blocks
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._buffers = {}
+        self._blocks = {}
         self.taken = {}
 
 
 def _fits(p: torch.Tensor, gradient: torch.Tensor, way: Implementation) -> bool:
-    if p.dtype not in DTYPES or gradient.dtype != p.dtype or gradient.is_sparse or type(p.data) is not torch.Tensor:
+    # Pieces of a sharded tensor are of a type of their own, their gradients too.
+    if p.dtype not in DTYPES or gradient.dtype != p.dtype or type(gradient) is not torch.Tensor or gradient.is_sparse:
         return False
     if way == "triton":
         return p.is_contiguous() and gradient.is_contiguous()
-    return p.device.type == "cpu" and p.numel() <= SMALL and p.is_contiguous()
+    return p.is_cpu and p.is_contiguous() and (p.numel() <= SMALL or gradient.is_contiguous())
 
 
 def _adamw(
@@ -146,50 +170,107 @@ def _adamw(
     )  # fmt: skip
 
 
-class _Buffer:
-    """Small parameters of a group end to end, their averages kept there, weights and gradients brought for each step."""
+def _adamw_of_one(tensors: Sequence[torch.Tensor], step: torch.Tensor, group: Mapping[str, Any], rate: float) -> None:
+    """torch's step of a weight with its gradient and averages; with `fused`, what torch's function calls, without its looking around."""
+    p, g, average, square = tensors
+    if not group["fused"]:
+        _adamw([p], [g], [average], [square], [], [step], {**group, "lr": rate})
+        return
+    beta1, beta2 = group["betas"]
+    step += 1
+    torch._fused_adamw_(
+        [p], [g], [average], [square], [], [step], lr=rate, beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
+        amsgrad=False, maximize=group["maximize"],
+    )  # fmt: skip
 
-    def __init__(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]]) -> None:
+
+class _Block:
+    """Small parameters of a group end to end, their averages kept there, weights and gradients brought into `scratch` for each step."""
+
+    def __init__(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]], scratch: torch.Tensor) -> None:
         self.params = list(params)
         self.sizes = [p.numel() for p in params]
+        self.weights, self.before, self.gradients = scratch[:, : sum(self.sizes)]
+        self.views = [view.view(p.shape) for view, p in zip(self.weights.split(self.sizes), params, strict=True)]
+        tails = {p.shape[1:] for p in params}
+        self.tail = tails.pop() if len(tails) == 1 else None
         self.kept: dict[str, list[torch.Tensor]] = {}
         self.flat: dict[str, torch.Tensor] = {}
         for key in ("exp_avg", "exp_avg_sq"):
             self.flat[key] = torch.cat([state[p][key].reshape(-1) for p in params])
-            views = self.flat[key].split(self.sizes)
-            self.kept[key] = [view.view(p.shape) for view, p in zip(views, params, strict=True)]
-            for p, view in zip(params, self.kept[key], strict=True):
+            pieces = self.flat[key].split(self.sizes)
+            self.kept[key] = [piece.view(p.shape) for piece, p in zip(pieces, params, strict=True)]
+        self.steps = torch.stack([state[p]["step"] for p in params])
+        self.kept["step"] = list(self.steps.unbind())
+        for key, views in self.kept.items():
+            for p, view in zip(params, views, strict=True):
                 state[p][key] = view
-        self.weights, self.gradients = (torch.empty_like(self.flat["exp_avg"]) for _ in range(2))
-        self.views = [view.view(p.shape) for view, p in zip(self.weights.split(self.sizes), params, strict=True)]
         self.multipliers: torch.Tensor | None = None
 
     def holds(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]]) -> bool:
         """Whether these are the parameters, and nobody has put another state in the place of theirs."""
-        if len(params) != len(self.params):
-            return False
-        for p, mine, average, square in zip(params, self.params, *self.kept.values(), strict=True):
-            if p is not mine or state[p]["exp_avg"] is not average or state[p]["exp_avg_sq"] is not square:
+        for p, mine, average, square, step in zip(params, self.params, *self.kept.values(), strict=True):
+            of_p = state[p]
+            if (
+                p is not mine
+                or of_p["exp_avg"] is not average
+                or of_p["exp_avg_sq"] is not square
+                or of_p["step"] is not step
+            ):
                 return False
         return True
 
     def set_multipliers(self, by_parameter: Mapping[Any, torch.Tensor]) -> None:
         self.multipliers = None
         if any(p in by_parameter for p in self.params):
-            one = self.weights.new_ones(())
+            one = self.flat["exp_avg"].new_ones(())
             spread = (by_parameter.get(p, one).to(p).expand(p.shape).reshape(-1) for p in self.params)
             self.multipliers = torch.cat(list(spread))
 
-    def step(self, grads: Sequence[torch.Tensor], steps: Sequence[torch.Tensor], group: Mapping[str, Any]) -> None:
-        torch.cat([gradient.reshape(-1) for gradient in grads], out=self.gradients)
-        torch.cat([p.detach().reshape(-1) for p in self.params], out=self.weights)
-        before = None if self.multipliers is None else self.weights.clone()
-        averages, squares = self.flat.values()
-        _adamw([self.weights], [self.gradients], [averages], [squares], [], [steps[0]], group)
-        torch._foreach_add_(list(steps[1:]), 1)
-        if before is not None:
-            torch.lerp(before, self.weights, self.multipliers, out=self.weights)
-        torch._foreach_copy_(self.params, self.views)
+    def bring(self, tensors: list[torch.Tensor], into: torch.Tensor) -> None:
+        """Copy these, shaped as the parameters, end to end."""
+        if self.tail:
+            torch.cat(tensors, out=into.view(-1, *self.tail))
+        else:
+            torch.cat([one.reshape(-1) for one in tensors], out=into)
+
+
+def _step_blocks(blocks: "Sequence[_Block]", grads: list[torch.Tensor], group: Mapping[str, Any]) -> None:
+    rate = float(group["lr"])
+    for block, of_block in zip(blocks, _split(grads, [len(block.params) for block in blocks]), strict=True):
+        block.bring(of_block, block.gradients)
+        block.bring(block.params, block.before)
+        block.weights.copy_(block.before)
+        averages, squares = block.flat.values()
+        _adamw_of_one([block.weights, block.gradients, averages, squares], block.steps[0].clone(), group, rate)
+        if block.multipliers is not None:
+            torch.lerp(block.before, block.weights, block.multipliers, out=block.weights)
+        torch._foreach_copy_(block.params, block.views)
+        block.steps += 1
+
+
+def _step_large(
+    tensors: Sequence[Any], step: torch.Tensor, multiplier: torch.Tensor | None, group: Mapping[str, Any]
+) -> None:
+    """Weights, gradient and averages of one parameter, rows at a time where each has a multiplier of its own."""
+    weights = tensors[0]
+    if multiplier is None or multiplier.numel() == 1:  # a rate of the parameter's own
+        rate = float(group["lr"]) * (1.0 if multiplier is None else float(multiplier))
+        _adamw_of_one(tensors, step, group, rate)
+        return
+    spread = multiplier.to(weights).expand(weights.shape)
+    rows = max(1, TOGETHER * len(weights) // weights.numel())
+    for start in range(0, len(weights), rows):
+        here = slice(start, start + rows)
+        before = weights[here].clone()
+        _adamw_of_one([one[here] for one in tensors], step.clone(), group, float(group["lr"]))
+        torch.lerp(before, weights[here], spread[here].contiguous(), out=weights[here])
+    step += 1
+
+
+def _split(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
+    ends = list(itertools.accumulate(counts))
+    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def _triton_step(

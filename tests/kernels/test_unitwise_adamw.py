@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from kernels.unitwise_adamw import UnitwiseAdamW
+from kernels.unitwise_adamw import SMALL, UnitwiseAdamW
 
 STEPS, WARMUP, RATE, BETAS = 24, 4, 0.01, (0.8, 0.95)
 HEADS, WIDTH = 3, 5
@@ -271,22 +271,49 @@ def test_weights_that_somebody_else_changes_are_stepped_from_where_they_are(way)
     assert _alike(ours["rows"], plain["rows"], way)
 
 
-def test_large_tensors_are_stepped_where_they_lie(fused):
-    from kernels import unitwise_adamw
-
+@pytest.mark.parametrize("shape", [(SMALL + 1,), (700, 301), (3, 257, 401)])
+@pytest.mark.parametrize("by", ["tensor", "rows", "columns", "numbers"])
+def test_large_tensors_are_stepped_where_they_lie(fused, shape, by):
+    """As by the reference, beside small ones and one without a multiplier."""
     ends = []
     for way in ("reference", "torch"):
         generator = torch.Generator().manual_seed(0)
-        sizes = (unitwise_adamw.SMALL + 1, 10, 7)
-        params = [torch.nn.Parameter(torch.randn(n, generator=generator)) for n in sizes]
+        sizes = (shape, shape, (10,), (7,))
+        params = [torch.nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64)) for n in sizes]
         optimizer = UnitwiseAdamW(params, lr=0.1, fused=fused, implementation=way)
-        optimizer.multipliers = {p: torch.full((1,), 0.3) for p in params[:2]}
+        units = {
+            "tensor": (1,),
+            "rows": (len(params[0]), *[1] * (len(shape) - 1)),
+            "columns": shape[-1:],
+            "numbers": shape,
+        }
+        rates = 2 * torch.rand(units[by], generator=generator)
+        optimizer.multipliers = {params[0]: rates, params[2]: torch.full((1,), 0.3)}
         for _ in range(3):
             for p in params:
-                p.grad = torch.randn(p.shape, generator=generator)
+                p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64)
             optimizer.step()
-        ends.append(params)
-    assert all(_alike(a, b, "torch", fused) for a, b in zip(*ends, strict=True))
+        ends.append((params, [optimizer.state[p]["step"] for p in params]))
+    for (ours, mine), (theirs, other) in [ends]:
+        assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(ours, theirs, strict=True))
+        assert mine == other == [3.0] * 4
+
+
+def test_one_rate_of_a_large_tensor_is_a_group_of_its_own(fused):
+    ends = []
+    for kind in ("group", "ours"):
+        generator = torch.Generator().manual_seed(0)
+        p = torch.nn.Parameter(torch.randn(300, 300, generator=generator))
+        if kind == "group":
+            optimizer = torch.optim.AdamW([p], lr=0.1 * 0.25, fused=fused)
+        else:
+            optimizer = UnitwiseAdamW([p], lr=0.1, fused=fused)
+            optimizer.multipliers = {p: torch.tensor([[0.25]])}
+        for _ in range(3):
+            p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+        ends.append(p)
+    assert torch.equal(*ends)
 
 
 def test_amsgrad_is_torchs():
