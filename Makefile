@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference bench live-speed latent-speed calibration verify clean help
+.PHONY: run ablation smoke test lint format schema sweep reference bench step-speed live-speed latent-speed calibration verify clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -52,6 +52,9 @@ sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results i
 
 reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference, README and docs
 	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
+
+step-speed: $(READY)  ## time the parts of a training step of each method, after `make` (results in results/reference/bench)
+	$(BIN)/python -m adaptbench step-speed results/$(PRESET) results/reference/bench
 
 live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
 	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv

@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
+    command("step-speed", _step_speed, "time the parts of a training step of each method", "root", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
     command("calibration", _calibration, "simulate how often intervals and tests are right", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
@@ -185,6 +186,12 @@ def _kernel_speed(options: argparse.Namespace) -> None:
     from adaptbench import kernel_speed
 
     kernel_speed.measure(options.out)
+
+
+def _step_speed(options: argparse.Namespace) -> None:
+    from adaptbench import step_speed
+
+    step_speed.measure(options.root, options.out)
 
 
 def _latent_speed(options: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
             reason = f"{name} is not drawn: {type(error).__name__}: {error}".partition("\n")[0]
             print(f"{reason}; run that stage again", file=sys.stderr)
             figure = _note(reason)
-        _save(figure, out / name)
+        save_images(figure, out / name)
 
     with plt.rc_context(STYLE):
         for table, content in planned["tables"].items():
@@ -346,7 +346,8 @@ def _losses(paths: Sequence[Path]) -> "pd.Series":
     return losses
 
 
-def _save(figure: "Figure", stem: Path) -> None:
+def save_images(figure: "Figure", stem: Path) -> None:
+    """Write <stem>.svg, .pdf and .png, and close the figure."""
     import matplotlib.pyplot as plt
 
     for suffix in IMAGES:

@@ -204,9 +204,9 @@ def finished(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a copy of the project, as a user would."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a copy of the project, as a user would; `variables` are added to the environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     return finished([sys.executable, "-m", "snakemake", *arguments], folder, environment=environment)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, finished, snakemake
@@ -98,6 +100,28 @@ def test_everything_that_is_promised_is_there(smoke):
     names += ["cost", "adept_layer_importance", "adept_unit_rates", "agent_calls", "reasoning_compute"]
     names += ["coconut_geometry", "lt_tuning_insertion", "lt_tuning_geometry", "lt_tuning_probes"]
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")}
+
+
+def test_the_plain_operations_give_the_same_results_as_the_fast_ones(smoke, tmp_path):
+    """The whole preset once more, with ADAPTBENCH_KERNELS=reference: rounding apart, nothing differs."""
+    plain = copy_of_project(tmp_path / "plain")
+    done = snakemake(plain, *SMOKE, ADAPTBENCH_KERNELS="reference")
+    assert done.returncode == 0, done.stderr[-3000:]
+    compared = 0
+    for path in sorted((smoke / "results/smoke/runs").glob("*/*/*/run.json")):
+        fast, slow = path, plain / path.relative_to(smoke)
+        ran = [json.loads(one.read_text())["provenance"]["kernels"] for one in (fast, slow)]
+        assert ran[0].keys() == ran[1].keys()
+        assert all(ways == ["reference"] for ways in ran[1].values())
+        assert all("reference" not in ways for ways in ran[0].values())
+        ours, theirs = (pd.read_parquet(one.with_name("samples.parquet")) for one in (fast, slow))
+        assert ours["document_hash"].tolist() == theirs["document_hash"].tolist()
+        text = (ours["task"] == "general_text").to_numpy()
+        near = np.isclose(ours["value"], theirs["value"], rtol=1e-4, atol=1e-4)
+        assert near[text].all()
+        assert near.mean() > 0.97  # an answer may turn over where two were equally likely
+        compared += len(ran[1])
+    assert compared > 4
 
 
 def test_snakemakes_own_report_holds_tables_figures_and_pages(smoke, tmp_path):
