@@ -4,6 +4,7 @@ Run: pytest tests/test_config.py
 """
 
 import copy
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from conftest import PROJECT, preset_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptbench import config
+from adaptbench import config, graph
 from adaptbench.contracts import AdaptbenchError
 
 PRESETS = sorted((PROJECT / "config").glob("*.yaml"))
@@ -161,6 +162,57 @@ def test_any_change_is_either_valid_or_one_line(path, value):
         assert str(error).startswith("x.yaml: ")  # noqa: PT017
     else:
         assert accepted.runs
+
+
+STRANGE: list = [
+    None, True, False, 0, -1, 1, 3, 10**12, 0.5, -0.1, 1e308, float("nan"), float("inf"), "", "x", "a/b", "../x", "base", "full", "\u202e", "x" * 300,
+    "-x", "a b", [], [None], [0, 0], ["x"], {}, {"k": 1}, {"kind": "world"}, {"kind": "full"}, {"kind": "nothing"}, [[]], {"": 1}, {1: 2},
+]  # fmt: skip
+
+
+def _mutate(values, chance):
+    """Set, delete, rename, double, add or swap something, anywhere."""
+    paths = list(_paths(values))
+    path = chance.choice(paths)
+    place = values
+    for part in path[:-1]:
+        place = place[part]
+    key = path[-1]
+    what = chance.choice(["set", "delete", "rename", "double", "add", "swap"])
+    if what == "delete":
+        del place[key]
+    elif what == "rename" and isinstance(place, dict):
+        place[f"{key}{chance.choice(['s', '_', ' ', 'X'])}"] = place.pop(key)
+    elif what == "double" and isinstance(place, list):
+        place.append(copy.deepcopy(place[key]))
+    elif what == "add" and isinstance(place[key], dict):
+        more = chance.choice(["kind", "steps", "x", "name", "learning_rate", "seed"])
+        place[key][more] = copy.deepcopy(chance.choice(STRANGE))
+    elif what == "swap":
+        there = values
+        for part in chance.choice(paths):
+            there = there[part]
+        place[key] = copy.deepcopy(there)
+    else:
+        place[key] = copy.deepcopy(chance.choice(STRANGE))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_any_changes_to_a_preset_are_a_graph_or_one_line(preset):
+    """200 times one to three changes, unfolded as the Snakefile does it: nothing starts that has no graph."""
+    raw = config.read(preset)
+    accepted = 0
+    chance = random.Random(preset.stem)
+    for _ in range(200):
+        values = copy.deepcopy(raw)
+        for _ in range(chance.choice([1, 1, 1, 2, 3])):
+            _mutate(values, chance)
+        try:
+            accepted += bool(graph.unfold(config.validate(values, "x.yaml")).nodes)
+        except AdaptbenchError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            assert str(error).startswith("x.yaml")  # noqa: PT017
+    assert 10 < accepted < 190
 
 
 def test_the_schema_in_the_repository_is_up_to_date():
