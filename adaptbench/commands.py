@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
+    command("peer-speed", _peer_speed, "time training steps against those of TRL, transformers and peft", "out")
     command("calibration", _calibration, "simulate how often intervals and tests are right", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
@@ -191,6 +192,12 @@ def _latent_speed(options: argparse.Namespace) -> None:
     from adaptbench import latent_speed
 
     latent_speed.measure(options.out)
+
+
+def _peer_speed(options: argparse.Namespace) -> None:
+    from adaptbench import peer_speed
+
+    peer_speed.measure(options.out)
 
 
 def _calibration(options: argparse.Namespace) -> None:
