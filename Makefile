@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference bench step-speed live-speed latent-speed calibration verify clean help
+.PHONY: run ablation smoke test lint format schema sweep reference bench step-speed live-speed latent-speed peers calibration verify clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -70,6 +70,10 @@ calibration: $(READY)  ## simulate how often intervals and tests are right, and 
 
 latent-speed: $(READY)  ## time ways through latent tokens, training and decoding (results in results/reference/bench)
 	$(BIN)/python -m adaptbench latent-speed results/reference/bench
+
+peers: $(READY)  ## time training steps against those of TRL, transformers and peft (results in results/reference/bench)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m adaptbench peer-speed results/reference/bench
 
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake

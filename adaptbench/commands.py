@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
     command("step-speed", _step_speed, "time the parts of a training step of each method", "root", "out")
     command("latent-speed", _latent_speed, "time ways through latent tokens", "out")
+    command("peer-speed", _peer_speed, "time training steps against those of TRL, transformers and peft", "out")
     command("calibration", _calibration, "simulate how often intervals and tests are right", "out")
     command("sweep-preset", _sweep_preset, "turn a preset into its learning-rate sweep", "preset", "out")
     command("sweep-choose", _sweep_choose, "choose rates from a sweep's scores", "collected", "out")
@@ -198,6 +199,12 @@ def _latent_speed(options: argparse.Namespace) -> None:
     from adaptbench import latent_speed
 
     latent_speed.measure(options.out)
+
+
+def _peer_speed(options: argparse.Namespace) -> None:
+    from adaptbench import peer_speed
+
+    peer_speed.measure(options.out)
 
 
 def _calibration(options: argparse.Namespace) -> None:

@@ -116,7 +116,7 @@ def _rows(
             "operation": operation, "implementation": name, "dtype": dtype, "shape": shape,
             "median_milliseconds": round(1e3 * median, 3), "low_milliseconds": round(1e3 * twentieth, 3), "high_milliseconds": round(1e3 * eightieth, 3),
             "times_faster": round(first / median, 2), "bytes": moved, "share_of_copy": round(moved / median / speed, 2),
-            "peak_megabytes": round(_peak(way, device) / 1e6, 1), **speed_tables.surroundings(device),
+            "peak_megabytes": round(peak(way, device) / 1e6, 1), **speed_tables.surroundings(device),
         })  # fmt: skip
     return rows
 
@@ -141,7 +141,7 @@ def _copy_speed(device: str) -> float:
     return 2 * source.numel() * source.element_size() / statistics.median(seconds[""])
 
 
-def _peak(way: Way, device: str) -> int:
+def peak(way: Way, device: str) -> int:
     """Bytes that the operation takes at most beyond what was there before."""
     import torch
 

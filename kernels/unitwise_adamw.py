@@ -260,11 +260,12 @@ def _step_large(
         return
     spread = multiplier.to(weights).expand(weights.shape)
     rows = max(1, TOGETHER * len(weights) // weights.numel())
+    scratch = torch.empty_like(weights[:rows])
     for start in range(0, len(weights), rows):
         here = slice(start, start + rows)
-        before = weights[here].clone()
+        before = scratch[: len(weights[here])].copy_(weights[here])
         _adamw_of_one([one[here] for one in tensors], step.clone(), group, float(group["lr"]))
-        torch.lerp(before, weights[here], spread[here].contiguous(), out=weights[here])
+        torch.lerp(before, weights[here], spread[here], out=weights[here])
     step += 1
 
 
