@@ -24,13 +24,18 @@ _MARKDOWN = {Bold: "**{}**", Italic: "*{}*"}
 def with_interval(mean: float, low: float, high: float, *, sign: bool = False) -> str:
     mean, low, high = (round(value, 3) + 0.0 for value in (mean, low, high))  # no -0.000
     form = "+.3f" if sign else ".3f"
-    if low != low:  # one document has no interval
+    if low != low or low == high:  # one document has no interval, nor has what never varied
         return f"{mean:{form}}"
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def detectable(effect: float, relevant: float) -> str:
+    """The smallest difference that is found, where `relevant` is a tenth of the scale: none where the whole scale is too small."""
+    return "none" if effect > 10 * relevant else f"{effect:.3f}"
 
 
 def markdown(blocks: Sequence[Block], caption: str) -> str:

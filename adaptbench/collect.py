@@ -48,6 +48,7 @@ def run(paths: list[Path], out: Path) -> None:
         runs.append({"key": {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}})
         try:
             one = results.read_run(path)
+            results.check_counted(one, path)
             rows = results.read_samples(path.with_name("samples.parquet"))
         except AdaptbenchError as error:
             leave_out(place, str(error))
@@ -55,6 +56,10 @@ def run(paths: list[Path], out: Path) -> None:
         first = read.setdefault(tuple(sorted(one["key"].items())), path)
         if first != path:
             leave_out(place, f"{path}: has the key of {first}; delete one of both")
+            continue
+        if any(one["key"][name] != value for name, value in runs[place]["key"].items()):
+            said = "/".join(str(one["key"][name]) for name in ("track", "run", "seed"))
+            leave_out(place, f"{path}: has the key {said}, not that of its folder; delete it and run again")
             continue
         runs[place], samples[place] = one, rows
     places: dict[tuple[str, str], list[int]] = {}  # by track and run, those with documents
@@ -104,6 +109,7 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
     import pandas as pd
 
     tasks = known_tasks()
+    shares = _shares(asked)
     order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
     rows = []
     for track, name in order:
@@ -118,7 +124,7 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
                 "run": name,
                 "task": task,
                 "metric": metric,
-                **vars(statistics.mean_interval(found, share=metric == tasks[task].metric)),
+                **vars(statistics.mean_interval(found, share=(task, metric) in shares)),
             }
             before = asked.get((track, "base", task, metric))
             if name != "base" and before is not None:
@@ -131,6 +137,17 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
             if not math.isnan(whole.mean):
                 rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(whole)})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def _shares(asked: Mapping[Asked, statistics.Answers]) -> set[tuple[str, str]]:
+    """The tasks and metrics of which no run has anything but right and wrong: what is 0 or 1 everywhere is no count."""
+    import numpy as np
+
+    by_metric: dict[tuple[str, str], bool] = {}
+    for (_, _, task, metric), found in asked.items():
+        here = bool(np.isin(found.values, (0, 1)).all())
+        by_metric[task, metric] = by_metric.get((task, metric), True) and here
+    return {key for key, holds in by_metric.items() if holds}
 
 
 def answers(samples: "pd.DataFrame") -> dict[Asked, statistics.Answers]:

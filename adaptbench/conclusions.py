@@ -3,9 +3,9 @@
     comparisons.csv    one row per table, task and run of each kind
 
 `baseline` rows hold a run against the run that the preset names: paired on the same documents and seeds, corrected (Holm) over all
-such comparisons of the table. `leader` rows hold it against the best mean of the task, corrected over the task's: whoever is not
+such comparisons of the table; `kept` rows do so on the general tasks, a family of their own: who forgets more? `leader` rows hold it against the best mean of the task, corrected over the task's: whoever is not
 worse shares the first place, unless so few seeds or documents cannot tell. Runs of which seeds are missing lead nothing and are
-compared on the seeds that they have, without a verdict. General tasks have leaders alone; what a run forgets of them is the table's own column.
+compared on the seeds that they have, without a verdict.
 """
 
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "table", "track", "kind", "task", "metric", "run", "against", "effect", "low", "high", "p", "p_holm", "detectable",
-    "verdict", "test", "seeds", "documents", "note",
+    "relevant", "verdict", "test", "seeds", "documents", "note",
 )  # fmt: skip
 PLACES: Mapping[str, Literal["first", "perhaps"]] = {"leads": "first", "tie": "first", "untestable": "perhaps"}
 """What verdicts against the leader say of the first place: shared, or that too few seeds or documents cannot tell."""
@@ -71,18 +71,22 @@ def of_table(
 ) -> list[dict[str, Any]]:
     """The rows of one table; `answers` by task and run, `missing` the runs that lack seeds and what to say of them."""
     tasks = known_tasks()
-    pairs = [
-        (tasks[task], run, baseline)
-        for task, by_run in answers.items()
-        if not task.startswith("general") and baseline in by_run
-        for run in by_run
-        if run != baseline
-    ]
-    rows = _family("baseline", pairs, answers, missing)
+    rows = []
+    for kind in ("baseline", "kept"):
+        pairs = [
+            (tasks[task], run, baseline)
+            for task, by_run in answers.items()
+            if task.startswith("general") == (kind == "kept") and baseline in by_run
+            for run in by_run
+            if run != baseline
+        ]
+        rows += _family(kind, pairs, answers, missing)
     for name, by_run in answers.items():
         task = tasks[name]
         means = {run: statistics.mean_interval(one).mean for run, one in by_run.items()}
-        whole = [run for run in means if run not in missing] or list(means)
+        whole = [run for run in means if run not in missing]
+        if not whole:
+            continue
         best = (max if task.higher_is_better else min)(whole, key=lambda run: means[run])
         rows.append(
             {"kind": "leader", "task": name, "metric": task.metric, "run": best, "against": best, "verdict": "leads"}
@@ -113,7 +117,7 @@ def _family(
         found = replace(found, too_few=lacks or found.too_few)
         verdict = found.verdict(p, task.higher_is_better, least)
         numbers = {name: value for name, value in vars(found).items() if name != "too_few"}
-        rows.append(row | numbers | {"p_holm": p, "verdict": verdict, "note": found.too_few})
+        rows.append(row | numbers | {"p_holm": p, "relevant": least, "verdict": verdict, "note": found.too_few})
     return rows
 
 

@@ -46,7 +46,7 @@ def forest(compared: "pd.DataFrame", runs: Sequence[str], look: Mapping[str, Any
     if names:
         panels[0][0].set_yticks(range(len(names)), names)
         panels[0][0].set_ylim(len(names) - 0.5, -0.5)
-        title = f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm's correction"
+        title = f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm; grey: within a tenth"
         panels[0][0].set_title(title, fontsize=9, loc="left")
     return figure
 

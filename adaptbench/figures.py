@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import drawing, effects, overall, registry
+from adaptbench import drawing, effects, overall, registry, results
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import AdaptbenchError, RunFiles
 from adaptbench.tables import shown
@@ -53,7 +53,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
 
     runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
     scores = pd.read_csv(collected / "scores.csv")
-    samples = pd.read_parquet(collected / "samples.parquet")
+    samples = results.read_samples(collected / "samples.parquet")
     comparisons = pd.read_csv(collected / "comparisons.csv")
     planned = json.loads(report.read_text())
 
@@ -66,7 +66,7 @@ def draw(collected: Path, report: Path, out: Path) -> None:
     def save(name: str, make: Callable[[], "Figure"]) -> None:
         try:
             figure = make()
-        except (OSError, ValueError, KeyError, AdaptbenchError) as error:
+        except (OSError, ValueError, LookupError, StopIteration, AdaptbenchError) as error:
             plt.close("all")
             reason = f"{name} is not drawn: {type(error).__name__}: {error}".partition("\n")[0]
             print(f"{reason}; run that stage again", file=sys.stderr)

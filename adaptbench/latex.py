@@ -46,11 +46,15 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
         room -= needed
         floats[-1].append(_tabular(columns, rows))
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
+    numbers = [
+        "",
+        *["\\addtocounter{table}{-1}\n"] * (len(floats) - 1),
+    ]  # what goes on has the number of what it goes on with
     return "\n".join(
-        f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\setlength{{\\belowcaptionskip}}{{6pt}}\n\\caption{{{text}}}\n"
+        f"{number}\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\setlength{{\\belowcaptionskip}}{{6pt}}\n\\caption{{{text}}}\n"
         + "\n\n\\bigskip\n".join(made)
         + "\n\\end{table}\n"
-        for text, made in zip(captions, floats, strict=True)
+        for number, text, made in zip(numbers, captions, floats, strict=True)
     )
 
 
@@ -145,7 +149,12 @@ def _line(cells: Sequence[str]) -> str:
     return row(cells)
 
 
+def _signed(text: str) -> str:
+    """Escaped, a minus in front of a number as one."""
+    return re.sub(r"(?<![\w.-])-(?=[\d.])", "$-$", escape(text)) if _NUMBER.fullmatch(text.strip("[")) else escape(text)
+
+
 def _cell(text: str) -> str:
     found = _INTERVAL.fullmatch(text)
-    shown = f"{escape(found[1])} {{\\tiny {escape(found[2])}}}" if found else escape(text)
+    shown = f"{_signed(found[1])} {{\\tiny {_signed(found[2])}}}" if found else _signed(text)
     return _COMMANDS.get(type(text), "{}").format(shown)

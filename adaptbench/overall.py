@@ -40,7 +40,10 @@ def write(collected: Path, report: Path, out: Path) -> None:
     """Write both tables as .csv, .md and .tex."""
     planned = json.loads(report.read_text())
     by_key = _runs(collected, planned)
-    caption = "Gain on the track's main task and loss of each general score against the base, with 95 % intervals."
+    caption = (
+        "Gain on the track's main task and loss of each general score against the base, with 95 % intervals. Trained parameters: of the"
+        " stage that trains most."
+    )
     both = ((gains(collected, report), caption), _fairness(by_key, _tried(planned["sweep"]), planned["sweep"]))
     for name, (table, caption) in zip(names(planned["part"]), both, strict=True):
         write_text(out / f"{name}.csv", table.to_csv(index=False))
@@ -114,7 +117,7 @@ def _fairness(
         row["times the base's"] = means["evaluation seconds"] / bases[track] if bases.get(track) else float("nan")
         rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": _note(runs)})
     caption = (
-        "Means over seeds, of a method's own stages; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
+        "Means over seeds, of a method's own stages; trained parameters: of the stage that trains most; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
         " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run, for one document of them, and as a multiple of what the base"
         " takes for the same ones."
     )

@@ -5,7 +5,7 @@ Both carry a schema version and are written whole. Readers refuse what they do n
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,17 @@ SAMPLE_COLUMNS = (
 )  # fmt: skip
 
 
-NEEDED = ("key", "status", "evaluation")
+NEEDED: Mapping[str, type | tuple[type, ...]] = {
+    "key.track": str, "key.run": str, "key.seed": int, "status": str, "evaluation": dict,
+}  # fmt: skip
 NEEDED_IF_DONE = ("metrics", "model", "cost")
+_NUMBER = (int, float)
+COUNTED: Mapping[str, type | tuple[type, ...]] = {
+    "model.bytes": _NUMBER, "seconds.evaluation": _NUMBER, "evaluation_peak_bytes": _NUMBER, "cost.stages": dict, "cost.steps": _NUMBER,
+    "cost.tokens": _NUMBER, "cost.trained_tokens": _NUMBER, "cost.flops": _NUMBER, "cost.train_seconds": _NUMBER, "cost.wall_seconds": _NUMBER,
+    "cost.peak_bytes": _NUMBER,
+}  # fmt: skip
+"""What tables and figures count of a run that is done."""
 
 
 def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> None:
@@ -51,7 +60,7 @@ def read_run(path: Path) -> dict[str, Any]:
         AdaptbenchError: missing, damaged, or from a newer version.
     """
     try:
-        run = json.loads(path.read_text())
+        run = json.loads(path.read_text(), parse_constant=_refused)
         version = int(run["schema_version"])
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: missing") from None
@@ -59,11 +68,34 @@ def read_run(path: Path) -> dict[str, Any]:
         raise AdaptbenchError(f"{path}: damaged; delete it and run again") from None
     if version > SCHEMA_VERSION:
         raise AdaptbenchError(f"{path}: schema version {version} is newer than {SCHEMA_VERSION}; update adaptbench")
-    needed = (*NEEDED, *NEEDED_IF_DONE) if run.get("status") == "done" else NEEDED
-    lacking = [name for name in needed if name not in run]
-    if lacking:
-        raise AdaptbenchError(f"{path}: has no {lacking[0]!r}; delete it and run again")
+    _check(run, NEEDED, path)
+    if run["status"] == "done":
+        _check(run, dict.fromkeys(NEEDED_IF_DONE, dict), path)
     return run
+
+
+def check_counted(run: Mapping[str, Any], path: Path) -> None:
+    """See that a run that is done says what it cost.
+
+    Raises:
+        AdaptbenchError: it does not.
+    """
+    if run["status"] == "done":
+        _check(run, COUNTED, path)
+
+
+def _check(run: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]], path: Path) -> None:
+    for name, kind in needed.items():
+        found: Any = run
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if not isinstance(found, kind):
+            said = "has no" if found is None else f"{found!r} is no"
+            raise AdaptbenchError(f"{path}: {said} {name!r}; delete it and run again")
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def read_samples(
@@ -89,10 +121,12 @@ def read_samples(
     missing = [column for column in SAMPLE_COLUMNS if column not in samples]
     if missing:
         raise AdaptbenchError(f"{path}: no column {missing[0]!r}")
-    strange = samples[~np.isfinite(samples["value"].to_numpy(float))]
-    if strict and len(strange):
-        one = strange.iloc[0]
-        raise AdaptbenchError(f"{path}: {one['task']}, document {one['document']}: the metric is {one['value']}")
+    for column, called in (("value", "metric"), ("weight", "weight")):
+        numbers = pd.to_numeric(samples[column], errors="coerce").to_numpy(float)
+        strange = samples[~np.isfinite(numbers)]
+        if strict and len(strange):
+            one = strange.iloc[0]
+            raise AdaptbenchError(f"{path}: {one['task']}, document {one['document']}: the {called} is {one[column]}")
     return samples
 
 

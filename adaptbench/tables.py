@@ -36,8 +36,9 @@ def write(collected: Path, report: Path, out: Path) -> None:
         scores = everything[(everything["track"] == table["track"]) & everything["run"].isin(table["runs"])]
         compared = comparisons[comparisons["table"] == name]
         blocks = layout(ours, scores, table["runs"], compared)
-        effects = effects_block(compared, table["runs"], table["baseline"])
-        blocks += [effects] if effects[1] else []
+        for kind in ("baseline", "kept"):
+            effects = effects_block(compared[compared["kind"] == kind], table["runs"], table["baseline"])
+            blocks += [effects] if effects[1] else []
         caption = _caption(ours, compared, table["baseline"])
         write_text(out / f"{name}.csv", full_numbers(ours, scores, compared).to_csv(index=False))
         write_texts(blocks, caption, out / name)
@@ -73,7 +74,7 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", compare
         if run["status"] == "done"
     ]
     key = ["run", "task", "metric"]
-    against = compared[compared["kind"] == "baseline"].set_index(key)[
+    against = compared[compared["kind"].isin(["baseline", "kept"])].set_index(key)[
         ["against", "effect", "low", "high", "p", "p_holm", "detectable", "verdict", "test", "note"]
     ]
     against = against.rename(columns={"low": "effect_low", "high": "effect_high"})
@@ -156,7 +157,7 @@ def _task_columns(
 
 def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> cells.Block:
     """Every run against the baseline, task by task: effect, corrected p, verdict, detectable effect."""
-    against = compared[compared["kind"] == "baseline"]
+    against = compared
     tasks = known_tasks()
     order = list(dict.fromkeys(against["task"]))
     columns = [f"run against {baseline}"]
@@ -180,7 +181,7 @@ def _effect(found: Any) -> list[str]:
         cells.with_interval(found.effect, found.low, found.high, sign=True),
         cells.p_value(found.p_holm),
         found.verdict + few,
-        f"{found.detectable:.3f}",
+        cells.detectable(found.detectable, found.relevant),
     ]
 
 
@@ -230,11 +231,13 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
     caption += " Forgotten: loss against the base."
     if any(len(own_stages(run)) > 1 for run in done):
         caption += " Trained parameters: of the stage that trains most; seconds: of all stages."
-    against = compared[compared["kind"] == "baseline"]
-    if len(against):
+    counts = [int((compared["kind"] == kind).sum()) for kind in ("baseline", "kept")]
+    if any(counts):
+        kept = f", on general tasks over all {counts[1]}" if counts[1] else ""
         caption += (
-            f" Against {baseline}: paired by document and seed; intervals of each comparison alone, p after Holm over all {len(against)}"
-            " and verdicts by it; detectable: the difference found four times in five; a tie rules out one of a tenth, untestable does not."
+            f" Against {baseline}: paired by document and seed; intervals of each comparison alone, p after Holm over all {counts[0]}{kept}. Better, worse:"
+            " by that p; tie: the interval holds no difference of a tenth; untestable: neither. Detectable: the difference found four"
+            " times in five, none where the whole scale is too small."
         )
         if seeds == 1:
             caption += " With one seed this is about these models, not about the methods."
@@ -243,9 +246,5 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
         caption += f" Only the first {options['limit']} documents of each task."
     if options.get("split") == "validation":
         caption += " On validation."
-    left_out = [
-        f"{run['key']['run']} seed {run['key']['seed']} ({run['reason']})"
-        for run in runs
-        if run["status"] == "left out"
-    ]
-    return caption + (f" Left out: {'; '.join(left_out)}." if left_out else "")
+    left_out = [f"{run['key']['run']} seed {run['key']['seed']}" for run in runs if run["status"] == "left out"]
+    return caption + (f" Left out, missing or damaged: {', '.join(left_out)}." if left_out else "")

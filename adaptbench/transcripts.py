@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import results
 from adaptbench.files import write_text
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ TEMPLATE = Path(__file__).with_name("transcripts.html")
 
 def write(collected: Path, report: Path, out: Path) -> None:
     """Write <table>.html for every table of the plan's `report` whose track plays episodes."""
-    import pandas as pd
     from jinja2 import Environment, StrictUndefined
 
-    samples = pd.read_parquet(collected / "samples.parquet")
+    samples = results.read_samples(collected / "samples.parquet")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text(encoding="utf-8"))
     for name, table in json.loads(report.read_text())["tables"].items():
         if not table["episodes"]:

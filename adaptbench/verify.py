@@ -38,6 +38,11 @@ def write(results: Path, reference: Path) -> str:
             f"  {row.run}, {row.task}, {row.metric}: {row.mean:.3f}, reference {row.reference:.3f} [{row.low:.3f}, {row.high:.3f}]"
             for row in outside.itertuples()
         ]
+        lost = cells[cells["status"] == "missing"]
+        lines += [f"  {row.run}, {row.task}, {row.metric}: missing" for row in lost.itertuples()]
+    made = set(ours.index.get_level_values("table"))
+    absent = [one for one in dict.fromkeys(kept.index.get_level_values("table")) if one not in made]
+    lines += [f"{one}: not made" for one in absent]
     return "\n".join(lines)
 
 

@@ -47,6 +47,7 @@ def run(
     folder = root / "runs" / track / name / f"seed{seed}"
     config = None if name == "base" else configured(tuner)
     costs = {
+        "steps": 10,
         "tokens": 1000,
         "trained_tokens": 900,
         "flops": 2e9,
@@ -70,6 +71,8 @@ def run(
         "evaluation": {"split": "test", "limit": None},
         "model": {"directory": "stages/x", "bytes": 1_500_000, "decode": {"kind": "plain"}, "parameters": {"total": 386240}},
         "cost": costs | {"stages": {} if name == "base" else {"tune-0123": stage}},
+        "seconds": {"evaluation": 1.5, "all": 2.0},
+        "evaluation_peak_bytes": 3e8,
         "provenance": {
             "git": {"commit": "c0ffee" * 6, "dirty": False},
             "versions": {"python": "3.11.7", "torch": "2.13.0"},

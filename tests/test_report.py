@@ -120,7 +120,12 @@ def test_scores_are_means_and_paired_changes(runs, tmp_path):
         ({"schema_version": "two"}, "damaged"),
         ({"schema_version": "99"}, "schema version 99 is newer"),
         ({"cost": None}, "has no 'cost'"),
-        ({"key": None}, "has no 'key'"),
+        ({"key": None}, "has no 'key.track'"),
+        ({"key": "domain/full"}, "has no 'key.track'"),
+        ({"key": {"track": "domain", "run": "other", "seed": 1}}, "has the key domain/other/1, not that of its folder"),
+        ({"cost": {"stages": {}}}, "has no 'cost.steps'"),
+        ({"evaluation_peak_bytes": float("nan")}, "damaged"),
+        ({"evaluation_peak_bytes": "much"}, "'much' is no 'evaluation_peak_bytes'"),
     ],
 )
 def test_a_run_that_lacks_something_is_named_and_the_rest_collected(runs, tmp_path, capsys, change, said):
@@ -230,6 +235,37 @@ def test_a_value_that_is_no_number_is_named(runs, tmp_path, capsys, value):
     collect.run(runs, tmp_path / "collected")
     named = f"left out: {runs[1].with_name('samples.parquet')}: domain_facts, document 0: the metric is {value}"
     assert capsys.readouterr().err.strip() == named
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"), [("weight", float("nan"), "weight is nan"), ("value", "x", "metric is x")]
+)
+def test_a_weight_or_a_text_that_is_no_number_is_named(runs, tmp_path, capsys, column, value, said):
+    _spoil(
+        runs[1],
+        **{
+            column: lambda t: (
+                [str(value) if column == "value" else value]
+                + [str(one) if column == "value" else one for one in t[column][1:]]
+            )
+        },
+    )
+    collect.run(runs, tmp_path / "collected")
+    assert capsys.readouterr().err.strip().endswith(f"document 0: the {said}")
+
+
+def test_what_is_right_or_wrong_in_every_run_has_an_interval_at_its_end(runs, tmp_path):
+    for path in runs:
+        _spoil(
+            path,
+            value=lambda t: [
+                1.0 if task == "domain_facts" else v for task, v in zip(t["task"], t["value"], strict=True)
+            ],
+        )
+    collect.run(runs, tmp_path / "collected")
+    found = pd.read_csv(tmp_path / "collected/scores.csv").query("task == 'domain_facts'")
+    assert (found["mean"] == 1).all()
+    assert (found["low"] < 1).all()
 
 
 def test_two_runs_with_one_key_are_named(runs, tmp_path, capsys):

@@ -86,7 +86,8 @@ def _row(document=0, run="single", seed=0, *, instruction="Add.", prediction=Non
 def _written(folder, rows, tables=None):
     """The pages by table."""
     folder.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_parquet(folder / "samples.parquet")
+    beside = {"group": 0, "document_hash": "d", "prompt_hash": "p", "weight": 1.0}
+    pd.DataFrame(rows).assign(**beside).to_parquet(folder / "samples.parquet")
     runs = list(dict.fromkeys(row["run"] for row in rows))
     tables = tables or {"agent": {"track": "agent", "runs": runs, "episodes": True}}
     (folder / "report.json").write_text(json.dumps({"tables": tables}))

@@ -27,6 +27,8 @@ def test_every_cell_is_inside_outside_or_missing(tmp_path):
     assert told.splitlines() == [
         "domain: 1 inside, 1 outside, 1 missing",
         "  lora, facts, acc: 0.810, reference 0.700 [0.600, 0.800]",
+        "  adept, facts, acc: missing",
+        "ablation: not made",
     ]
     table = pd.read_csv(tmp_path / "ours/verify.csv").set_index("run")["status"]
     assert table.to_dict() == {"full": "inside", "lora": "outside", "adept": "missing"}

@@ -49,6 +49,7 @@ class Row:
     p: float | None = None
     p_holm: float | None = None
     detectable: float | None = None
+    relevant: float | None = None
     seeds: int | None = None
     documents: int | None = None
     verdict: str = "not run"
@@ -111,13 +112,14 @@ def _run(side: str, claim: Claim, track: str, paper: Paper, ours: Ours) -> str:
 def judged(row: Row, against: statistics.Answers, found: statistics.Comparison, p_holm: float) -> Row:
     """The row with our difference and what it says of the paper's direction; nothing, where seeds are missing."""
     found = replace(found, too_few=row.why or found.too_few)
-    said = found.verdict(p_holm, True, relevant(against))  # better: ours is above zero
+    least = relevant(against)
+    said = found.verdict(p_holm, True, least)  # better: ours is above zero
     if said in ("better", "worse"):
         verdict = "direction reproduced" if (found.effect > 0) == (row.paper_value > 0) else "opposite"
     else:
         verdict = "not reproduced: tie" if said == "tie" else "untestable"
     numbers = {name: value for name, value in asdict(found).items() if name in Row.__dataclass_fields__}
-    return replace(row, ours=found.effect, p_holm=p_holm, verdict=verdict, why=found.too_few, **numbers)
+    return replace(row, ours=found.effect, p_holm=p_holm, relevant=least, verdict=verdict, why=found.too_few, **numbers)
 
 
 def _unit(task: Task, metric: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import registry, statistics
+from adaptbench import registry, results, statistics
 from adaptbench.conclusions import seeds_missing
 from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.paper.names import measures
@@ -145,7 +145,7 @@ def read(plan: Path, collected: Sequence[Path]) -> Ours:
         for entry in json.loads((folder / "runs.json").read_text()):
             mine.setdefault((entry["key"]["track"], entry["key"]["run"]), []).append(entry)
         new = mine.keys() - runs.keys()
-        rows = pd.read_parquet(folder / "samples.parquet")
+        rows = results.read_samples(folder / "samples.parquet")
         keys = pd.MultiIndex.from_frame(rows[["track", "run"]])
         samples.append(rows[keys.isin(list(new))] if len(rows) else rows)
         runs.update({key: mine[key] for key in new})

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adaptbench import latex
-from adaptbench.cells import Block, markdown, p_value, with_interval
+from adaptbench.cells import Block, detectable, markdown, p_value, with_interval
 from adaptbench.files import write_text
 from adaptbench.paper import claims, numbers, ours, source
 from adaptbench.paper.source import Paper
@@ -93,7 +93,15 @@ def _claim(row: claims.Row) -> list[str]:
     if row.ours is None or row.low is None or row.high is None or row.p_holm is None:
         return [*said, runs, measured, "", "", "", verdict]
     effect = with_interval(row.ours, row.low, row.high, sign=True)
-    return [*said, runs, measured, effect, p_value(row.p_holm), f"{row.detectable:.3f}", verdict]
+    return [
+        *said,
+        runs,
+        measured,
+        effect,
+        p_value(row.p_holm),
+        detectable(row.detectable or 0.0, row.relevant or 0.0),
+        verdict,
+    ]
 
 
 def _number(row: numbers.Row) -> list[str]:
@@ -124,8 +132,8 @@ def _caption(claimed: Sequence[claims.Row]) -> str:
         " of its own differences (other models, settings, metrics) have that sign. Ours: difference of the two runs in the unit of our"
         " own task, with 95 % interval, paired by document and seed; other models and other data than the paper's, so only the signs"
         f" are compared. p after Holm over the {len(seeds)} tested claims; detectable: the difference found four times in five. Direction"
-        " reproduced: significant, the paper's sign; opposite: significant, the other sign; tie: a difference of a tenth would have been"
-        " seen; untestable: it would not. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
+        " reproduced: significant, the paper's sign; opposite: significant, the other sign; tie: the interval holds no difference of a tenth;"
+        " untestable: none of these. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
         " the paper's lies in our interval, direction reproduced if ours differs from the table's reference method as the paper's does."
     ) + of_models
 

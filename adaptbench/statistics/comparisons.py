@@ -3,7 +3,8 @@
 Right and wrong under one seed: McNemar's exact test. Everything else: Student's test on the mean paired difference over seeds
 and documents. Many comparisons of one table are corrected after Holm, and a difference must show twice: against the spread that its
 own seeds have, and against one that is drawn towards what is usual among the table's comparisons of that task. The detectable effect is the smallest true difference
-that the test would have found four times in five: without it, "no difference" says nothing.
+that the test would have found four times in five. Two runs are as good as each other only where the interval of their difference
+rules out one that matters; no difference found says nothing.
 """
 
 import math
@@ -22,7 +23,7 @@ LEVEL = 0.05
 POWER = 0.8
 FEWEST_DOCUMENTS = 20
 RELEVANT = 0.1
-"""A tie says that a difference of a tenth (of the scale for shares, else of the baseline's mean) would have been seen."""
+"""A tie says that the interval holds no difference of a tenth (of the scale for shares, else of the baseline's mean)."""
 
 Verdict = Literal["better", "worse", "tie", "untestable"]
 
@@ -50,7 +51,7 @@ class Comparison:
             return "untestable"
         if p < LEVEL:
             return "better" if (self.effect > 0) == higher_is_better else "worse"
-        return "tie" if self.detectable <= relevant else "untestable"
+        return "tie" if -relevant < self.low and self.high < relevant else "untestable"
 
 
 def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = None) -> Comparison:
@@ -67,9 +68,7 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
     errors = [error_of_mean(together)] + ([error_of_mean(together, usual)] if usual and seeds > 1 else [])
     level = LEVEL / comparisons
     reach = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
-    detectable = max(
-        float(stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(POWER, freedom)) * error for error, freedom in errors
-    )
+    detectable = max(_found_at(level, freedom) * error for error, freedom in errors)
     of_rights = bool(np.isin(values, (-1, 0, 1)).all())
     if of_rights:
         # So many documents must change, all one way, before McNemar's test rejects at all.
@@ -84,6 +83,25 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
     elif seeds == 2:
         too_few = "2 seeds"  # of which the test rejects too often: one would have to believe in their spread
     return Comparison(mean, mean - reach, mean + reach, p, detectable, test, seeds, values.shape[1], too_few)
+
+
+def _found_at(level: float, freedom: float) -> float:
+    """The true difference, in standard errors, that Student's test at `level` finds with probability POWER (noncentral t)."""
+    import numpy as np
+    from scipy import stats
+    from scipy.optimize import brentq
+
+    edge = float(stats.t.ppf(1 - level / 2, freedom))
+    if freedom > 1000:
+        return edge + float(stats.norm.ppf(POWER))
+    # scipy's own noncentral t fails far out with few degrees of freedom; the estimated error is a chi, over which this is the mean.
+    shares = (np.arange(2000) + 0.5) / 2000
+    errors = np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
+
+    def missing(difference: float) -> float:
+        return float(stats.norm.sf(edge * errors - difference).mean()) - POWER
+
+    return float(brentq(missing, 0, 100 * edge))
 
 
 def _by_group(differences: Answers) -> "tuple[float, np.ndarray]":

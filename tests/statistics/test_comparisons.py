@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adaptbench.statistics import Answers, compare, holm
+from adaptbench.statistics import Answers, compare, comparisons, holm
 from adaptbench.statistics.comparisons import Comparison
 
 
@@ -62,6 +62,18 @@ def test_the_detectable_effect_is_seen_four_times_in_five():
     assert 0.72 < seen < 0.88
 
 
+@pytest.mark.parametrize(
+    ("level", "freedom"), [(0.05, 2.0), (0.05 / 18, 2.0), (0.05 / 18, 3.7), (0.05, 40.0), (0.01, 5000.0)]
+)
+def test_with_few_degrees_of_freedom_too(level, freedom):
+    """Against drawn t statistics of that true difference."""
+    rng = np.random.default_rng(5)
+    difference = comparisons._found_at(level, freedom)
+    t = (rng.normal(size=400_000) + difference) / np.sqrt(rng.chisquare(freedom, 400_000) / freedom)
+    edge = stats.t.ppf(1 - level / 2, freedom)
+    assert np.mean(np.abs(t) > edge) == pytest.approx(0.8, abs=0.004)
+
+
 def test_the_detectable_effect_knows_how_many_comparisons_there_are():
     values = _differences(np.random.default_rng(3).normal(size=(3, 100)))
     assert compare(values, 20).detectable > 1.2 * compare(values, 1).detectable
@@ -94,12 +106,14 @@ def test_too_few_seeds_or_documents_are_untestable_whatever_p_is(values, why):
         (0.2, 0.01, 0.1, False, "worse"),
         (-0.2, 0.01, 0.1, True, "worse"),
         (-0.2, 0.01, 9.0, False, "better"),
-        (0.2, 0.05, 0.1, True, "tie"),
-        (0.2, 0.9, 0.11, True, "untestable"),
+        (0.05, 0.05, 9.0, True, "tie"),
+        (0.06, 0.9, 0.0, True, "untestable"),
     ],
 )
-def test_a_tie_is_claimed_only_where_a_relevant_difference_would_have_been_seen(effect, p, detectable, higher, verdict):
-    found = Comparison(effect, effect - 1, effect + 1, p, detectable, "paired t", 3, 100)
+def test_a_tie_is_claimed_only_where_the_interval_rules_a_relevant_difference_out(
+    effect, p, detectable, higher, verdict
+):
+    found = Comparison(effect, effect - 0.045, effect + 0.045, p, detectable, "paired t", 3, 100)
     assert found.verdict(p, higher, 0.1) == verdict
 
 

@@ -66,8 +66,25 @@ def test_the_first_place_is_shared_by_all_that_are_not_worse_than_its_leader(tab
 def test_where_lower_is_better_the_lowest_leads():
     task = "general_text"
     bits = {run: _answers(run, share, 1, task) for run, share in (("full", 0.9), ("low", 0.1))}
-    rows = conclusions.of_table({task: bits}, "full")
+    rows = [row for row in conclusions.of_table({task: bits}, "full") if row["kind"] == "leader"]
     assert [(row["run"], row["verdict"]) for row in rows] == [("low", "leads"), ("full", "worse")]
+
+
+def test_what_is_kept_of_the_general_tasks_is_a_family_of_its_own(table):
+    rows = [row for row in conclusions.of_table(table, "full") if row["kind"] == "kept"]
+    assert [(row["task"], row["run"], row["verdict"]) for row in rows] == [
+        ("general_facts", "near", "tie"),
+        ("general_facts", "low", "worse"),
+    ]
+    pairs = [paired(table["general_facts"][run], table["general_facts"]["full"]) for run in ("near", "low")]
+    assert [row["p_holm"] for row in rows] == [p for _, p in family(pairs)]
+
+
+def test_where_no_run_is_whole_nothing_leads(table):
+    lacking = dict.fromkeys(table["domain_facts"], "1 of 3 seeds")
+    rows = conclusions.of_table({"domain_facts": table["domain_facts"]}, "full", lacking)
+    assert {row["kind"] for row in rows} == {"baseline"}
+    assert {row["verdict"] for row in rows} == {"untestable"}
 
 
 def test_without_the_baseline_there_are_leaders_alone(table):

@@ -68,7 +68,7 @@ function comparedText(heading, text, row) {
   const short = (value) => Number(value).toFixed(3);
   if (heading === "task" && column) return `${column.label} (${column.unit})`;
   if (heading === "effect" && text !== "") return `${short(text)} [${short(row.low)}, ${short(row.high)}]`;
-  if (heading === "kind") return text === "leader" ? "best" : text;
+  if (heading === "kind") return { leader: "best", kept: "baseline, general" }[text] ?? text;
   if (heading.startsWith("p") && text !== "" && Number(text) < 0.001) return "< 0.001";
   if (!/^-?\d+\.\d+(e-?\d+)?$/.test(text)) return text;
   return Number.isInteger(Number(text)) && ["seeds", "documents"].includes(heading) ? String(Number(text)) : short(text);
@@ -83,7 +83,7 @@ function drawComparisons() {
     const shown = rows.filter((row) => place < 0 || !state.which || row[place] === state.which);
     if (!shown.length) continue;
     const one = (name) => new Set(shown.map((row) => row[headings.indexOf(name)])).size < 2;
-    const hidden = new Set([...["table", "track", "test"].filter(one), ...(headings.includes("effect") ? ["metric", "low", "high"] : [])]);
+    const hidden = new Set([...["table", "track", "test"].filter(one), ...(headings.includes("effect") ? ["metric", "low", "high", "relevant"] : [])]);
     const kept = headings.map((_, index) => index).filter((index) => !hidden.has(headings[index]));
     const head = make("tr", {}, ...kept.map((index) => make("th", { scope: "col" }, COMPARED[headings[index]] ?? headings[index])));
     const table = make("table", { class: "display", "aria-labelledby": "comparisons-title" }, make("thead", {}, head));
