@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from adaptbench.cells import Beside, Block, Bold, Italic
 
-TEXT_WIDTH, TEXT_HEIGHT = 345.0, 430.0  # the height leaves room for a caption
+TEXT_WIDTH, TEXT_HEIGHT, PAGE_HEIGHT = 345.0, 430.0, 540.0  # the first height leaves room for a short caption
 CHARACTER, SMALL_CHARACTER, GAP, LINE = 4.1, 2.8, 6.0, 10.0
 
 _COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
@@ -42,7 +42,7 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
         needed = LINE * (len(rows) + max(len(_lines(one)) for one in columns) + 3)
         if needed > room or not floats:
             floats.append([])
-            room = TEXT_HEIGHT
+            room = TEXT_HEIGHT if len(floats) > 1 else min(TEXT_HEIGHT, PAGE_HEIGHT - _height(caption))
         room -= needed
         floats[-1].append(_tabular(columns, rows))
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
@@ -56,6 +56,11 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
         + "\n\\end{table}\n"
         for number, text, made in zip(numbers, captions, floats, strict=True)
     )
+
+
+def _height(caption: str) -> float:
+    """Of a caption in the document's own size, the space around it included."""
+    return 12.0 * (len(caption) // 70 + 2)
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:

@@ -331,7 +331,8 @@ def test_first_places_are_bold_and_the_shown_table_s_tests_are_listed(opened):
     assert bold.locator("td:first-child bdi").all_inner_texts() == ["full"]
     assert opened.page.locator("#places").is_visible()
     tests = opened.page.locator("#comparison-tables")
-    assert tests.locator("tbody tr", has_text="baseline").count() == 3
+    assert tests.locator("tbody tr", has_text="baseline").count() == 6
+    assert tests.locator("tbody tr", has_text="baseline, general").count() == 3
     opened.page.select_option("#which", "reasoning")
     assert "lt-tuning" in tests.inner_text()
     assert "lora" not in tests.inner_text()

@@ -32,6 +32,7 @@ def trace(losses, trained=5):
 def test_every_way_does_the_same_work_and_has_a_row(works, tmp_path, monkeypatch):
     expected = {
         "masked SFT": {"transformers Trainer"},
+        "SFT, nothing masked": {"transformers Trainer"},
         "LoRA": {"peft, plain loop"},
         "LLaMA-Pro": {"transformers Trainer"},
     }
