@@ -118,8 +118,7 @@ def _fairness(
         rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": _note(runs)})
     caption = (
         "Means over seeds, of a method's own stages; trained parameters: of the stage that trains most; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
-        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: seconds for all tasks of the run, for one document of them, and as a multiple of what the base"
-        " takes for the same ones."
+        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: all tasks of the run."
     )
     if sweep:
         caption += (
