@@ -57,6 +57,7 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     from adaptbench import drawing, figures
 
@@ -93,6 +94,9 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
             axes.invert_yaxis()
             axes.axvline(1, color="black", linewidth=0.8)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(operation, fontsize=9, loc="left")
             axes.grid(axis="y", visible=False)
         panels[-1, 0].set_xlabel("times faster than the first way of each shape")
