@@ -9,7 +9,7 @@ compared on the seeds that they have, without a verdict.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -37,24 +37,29 @@ def write(collected: Path, report: Path) -> None:
     import pandas as pd
 
     samples = results.read_samples(collected / "samples.parquet")
-    lacking = seeds_missing(json.loads((collected / "runs.json").read_text()))
+    runs = json.loads((collected / "runs.json").read_text())
     tasks = known_tasks()
     rows: list[dict[str, Any]] = []
     for name, table in json.loads(report.read_text())["tables"].items():
         mine = samples[(samples["track"] == table["track"]) & samples["run"].isin(table["runs"])]
         of_task = {task: main_answers(mine, tasks[task], table["runs"]) for task in dict.fromkeys(mine["task"])}
-        missing = {run: why for (track, run), why in lacking.items() if track == table["track"]}
+        missing = seeds_missing(run for run in runs if run["key"]["track"] == table["track"])
         found = of_table(of_task, table["baseline"], missing)
         rows += [{"table": name, "track": table["track"], **row} for row in found]
     write_text(collected / "comparisons.csv", pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False))
 
 
-def seeds_missing(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """By track and run: how many seeds there are of how many, where some are not done."""
-    done: dict[tuple[str, str], list[bool]] = {}
+def seeds_missing(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """By name, of one track's runs: how many seeds there are of how many, where some are not done."""
+    done: dict[str, list[bool]] = {}
     for run in runs:
-        done.setdefault((run["key"]["track"], run["key"]["run"]), []).append(run["status"] == "done")
-    return {key: f"{sum(there)} of {len(there)} seeds" for key, there in done.items() if not all(there)}
+        done.setdefault(run["key"]["run"], []).append(run["status"] == "done")
+    return {name: f"{sum(there)} of {len(there)} seeds" for name, there in done.items() if not all(there)}
+
+
+def lacks(pair: Sequence[str], missing: Mapping[str, str]) -> str:
+    """What seeds the runs of a comparison lack, empty where none."""
+    return "; ".join(f"{run}: {missing[run]}" for run in pair if run in missing)
 
 
 def main_answers(samples: "pd.DataFrame", task: Task, runs: Sequence[str]) -> dict[str, statistics.Answers]:
@@ -106,15 +111,15 @@ def _family(
     for task, run, against in pairs:
         row = {"kind": kind, "task": task.name, "metric": task.metric, "run": run, "against": against}
         other = answers[task.name][against]
-        lacks = "; ".join(f"{one}: {missing[one]}" for one in (run, against) if one in missing)
+        few = lacks((run, against), missing)
         try:
-            differences.append(statistics.paired(answers[task.name][run], other, whole=not lacks))
+            differences.append(statistics.paired(answers[task.name][run], other, whole=not few))
         except AdaptbenchError as error:
             rows.append(row | {"verdict": "untestable", "note": str(error)})
             continue
-        tested.append((row, task, relevant(other), lacks))
-    for (row, task, least, lacks), (found, p) in zip(tested, statistics.family(differences), strict=True):
-        found = replace(found, too_few=lacks or found.too_few)
+        tested.append((row, task, relevant(other), few))
+    for (row, task, least, few), (found, p) in zip(tested, statistics.family(differences), strict=True):
+        found = replace(found, too_few=few or found.too_few)
         verdict = found.verdict(p, task.higher_is_better, least)
         numbers = {name: value for name, value in vars(found).items() if name != "too_few"}
         rows.append(row | numbers | {"p_holm": p, "relevant": least, "verdict": verdict, "note": found.too_few})

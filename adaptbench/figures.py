@@ -90,8 +90,9 @@ def draw(collected: Path, report: Path, out: Path) -> None:
                 make = registry.benchmark(content["track"], figure["kind"]).FIGURES[figure["name"]]
                 save(f"{table}_{name}", partial(make, answered, look))
         gains = overall.gains(collected, report)
-        asked_otherwise = {name for track in looks for name in asked_in_another_way(of_track(track))}
-        gains = gains[~gains["run"].isin(asked_otherwise)]  # they were trained no other way
+        for track in looks:  # what asks another's model was trained no other way
+            again = gains["run"].isin(asked_in_another_way(of_track(track)))
+            gains = gains[~(again & (gains["track"] == track))]
         save(overall.figure(planned["part"]), partial(effects.cost_and_gain, gains, looks))
         for name, figure in planned["figures"].items():
             of_method = [run_files(run) for run in runs if _uses(run, figure)]

@@ -157,13 +157,12 @@ def _task_columns(
 
 def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> cells.Block:
     """Every run against the baseline, task by task: effect, corrected p, verdict, detectable effect."""
-    against = compared
     tasks = known_tasks()
-    order = list(dict.fromkeys(against["task"]))
+    order = list(dict.fromkeys(compared["task"]))
     columns = [f"run against {baseline}"]
     for task in order:
         columns += [f"{tasks[task].label} ({tasks[task].unit})", *map(cells.Beside, ("p", "verdict", "detectable"))]
-    found_of = {(str(row.run), str(row.task)): cast(Any, row) for row in against.itertuples()}
+    found_of = {(str(row.run), str(row.task)): cast(Any, row) for row in compared.itertuples()}
     rows = []
     for name in names:
         if any((name, task) in found_of for task in order):

@@ -96,9 +96,7 @@ def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: 
     except NotRun as why:
         return replace(row, why=str(why)), None
     try:
-        lacks = "; ".join(
-            f"{run}: {ours.lacks(track, run)}" for run in (row.run, row.against_run) if ours.lacks(track, run)
-        )
+        lacks = ours.lacks(track, row.run, row.against_run)
         return replace(row, why=lacks), (statistics.paired(mine, other, whole=not lacks), other)
     except AdaptbenchError as error:
         return replace(row, verdict="untestable", why=str(error)), None

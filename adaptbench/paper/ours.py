@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench import registry, results, statistics
-from adaptbench.conclusions import seeds_missing
+from adaptbench.conclusions import lacks, seeds_missing
 from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.paper.names import measures
 from adaptbench.paper.source import Exact, Measured, Selector
@@ -71,9 +71,9 @@ class Ours:
     def _is_done(self, track: str, run: str) -> bool:
         return any(entry["status"] == "done" for entry in self.runs.get((track, run), ()))
 
-    def lacks(self, track: str, run: str) -> str:
-        """What seeds of the run are missing, empty where none."""
-        return seeds_missing(self.runs.get((track, run), ())).get((track, run), "")
+    def lacks(self, track: str, *pair: str) -> str:
+        """What seeds of the runs are missing, empty where none."""
+        return lacks(pair, seeds_missing(entry for run in pair for entry in self.runs.get((track, run), ())))
 
     def task(self, track: str, measured: Measured) -> tuple[Task, str]:
         """The task on which a claim is tested, and the metric.

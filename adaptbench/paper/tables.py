@@ -90,18 +90,17 @@ def _claim(row: claims.Row) -> list[str]:
     runs = f"{row.run} - {row.against_run}" if row.against_run else ""
     measured = f"{row.task}: {row.unit}" if row.task else ""
     verdict = f"{row.verdict}: {row.why}" if row.why else row.verdict
-    if row.ours is None or row.low is None or row.high is None or row.p_holm is None:
+    if (
+        row.ours is None
+        or row.low is None
+        or row.high is None
+        or row.p_holm is None
+        or row.detectable is None
+        or row.relevant is None
+    ):
         return [*said, runs, measured, "", "", "", verdict]
     effect = with_interval(row.ours, row.low, row.high, sign=True)
-    return [
-        *said,
-        runs,
-        measured,
-        effect,
-        p_value(row.p_holm),
-        detectable(row.detectable or 0.0, row.relevant or 0.0),
-        verdict,
-    ]
+    return [*said, runs, measured, effect, p_value(row.p_holm), detectable(row.detectable, row.relevant), verdict]
 
 
 def _number(row: numbers.Row) -> list[str]:

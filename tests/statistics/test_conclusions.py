@@ -118,7 +118,9 @@ def test_a_run_that_lacks_seeds_leads_nothing_and_gets_no_verdict(table):
 
 
 def test_what_is_missing_is_counted_by_run():
-    keys = [("domain", "full", seed, "done") for seed in (0, 1)] + [("domain", "low", 0, "done")]
-    keys += [("domain", "low", 1, "left out"), ("agent", "low", 0, "done")]
-    runs = [{"key": {"track": t, "run": r, "seed": seed}, "status": status} for t, r, seed, status in keys]
-    assert conclusions.seeds_missing(runs) == {("domain", "low"): "1 of 2 seeds"}
+    keys = [("full", seed, "done") for seed in (0, 1)] + [("low", 0, "done"), ("low", 1, "left out")]
+    runs = [{"key": {"track": "domain", "run": r, "seed": seed}, "status": status} for r, seed, status in keys]
+    missing = conclusions.seeds_missing(runs)
+    assert missing == {"low": "1 of 2 seeds"}
+    assert conclusions.lacks(("full", "low"), missing) == "low: 1 of 2 seeds"
+    assert conclusions.lacks(("full", "full"), missing) == ""
