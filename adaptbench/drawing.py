@@ -8,6 +8,22 @@ if TYPE_CHECKING:
 ROWS_AN_INCH = 5.5
 
 
+def grid(
+    count: int, most: int, panel: tuple[float, float], *, margin: float = 0.0, **options: Any
+) -> "tuple[Figure, list[Any]]":
+    """A figure of `count` panels (one where there is none), `most` in a row; a panel's width and height in inches, `margin` beside all."""
+    import matplotlib.pyplot as plt
+
+    across = min(most, max(1, count))
+    down = -(-max(1, count) // across)
+    figure, panels = plt.subplots(
+        down, across, figsize=(panel[0] * across + margin, panel[1] * down), squeeze=False, **options
+    )
+    for axes in panels.flat[count:]:
+        axes.set_axis_off()
+    return figure, list(panels.flat)
+
+
 def title(figure: "Figure", text: str) -> None:
     """Above all panels, from the left."""
     figure.suptitle(text, x=0.01, ha="left", fontsize=9)

@@ -265,8 +265,6 @@ PANELS_IN_A_ROW = 5
 
 def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
     """One panel for every number of a task that tables show, one bar a run."""
-    import matplotlib.pyplot as plt
-
     tasks = known_tasks()
     names = sorted(dict.fromkeys(scores["task"]), key=lambda name: name.startswith("general"))
     shown = [
@@ -275,13 +273,9 @@ def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
         for metric, heading in ((tasks[name].metric, tasks[name].unit), *tasks[name].shown)
     ]
     runs = list(dict.fromkeys(scores["run"]))
-    across = min(len(shown), PANELS_IN_A_ROW)
-    down = -(-len(shown) // across)
-    size = (2.3 * across + 1, (0.28 * len(runs) + 1.2) * down)
-    figure, panels = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
-    for axes in panels.flat[len(shown) :]:
-        axes.set_axis_off()
-    for axes, (task, metric, heading) in zip(panels.flat, shown, strict=False):
+    panel = (2.3, 0.28 * len(runs) + 1.2)
+    figure, panels = drawing.grid(len(shown), PANELS_IN_A_ROW, panel, margin=1, sharey=True)
+    for axes, (task, metric, heading) in zip(panels, shown, strict=False):
         rows = scores[(scores["task"] == task.name) & (scores["metric"] == metric)]
         cells = rows.set_index("run").reindex(runs)
         errors = [cells["mean"] - cells["low"], cells["high"] - cells["mean"]]
@@ -299,7 +293,7 @@ def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
         axes.grid(axis="y", visible=False)
         if cells["high"].max() <= 1 and task.higher_is_better:
             axes.set_xlim(0, 1)
-    panels[0][0].invert_yaxis()
+    panels[0].invert_yaxis()
     return figure
 
 

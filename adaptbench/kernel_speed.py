@@ -6,7 +6,6 @@ All ways of one operation run in turn in one process, several times each; median
 against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts them.
 """
 
-import os
 import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -155,8 +154,7 @@ def peak(way: Way, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         _finished(way, device)
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would print a line at each start and end
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+    with speed_tables.profiled(profile_memory=True) as seen:
         way()
     recorded = seen.profiler.kineto_results.events() if seen.profiler else []
     taken = sorted((one.start_ns(), one.nbytes()) for one in recorded if one.name() == "[memory]")

@@ -97,7 +97,6 @@ def works(sizes: Sizes) -> dict[str, dict[str, Way]]:
     adapter = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     by_trainer = partial(_by_trainer, sizes)
 
-    sft: dict[str, Way] = {OURS: partial(_ours, sizes, base), "transformers Trainer": partial(by_trainer, base)}
     low_rank: dict[str, Way] = {
         OURS: partial(_ours, sizes, base, tuner=lora, config=lora.Config(rank=8, alpha=16.0)),
         "peft, plain loop": partial(_plain, sizes, base, adapter),
@@ -107,21 +106,24 @@ def works(sizes: Sizes) -> dict[str, dict[str, Way]]:
         "transformers Trainer": partial(by_trainer, blocks),
     }
     if version("trl"):
-        sft["TRL SFTTrainer"] = partial(by_trainer, base, trl=True)
         low_rank["TRL SFTTrainer"] = partial(by_trainer, base, trl=True, adapter=adapter)
         pro["TRL SFTTrainer"] = partial(by_trainer, blocks, trl=True)
-    if version("liger_kernel") and models.device() == "cuda":
-        sft["transformers Trainer, Liger"] = partial(by_trainer, base, liger=True)
-        if version("trl"):
-            sft["TRL SFTTrainer, Liger"] = partial(by_trainer, base, trl=True, liger=True)
     whole = replace(sizes, masked=0.0)
-    unmasked: dict[str, Way] = {
-        OURS: partial(_ours, whole, base),
-        "transformers Trainer": partial(_by_trainer, whole, base),
+    return {
+        "masked SFT": _sft(sizes, base),
+        "SFT, nothing masked": _sft(whole, base),
+        "LoRA": low_rank,
+        "LLaMA-Pro": pro,
     }
+
+
+def _sft(sizes: Sizes, base: Any) -> dict[str, Way]:
+    trainers = {"transformers Trainer": partial(_by_trainer, sizes, base)}
     if version("trl"):
-        unmasked["TRL SFTTrainer"] = partial(_by_trainer, whole, base, trl=True)
-    return {"masked SFT": sft, "SFT, nothing masked": unmasked, "LoRA": low_rank, "LLaMA-Pro": pro}
+        trainers["TRL SFTTrainer"] = partial(_by_trainer, sizes, base, trl=True)
+    if version("liger_kernel") and models.device() == "cuda":
+        trainers |= {f"{name}, Liger": partial(way, liger=True) for name, way in trainers.items()}
+    return {OURS: partial(_ours, sizes, base), **trainers}
 
 
 def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, tuner: Any = None, config: Any = None) -> None:

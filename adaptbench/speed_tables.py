@@ -1,5 +1,6 @@
 """Keeps a measurement of speed: every number as CSV, and the columns that a document shows as Markdown beside it."""
 
+import os
 import platform
 import statistics
 import time
@@ -21,6 +22,14 @@ def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[A
             found[name] = way()
             seconds[name].append(time.perf_counter() - started)
     return found, seconds
+
+
+def profiled(**options: Any) -> Any:
+    """torch's profiler of what runs on the processor, without the lines that it would print at each start and end."""
+    import torch
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options)
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:

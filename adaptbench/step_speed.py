@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, speed_tables, stages, training
+from adaptbench import models, results, speed_tables, stages, training
 from adaptbench.contracts import AdaptbenchError
 
 WARM_UP, STEPS, PROFILED = 5, 50, 5  # ADEPT measures its units every 50 steps
@@ -72,7 +72,7 @@ def _stages(root: Path) -> Iterator[tuple[str, Path]]:
     seen = set()
     for track, run in RUNS:
         paths = sorted((root / "runs" / track / run).glob("seed*/run.json"))
-        done = [one for one in map(_read, paths) if one["status"] == "done"]
+        done = [one for one in map(results.read_run, paths) if one["status"] == "done"]
         for node, stage in done[0]["cost"]["stages"].items() if done else ():
             if stage["kind"] in ("base", "train") and node not in seen:
                 seen.add(node)
@@ -84,8 +84,8 @@ def _floor(root: Path, fastest: float) -> list[dict[str, Any]]:
     """A row a track: arithmetic and seconds of its training stages, bases apart, and what a large product would need for it."""
     counted: dict[str, list[tuple[float, float]]] = {}
     seen = set()
-    for path in map(Path, _read(root / "plan/report-main.json")["runs"]):
-        run = _read(root / path.relative_to(*path.parts[:2]))
+    for path in map(Path, json.loads((root / "plan/report-main.json").read_text())["runs"]):
+        run = results.read_run(root.joinpath(*path.parts[2:]))
         for node, stage in run["cost"]["stages"].items() if run["status"] == "done" else ():
             if stage["kind"] not in ("base", "train") or node in seen:
                 continue
@@ -102,10 +102,6 @@ def _floor(root: Path, fastest: float) -> list[dict[str, Any]]:
             "floor_seconds": round(flops / fastest), "times_floor": round(seconds / (flops / fastest), 2),
         })  # fmt: skip
     return rows
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
 
 
 def _product_rate(device: str) -> float:
@@ -237,9 +233,7 @@ class _Rows:
             yield found
 
     def _start(self) -> None:
-        import torch
-
-        self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+        self._profile = speed_tables.profiled()
         self._profile.start()
 
     def stop(self) -> None:

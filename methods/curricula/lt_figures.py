@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import statistics
+from adaptbench import drawing, statistics
 from adaptbench.contracts import RunFiles
 from adaptbench.latent.stage import INSERTION
 
@@ -79,7 +79,6 @@ PROBLEMS = 64
 
 def geometry(runs: Sequence[RunFiles]) -> "Figure":
     """Latents of test problems on their first two principal axes, one panel a run, its first seed; cosine and rank in words."""
-    import matplotlib.pyplot as plt
     import pandas as pd
 
     from adaptbench.latent import geometry as shape
@@ -94,12 +93,8 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
         vectors = shape.collect(directory, asked["prompt"].head(PROBLEMS).tolist())
         if len(vectors) > 2:
             found[name] = vectors
-    columns = min(3, max(1, len(found)))
-    lines = -(-max(1, len(found)) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(3.1 * columns, 3.1 * lines), squeeze=False)
-    for axes in panels.flat[len(found) :]:
-        axes.axis("off")
-    for axes, (name, vectors) in zip(panels.flat, found.items(), strict=False):
+    figure, panels = drawing.grid(len(found), 3, (3.1, 3.1))
+    for axes, (name, vectors) in zip(panels, found.items(), strict=False):
         points, shares = shape.principal(vectors)
         axes.scatter(points[:, 0], points[:, 1], s=7, color=LATENT_COLOUR, alpha=0.5, linewidths=0)
         axes.set_xlabel(f"first axis ({shares[0]:.0%} of variance)", fontsize=8)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from adaptbench import drawing
 from adaptbench.contracts import RunFiles
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
 
 def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
     """Rate multipliers by unit kind and layer (rows) over the refreshes (columns), one panel a run, its first seed."""
-    import matplotlib.pyplot as plt
     import pandas as pd
 
     logs = {}
@@ -56,14 +56,9 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
         if rates.size:
             logs[run.name] = rates
     longest = max((len(rates.columns) for rates in logs.values()), default=1)
-    across = min(PANELS_IN_A_ROW, max(1, len(logs)))
-    down = -(-max(1, len(logs)) // across)
-    size = (2.2 + 2.6 * across, (1.2 + 0.15 * longest) * down)
-    figure, panels = plt.subplots(down, across, figsize=size, squeeze=False)
+    figure, panels = drawing.grid(len(logs), PANELS_IN_A_ROW, (2.6, 1.2 + 0.15 * longest), margin=2.2)
     image = None
-    for axes in panels.flat[len(logs) :]:
-        axes.set_axis_off()
-    for axes, (name, rates) in zip(panels.flat, logs.items(), strict=False):
+    for axes, (name, rates) in zip(panels, logs.items(), strict=False):
         labels = [_short(str(column)) for column in rates]
         image = axes.imshow(rates.T.to_numpy(), aspect="auto", cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest")
         axes.set_yticks(range(len(labels)), labels, fontsize=6)
@@ -73,6 +68,7 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
         axes.set_xlabel("refresh after step")
         axes.grid(visible=False)
     if image is not None:
+        down = panels[0].get_gridspec().nrows
         figure.colorbar(image, ax=panels, shrink=1 / down, aspect=30 / down, label="multiple of the base rate")
     return figure
 

@@ -1,0 +1,68 @@
+"""What the parts of a training step are: the watch around the training loop counts each once and changes nothing.
+
+Run: python -m pytest tests/test_step_speed.py
+"""
+
+import math
+
+import pytest
+import torch
+from conftest import toy_model
+
+from adaptbench import step_speed, training
+from adaptbench.config import Training
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.packing import Packed, document
+
+STEPS = step_speed.WARM_UP + step_speed.STEPS + step_speed.PROFILED + 1
+
+
+def _train(folder, steps, callback=None):
+    torch.manual_seed(0)
+    model = toy_model("llama", layers=1)
+    options = Training(steps=steps, batch_size=2, sequence_length=16, precision="float32")
+    optimizers = training.default_optimizers(model, options)
+    rows = Packed([document([5 + (i + k) % 200 for k in range(12)]) for i in range(40)], 16, 0)
+    made = training.train(
+        model, optimizers, rows, training.causal_lm, options, work=folder, pad_id=0, seed=0, callback=callback
+    )
+    return model, made
+
+
+def test_every_step_has_its_parts_and_training_is_as_without_the_watch(tmp_path):
+    train, backward, clip = training.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
+    watch = step_speed._Watch()
+    with watch.installed():
+        watched, made = _train(tmp_path / "watched", 3)  # the watch says how many steps
+    assert made.steps == STEPS
+    assert (training.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_) == (train, backward, clip)
+    assert len(watch.steps) == STEPS
+    for step in watch.steps[:-1]:
+        parts = {part: step[part] for part in ("data", "forward", "backward", "clipping", "optimizer")}
+        assert min(parts.values()) > 0
+        assert sum(parts.values()) <= step["all"]
+    assert 0 < watch.products < 1
+    plain, _ = _train(tmp_path / "plain", STEPS)
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), plain.parameters(), strict=True))
+
+
+def test_what_is_done_after_a_step_is_counted_apart(tmp_path):
+    class After:
+        def after_step(self, step):
+            return {"x": float(torch.randn(200, 200).sum())}
+
+        def state(self):
+            return {}
+
+        def restore(self, state): ...
+
+    watch = step_speed._Watch()
+    with watch.installed():
+        _train(tmp_path / "after", 3, After())
+    assert all(step["after the step"] > 0 for step in watch.steps[:-1])
+    assert math.isfinite(watch.products)
+
+
+def test_a_preset_that_has_not_run_is_said_so(tmp_path):
+    with pytest.raises(AdaptbenchError, match=r"none of the runs .*; run `make`"):
+        step_speed.measure(tmp_path, tmp_path / "out")
