@@ -175,7 +175,8 @@ class RunFiles:
     """Where a finished run's files lie, for a method that draws figures of its own.
 
     `config` is the run's entry in the preset; `stages` maps the name of each of its own stages (a preparation's or a
-    phase's) to its directory; `results` holds run.json, samples.parquet and what decoding left beside them.
+    phase's) to its directory; `results` holds run.json, samples.parquet and what decoding left beside them; `colour` is the
+    run's in every figure of its track.
     """
 
     name: str
@@ -183,6 +184,7 @@ class RunFiles:
     config: Mapping[str, Any]
     stages: Mapping[str, Path]
     results: Path
+    colour: str = "black"
 
 
 class AdaptbenchError(Exception):

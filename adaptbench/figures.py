@@ -95,7 +95,11 @@ def draw(collected: Path, report: Path, out: Path) -> None:
             gains = gains[~(again & (gains["track"] == track))]
         save(overall.figure(planned["part"]), partial(effects.cost_and_gain, gains, looks))
         for name, figure in planned["figures"].items():
-            of_method = [run_files(run) for run in runs if _uses(run, figure)]
+            of_method = [
+                run_files(run, looks[run["key"]["track"]][run["key"]["run"]]["color"])
+                for run in runs
+                if _uses(run, figure)
+            ]
             if of_method:
                 make = registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]]
                 save(name, partial(make, of_method))
@@ -117,13 +121,13 @@ def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
     return config is not None and config["kind"] == figure["kind"]
 
 
-def run_files(run: dict[str, Any]) -> RunFiles:
+def run_files(run: dict[str, Any], colour: str = "black") -> RunFiles:
     """Where the run's files lie."""
     model = Path(run["model"]["directory"])
     stages = {stage["name"]: model.parent / node for node, stage in run["cost"]["stages"].items() if stage["name"]}
     key = run["key"]
     results = model.parent.parent / "runs" / key["track"] / key["run"] / f"seed{key['seed']}"
-    return RunFiles(key["run"], key["seed"], run["config"], stages, results)
+    return RunFiles(key["run"], key["seed"], run["config"], stages, results, colour)
 
 
 def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:

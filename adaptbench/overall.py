@@ -1,6 +1,6 @@
 """Two tables over all tracks: what every run gained, forgot and cost; and the card that says whether the comparison was fair.
 
-    overall     gain on the track's main task, loss of each general score, cost
+    overall     gain on the track's main task, tested against the track's baseline; loss of each general score; cost
     fairness    what each method was given: parameters, data, steps, arithmetic, time, memory, disk, and tries in tuning
 
 Both belong to a part of the preset: the ablation's are `ablation_overall` and `ablation_fairness`.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptbench import cells
 from adaptbench.collect import known_tasks, main_scores
+from adaptbench.conclusions import PLACES
 from adaptbench.contracts import Task
 from adaptbench.files import write_text
 from adaptbench.plan import of_part
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 NAMES = ("overall", "fairness")
 Key = tuple[str, str]
 """A run's track and name."""
+OVERALL = (
+    "Gain on the track's main task and loss of each general score against the base, with 95 % intervals; n: documents. Bold and italic, the"
+    " difference from the track's baseline, its p after Holm, verdict and detectable difference: as in the track's own table. Trained"
+    " parameters: of the stage that trains most."
+)
 
 
 def names(part: str) -> list[str]:
@@ -39,15 +45,13 @@ def figure(part: str) -> str:
 def write(collected: Path, report: Path, out: Path) -> None:
     """Write both tables as .csv, .md and .tex."""
     planned = json.loads(report.read_text())
-    by_key = _runs(collected, planned)
-    caption = (
-        "Gain on the track's main task and loss of each general score against the base, with 95 % intervals. Trained parameters: of the"
-        " stage that trains most."
-    )
-    both = ((gains(collected, report), caption), _fairness(by_key, _tried(planned["sweep"]), planned["sweep"]))
-    for name, (table, caption) in zip(names(planned["part"]), both, strict=True):
-        write_text(out / f"{name}.csv", table.to_csv(index=False))
-        write_texts([_block(table)], caption, out / name)
+    overall, fairness = names(planned["part"])
+    table = gains(collected, report)
+    write_text(out / f"{overall}.csv", table.to_csv(index=False))
+    write_texts(_overall_blocks(table), OVERALL, out / overall)
+    table, caption = _fairness(_runs(collected, planned), _tried(planned["sweep"]), planned["sweep"])
+    write_text(out / f"{fairness}.csv", table.to_csv(index=False))
+    write_texts([_block(table)], caption, out / fairness)
 
 
 def _runs(collected: Path, planned: Mapping[str, Any]) -> dict[Key, list[dict[str, Any]]]:
@@ -64,7 +68,9 @@ def gains(collected: Path, report: Path) -> "pd.DataFrame":
     """The overall table: a row a run, every gain and loss with the ends of its interval in columns beside it."""
     import pandas as pd
 
-    by_key = _runs(collected, json.loads(report.read_text()))
+    planned = json.loads(report.read_text())
+    by_key = _runs(collected, planned)
+    tests = _tests(pd.read_csv(collected / "comparisons.csv"), planned["tables"])
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
     tasks = known_tasks()
     found = {(row.track, row.run, row.task): cast(Any, row) for row in scores.itertuples()}
@@ -75,12 +81,48 @@ def gains(collected: Path, report: Path) -> "pd.DataFrame":
         done = [run for run in runs if run["status"] == "done"]
         own = found.get((track, name, main[track].name)) if main[track] else None
         row = {"track": track, "run": name, "task": main[track].label if main[track] else ""}
+        row["n"] = own.documents if own else float("nan")
         row |= _changed("gain", own, main[track])
+        row |= dict.fromkeys(TESTED, float("nan"))
+        row |= tests.get((track, name, main[track].name), {}) if main[track] else {}
         for task in general:
             row |= _changed(f"{tasks[task].label} forgotten", found.get((track, name, task)), tasks[task], lost=True)
         row |= _means(done, COSTS) | {"note": _note(runs)}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+TESTED = (
+    "against",
+    "difference",
+    "difference low",
+    "difference high",
+    "p",
+    "verdict",
+    "detectable",
+    "relevant",
+    "place",
+)
+
+
+def _tests(comparisons: "pd.DataFrame", tables: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """By track, run and task: what the first table of `tables` that holds the run says of it."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    first: dict[Key, str] = {}
+    for name, table in tables.items():
+        for run in table["runs"]:
+            first.setdefault((table["track"], run), name)
+    for row in map(cast(Any, dict), comparisons.to_dict("records")):
+        if first.get((row["track"], row["run"])) != row["table"]:
+            continue
+        mine = found.setdefault((row["track"], row["run"], row["task"]), {})
+        if row["kind"] == "leader":
+            mine["place"] = PLACES.get(row["verdict"], "")
+        elif row["kind"] == "baseline":
+            mine |= {"against": row["against"], "difference": row["effect"], "difference low": row["low"]}
+            mine |= {"difference high": row["high"], "p": row["p_holm"]}
+            mine |= {name: row[name] for name in ("verdict", "detectable", "relevant")}
+    return found
 
 
 def _main_task(track: str, scores: "pd.DataFrame", tasks: Mapping[str, Task]) -> Any:
@@ -175,6 +217,40 @@ def _tried(sweep: str | None) -> dict[Key, int]:
     return {cast(Key, key): len(rows) for key, rows in pd.read_csv(sweep).groupby(["track", "run"])}
 
 
+def _overall_blocks(table: "pd.DataFrame") -> list[cells.Block]:
+    """Gain and test, then what was lost and spent."""
+    rows = []
+    for row in cast(list[dict[str, Any]], table.to_dict("records")):
+        look = {"first": cells.Bold, "perhaps": cells.Italic}.get(row["place"], str)
+        task = f"{row['task']} (n = {row['n']:,.0f})" if row["n"] == row["n"] else row["task"]
+        gain = look(_cell("gain", row, interval=True))
+        rows.append([row["track"], row["run"], task, gain, *_test(row)])
+    headings = [
+        "track",
+        cells.Beside("run"),
+        "task",
+        "gain",
+        "against",
+        *map(cells.Beside, ("difference", "p", "verdict", "detectable")),
+    ]
+    return [(headings, rows), _block(table.drop(columns=["task", "n", "gain", "gain low", "gain high", *TESTED]))]
+
+
+def _test(row: Mapping[str, Any]) -> list[str]:
+    """Against what, difference, p, verdict and detectable difference; empty for what is not tested."""
+    if row["against"] != row["against"]:
+        return [""] * 5
+    if row["difference"] != row["difference"]:
+        return [row["against"], "", "", row["verdict"], ""]
+    return [
+        row["against"],
+        _cell("difference", row, interval=True),
+        cells.p_value(row["p"]),
+        row["verdict"],
+        cells.detectable(row["detectable"], row["relevant"]),
+    ]
+
+
 def _block(table: "pd.DataFrame") -> cells.Block:
     """The table as text, a number and its interval in one cell."""
     ends = {column for column in table.columns if column.endswith((" low", " high"))}
@@ -194,5 +270,7 @@ def _cell(column: str, row: Mapping[Any, Any], interval: bool) -> str:
     if value != value:
         return ""
     if interval:
-        return cells.with_interval(value, row[f"{column} low"], row[f"{column} high"], sign=column == "gain")
+        return cells.with_interval(
+            value, row[f"{column} low"], row[f"{column} high"], sign=column in ("gain", "difference")
+        )
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"

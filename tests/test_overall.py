@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_report import make_run, report_of
 
-from adaptbench import collect, overall
+from adaptbench import collect, conclusions, overall
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def written(tmp_path):
     tables = {"domain": report["tables"]["domain"] | {"runs": ["base", "full", "lost"]}}
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report | {"tables": tables, "part": "main", "sweep": str(sweep)}))
+    conclusions.write(tmp_path / "collected", path)
     overall.write(tmp_path / "collected", path, tmp_path / "tables")
     return tmp_path / "tables"
 
@@ -37,6 +38,32 @@ def test_a_gain_is_counted_up_and_a_loss_too(written):
     assert full["general facts forgotten"] == pytest.approx(0.25)
     assert full["general text forgotten"] == pytest.approx(27.0)
     assert full["general text forgotten low"] <= 27.0 <= full["general text forgotten high"]
+
+
+def test_a_run_is_tested_against_its_tables_baseline_as_in_that_table(tmp_path):
+    shares = {"base": 0.25, "full": 0.5, "best": 0.9}
+    made = [make_run(tmp_path, name, seed, share) for name, share in shares.items() for seed in (0, 1, 2)]
+    collect.run(made, tmp_path / "collected")
+    report = json.loads(report_of(tmp_path).read_text())
+    domain = report["tables"]["domain"] | {"runs": list(shares), "baseline": "full"}
+    other = domain | {"baseline": "base"}  # a run of two tables has what the first says
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report | {"tables": {"domain": domain, "other": other}, "part": "main", "sweep": None}))
+    conclusions.write(tmp_path / "collected", path)
+    overall.write(tmp_path / "collected", path, tmp_path / "tables")
+    rows = pd.read_csv(tmp_path / "tables/overall.csv").set_index("run")
+    said = pd.read_csv(tmp_path / "collected/comparisons.csv").set_index(["table", "kind", "task", "run"])
+    of_best = said.loc[("domain", "baseline", "domain_facts", "best")]
+    assert rows.loc["best", "n"] == 40
+    assert rows.loc["best", "against"] == "full"
+    assert rows.loc["best", "difference"] == pytest.approx(0.4)
+    assert rows.loc["best", ["p", "detectable"]].tolist() == pytest.approx(of_best[["p_holm", "detectable"]].tolist())
+    assert rows.loc["best", "verdict"] == of_best["verdict"] == "better"
+    assert rows.loc["base", "difference"] == pytest.approx(-0.25)
+    assert pd.isna(rows.loc["full", "verdict"])
+    text = (tmp_path / "tables/overall.md").read_text()
+    assert "| domain | best | domain facts (n = 40) | **+0.650" in text
+    assert "| full | +0.400 [" in text
 
 
 def test_the_card_has_the_costs_and_the_tries_of_the_kept_sweep(written):

@@ -96,7 +96,7 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
     figure, panels = drawing.grid(len(found), 3, (3.1, 3.1))
     for axes, (name, vectors) in zip(panels, found.items(), strict=False):
         points, shares = shape.principal(vectors)
-        axes.scatter(points[:, 0], points[:, 1], s=7, color=LATENT_COLOUR, alpha=0.5, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=7, color=first[name].colour, alpha=0.5, linewidths=0)
         axes.set_xlabel(f"first axis ({shares[0]:.0%} of variance)", fontsize=8)
         axes.set_ylabel(f"second axis ({shares[1]:.0%})", fontsize=8)
         cosine, rank = shape.mean_cosine(vectors), shape.effective_rank(vectors)
@@ -118,12 +118,12 @@ def budget(runs: Sequence[RunFiles]) -> "Figure":
         if most is not None:
             lines.setdefault(_method(run, decode), {}).setdefault(most, []).append(run)
     figure, axes = plt.subplots(figsize=(5.4, 3.6))
-    for number, points in enumerate(lines.values()):
+    for points in lines.values():
         found = {most: _right(of_budget) for most, of_budget in sorted(points.items())}
         means, below, above = zip(*((one.mean, one.below, one.above) for one in found.values()), strict=True)
         axes.errorbar(
             list(found), means, yerr=[below, above],
-            marker="o", markersize=5, capsize=2, elinewidth=0.8, color=f"C{number}", label=_shared_name(points),
+            marker="o", markersize=5, capsize=2, elinewidth=0.8, color=next(iter(points.values()))[0].colour, label=_shared_name(points),
         )  # fmt: skip
     axes.set_xticks(sorted({most for points in lines.values() for most in points}))
     axes.set_ylim(0, 1)
@@ -150,7 +150,7 @@ def probes(runs: Sequence[RunFiles]) -> "Figure":
         found = _right(group[probe])
         axes.errorbar(
             [found.mean], [place], xerr=[[found.below], [found.above]],
-            marker="o", capsize=2, color="0.35" if probe == "" else LATENT_COLOUR,
+            marker="o", capsize=2, color=group[probe][0].colour, markerfacecolor=None if probe == "" else "white",
         )  # fmt: skip
     names = [f"{_shared_name(group) if len(probed) > 1 else ''} {PROBES[probe]}".strip() for group, probe in rows]
     axes.set_yticks(range(len(rows)), names)
