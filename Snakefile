@@ -90,7 +90,8 @@ rule stage:
         f"{ROOT}/logs/{{folder}}/{{node}}.log",
     conda:
         ENVIRONMENT
-    threads: 1  # more lose their time waiting for each other as soon as anything else runs (docs/log.md)
+    # One a process: more lose their time waiting for each other as soon as anything else runs (docs/log.md).
+    threads: lambda wildcards: flow.processes(GRAPH, wildcards.node)
     params:
         spec=f"{ROOT}/plan/{{node}}.json",
     shell:

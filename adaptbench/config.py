@@ -228,6 +228,19 @@ class Run(StrictModel):
         return self.tables or (self.track,)
 
 
+class Devices(StrictModel):
+    """What a training stage is spread over, on one machine. Changes no result but by rounding, and so makes no stage anew."""
+
+    processes: int = Field(1, gt=0, description="each with a device of its own where there are accelerators")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp: weights, gradients and optimizer state are sharded (FSDP2)"
+    )
+
+    @property
+    def sharded(self) -> bool:
+        return self.strategy == "fsdp" and self.processes > 1
+
+
 class Preset(StrictModel):
     """Everything that `snakemake` needs to know."""
 
@@ -237,6 +250,7 @@ class Preset(StrictModel):
     base: Base = Base()
     training: Training = Training(steps=200)
     evaluation: Evaluation = Evaluation()
+    devices: Devices = Devices()
     checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
@@ -383,6 +397,9 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         others = len(mistakes(error)) - 1
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
+    problem = checks.base_problem(preset)
+    if problem:
+        raise AdaptbenchError(f"{source}: base.{problem}")
     layers = checks.base_layers(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))

@@ -53,6 +53,10 @@ class MethodConfig(StrictModel):
         """
         return ""
 
+    def sharded_problem(self, run: Any) -> str:
+        """Why they cannot work where the model is sharded over processes (FSDP2), as `problem` says it."""
+        return ""
+
 
 class TunerConfig(MethodConfig):
     """Which weights move, and how fast."""

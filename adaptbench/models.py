@@ -101,11 +101,6 @@ def save_model(
     write_manifest(out, manifest or {})
 
 
-def unwrapped(model: Any) -> Any:
-    """The model itself where DistributedDataParallel wraps it, whose own forward must still run."""
-    return getattr(model, "module", model)
-
-
 def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
     """Logits (positions, vocabulary), in float32 or more, of the positions that `kept` (rows, length) marks.
 
@@ -131,7 +126,7 @@ def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch
 
 def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Callable[[Any], Any]) -> Any:
     """A forward pass whose output head sees what `before_head` makes of the hidden states."""
-    head = unwrapped(model).get_output_embeddings()
+    head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, given: (before_head(given[0]),))
     try:
         return model(**inputs, use_cache=False)
@@ -143,8 +138,7 @@ def has_plain_head(model: Any) -> bool:
     """Whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here."""
     import torch
 
-    plain = unwrapped(model)
-    head, config = plain.get_output_embeddings(), plain.config.get_text_config()
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
     changed = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
     return (
         type(head) is torch.nn.Linear and head.bias is None and not changed and type(head.weight.data) is torch.Tensor

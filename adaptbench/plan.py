@@ -29,6 +29,8 @@ def write(graph: Graph) -> Path:
             "inputs": {role: str(graph.directory(parent)) for role, parent in node.parents.items()},
             "checkpoint_seconds": graph.preset.checkpoint_seconds,
         }
+        if "training" in node.options:
+            spec["devices"] = graph.preset.devices.model_dump()
         _write(folder / f"{node.id}.json", spec)
     for evaluation in graph.evaluations:
         lineage = graph.ancestors(evaluation.model) if evaluation.model else ()

@@ -8,13 +8,14 @@ have changed never goes on from old steps.
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, models, registry, tokenizer
-from adaptbench.config import Architecture, Training
+from adaptbench import data, models, parallel, registry, tokenizer
+from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import whole_directory, write_text
@@ -24,13 +25,23 @@ Spec = Mapping[str, Any]
 
 
 def run(plan: Path, out: Path) -> None:
-    """Make the stage that `plan` describes in `out`.
+    """Make the stage that `plan` describes in `out`, in as many processes as it says.
 
     Raises:
         AdaptbenchError: something the user can mend; nothing is left in `out`.
     """
     spec = json.loads(plan.read_text())
+    devices = Devices.model_validate(spec.get("devices", {}))
+    if devices.processes > 1 and not parallel.here():
+        parallel.launch(devices, run, plan, out)
+        return
+    if parallel.here():
+        parallel.take_share()
     work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
+    if not parallel.is_main():
+        with tempfile.TemporaryDirectory() as nowhere:
+            KINDS[spec["kind"]](spec, Path(nowhere), work)
+        return
     with whole_directory(out) as temporary:
         with kernels.used() as ran:
             manifest = KINDS[spec["kind"]](spec, temporary, work)
@@ -251,8 +262,11 @@ def _fit(
         seed=spec["options"]["seed"],
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
+        strategy=Devices.model_validate(spec.get("devices", {})).strategy,
         **hooks,
     )
+    if not parallel.is_main():
+        return {}
     beside = getattr(objective, "forward_only", ())
     flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
     flops += sum(forward_flops(other, outcome.tokens) for other in beside)
@@ -264,6 +278,7 @@ def _fit(
         "parameters": counts,
         "cost": vars(outcome) | {"flops": flops},
         "threads": torch.get_num_threads(),
+        "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
     }
 

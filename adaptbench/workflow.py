@@ -106,6 +106,11 @@ def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.sources, *node.files]
 
 
+def processes(unfolded: graph.Graph, node_id: str) -> int:
+    """In how many processes the stage is made."""
+    return unfolded.preset.devices.processes if "training" in unfolded.node(node_id).options else 1
+
+
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
