@@ -26,7 +26,10 @@ from adaptbench.contracts import (
 from adaptbench.mistakes import mistakes, reason
 from adaptbench.registry import METHOD_AXES, discover, tracks
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
+_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
+HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as the hub has them: no path, no `..`
+REVISION_PATTERN = rf"^{_PART}(/{_PART})*$"  # a commit, a tag or a branch
 
 
 class Training(StrictModel):
@@ -144,7 +147,7 @@ class Base(StrictModel):
         min_length=1,
         description="hub id or folder; then nothing is pre-trained, and seed and what follows mean nothing",
     )
-    revision: str = Field("main", description="of a hub model")
+    revision: str = Field("main", pattern=REVISION_PATTERN, description="of a hub model")
     seed: int = Field(0, ge=0)
     per_seed: bool = Field(
         False, description="each seed's runs start from a base of their own, pre-trained under that seed"
@@ -178,8 +181,8 @@ class Tokenizer(StrictModel):
 class HubData(StrictModel):
     """A public data set: from the hub, or from a folder that holds its files."""
 
-    hub_id: str
-    revision: str = "main"
+    hub_id: str = Field(pattern=HUB_PATTERN)
+    revision: str = Field("main", pattern=REVISION_PATTERN)
     path: str | None = Field(None, min_length=1, description="local folder to read instead of the hub")
 
 
@@ -362,7 +365,7 @@ def _public_data(tracks: tuple[str, ...]) -> dict[str, str]:
 
 
 def _hub_data(name: str, hub_id: str) -> tuple[type[HubData], HubData]:
-    model = create_model(name, __base__=HubData, hub_id=(str, hub_id))
+    model = create_model(name, __base__=HubData, hub_id=(str, Field(hub_id, pattern=HUB_PATTERN)))
     return model, model.model_validate({})
 
 
