@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference bench step-speed live-speed latent-speed peers calibration verify clean help
+.PHONY: run ablation smoke test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -41,6 +41,11 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile
+
+audit:  ## ask for known holes in the pinned packages (needs a network, and says so where there is none)
+	@[ -x .audit/bin/pip-audit ] || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 'pip-audit>=2.9,<3'; } \
+		|| echo "audit: pip-audit could not be installed"
+	@$(PYTHON) .ci/audit.py .audit/bin/pip-audit constraints.txt
 
 schema: $(READY)  ## write the presets' JSON schema
 	$(BIN)/python -m adaptbench schema config/schema.json
