@@ -241,6 +241,11 @@ class Preset(StrictModel):
     training: Training = Training(steps=200)
     evaluation: Evaluation = Evaluation()
     checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
+    keep: Literal["all", "scored"] = Field(
+        "all",
+        description="models that stay on disk: all, or those that runs are scored on; then one that lies between is removed as soon as "
+        "nothing in the graph reads it, and a run added later makes it again, with all that came of it",
+    )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
     ablation: tuple[Run, ...] = Field((), strict=False, description="further runs, made by `make ablation` alone")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, models, registry, tokenizer
+from adaptbench import data, disk, models, registry, tokenizer
 from adaptbench.config import Architecture, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -45,6 +45,7 @@ def run(plan: Path, out: Path) -> None:
                 "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
+            disk.keep_record(temporary, plan.parent.parent / "records" / spec["id"])
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
     shutil.rmtree(work, ignore_errors=True)
