@@ -55,8 +55,10 @@ def check_safe(path: Path) -> None:
     hub; an adapter's folder names another model to load.
 
     Raises:
-        AdaptbenchError: which file asks for something else.
+        AdaptbenchError: which file asks for something else, or there is no such folder.
     """
+    if not path.is_dir():
+        raise AdaptbenchError(f"{path}: no such model folder")
     if (path / "adapter_config.json").exists():
         raise AdaptbenchError(
             f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
@@ -120,6 +122,7 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
             dtype=dtype,
             attn_implementation=None if attention == "auto" else attention,
             use_safetensors=True,
+            local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -141,7 +144,7 @@ def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 

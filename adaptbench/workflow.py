@@ -26,8 +26,8 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     """The graph of the preset in force, its plan written.
 
     `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
-    --config sets on top. Another workflow that uses this one as a module gives its config instead, a whole preset. A mistake ends the
-    process with one line.
+    --config sets on top. Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
+    what --config sets in it but for types. A mistake ends the process with one line.
     """
     try:
         shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
@@ -35,7 +35,8 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
         for path in shown:
             values = _merged(values, config.read(path))
         source = " + ".join(map(str, shown)) or "config"
-        preset = config.validate(_merged(values, _typed(overrides)), source)
+        mine = {key: value for key, value in overrides.items() if not given or key in given}
+        preset = config.validate(_merged(values, _typed(mine)), source)
         if preset.sweep is not None and not Path(preset.sweep).exists():
             preset = preset.model_copy(
                 update={"sweep": of_project(preset.sweep)}

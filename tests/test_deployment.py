@@ -19,7 +19,7 @@ configfile: "config/config.yaml"
 
 module adaptbench:
     snakefile: {snakefile}
-    config: config
+    config: {config}
 
 use rule * from adaptbench as its_*
 """
@@ -41,11 +41,11 @@ def expected() -> Counter[str]:
     return found
 
 
-def as_module(folder: Path, snakefile: str) -> None:
+def as_module(folder: Path, snakefile: str, *, config: str = "config") -> None:
     """A workflow that does nothing but use this one, as snakedeploy lays it out."""
     for name in ("workflow", "config"):
         (folder / name).mkdir()
-    (folder / "workflow/Snakefile").write_text(MODULE.format(snakefile=snakefile))
+    (folder / "workflow/Snakefile").write_text(MODULE.format(snakefile=snakefile, config=config))
     (folder / "config/config.yaml").write_text((PROJECT / "config/smoke.yaml").read_text())
 
 
@@ -71,6 +71,13 @@ def test_as_a_module_the_jobs_are_the_same_and_the_command_line_changes_the_pres
     assert jobs(tmp_path, "--cores", "1", "--config", "keep=scored")["stage_between"] == 12
     done = snakemake(tmp_path, "--cores", "1", "--dry-run", "--config", "colour=red")
     assert "error: config: colour: unknown key" in done.stderr
+
+
+def test_a_part_of_another_workflows_config_is_a_preset_too(expected, tmp_path):
+    as_module(tmp_path, repr(str(PROJECT / "workflow/Snakefile")), config='config["compared"]')
+    path = tmp_path / "config/config.yaml"
+    path.write_text(yaml.safe_dump({"compared": yaml.safe_load(path.read_text()), "other": 1}))
+    assert jobs(tmp_path, "--cores", "1", "--config", "other=2") == expected
 
 
 def test_as_a_module_jobs_run_and_are_not_made_again(tmp_path):

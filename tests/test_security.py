@@ -116,6 +116,11 @@ def test_a_kernel_on_the_hub_is_code_too(folder, where):
     assert "code on the hub; remove it" in refused(folder)
 
 
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub():
+    with pytest.raises(AdaptbenchError, match="owner/name: no such model folder"):
+        models.load_model(Path("owner/name"))
+
+
 def test_an_adapter_which_names_another_model_is_refused(folder):
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "evil/model"}))
     assert "an adapter, which names a model elsewhere" in refused(folder)
