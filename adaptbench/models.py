@@ -64,8 +64,9 @@ def check_safe(path: Path) -> None:
             f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
         )
     for index in sorted(path.glob("*.safetensors.index.json")):
-        for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
-            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+        weights = _read_json(index).get("weight_map")
+        for shard in weights.values() if isinstance(weights, dict) else (weights,):
+            if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise AdaptbenchError(f"{index}: names {shard!r}; weights must be *.safetensors files beside it")
     config = path / "config.json"
     for key, value in _entries(_read_json(config)) if config.exists() else ():
@@ -84,7 +85,7 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise AdaptbenchError(f"{path}: not JSON") from None
     if not isinstance(content, dict):
         raise AdaptbenchError(f"{path}: must be a JSON object")

@@ -38,9 +38,8 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
         mine = {key: value for key, value in overrides.items() if not given or key in given}
         preset = config.validate(_merged(values, _typed(mine)), source)
         if preset.sweep is not None and not Path(preset.sweep).exists():
-            preset = preset.model_copy(
-                update={"sweep": of_project(preset.sweep)}
-            )  # a preset of the project names its own
+            # A preset of the project names its own, wherever it runs.
+            preset = preset.model_copy(update={"sweep": of_project(preset.sweep)})
         _check_surroundings(preset)
         unfolded = graph.unfold(preset)
         plan.write(unfolded)

@@ -148,6 +148,14 @@ def test_where_no_preset_has_run_it_says_so(tmp_path, capsys):
         assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no preset has run here\n"
 
 
+def test_a_preset_that_was_only_planned_has_nothing_to_remove(made):
+    for place in ("stages", "runs", "records"):
+        shutil.rmtree(made.root / place, ignore_errors=True)
+    assert (
+        disk.clean(made.root, force=True) == "removed: 0 models (0.0 MB) between finished runs, 0 work folders (0.0 MB)"
+    )
+
+
 def test_the_table_of_sizes_tells_what_stays(made, capsys):
     for layers, megabytes in ((2, 2), (3, 3)):
         (expansions(made)[layers] / "model.safetensors").write_bytes(b"0" * megabytes * 10**6)

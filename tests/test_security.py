@@ -88,6 +88,12 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(folder, shard):
     assert f"names {shard!r}; weights must be *.safetensors files beside it" in refused(folder)
 
 
+@pytest.mark.parametrize("weights", [None, [], "x", {"model.norm.weight": 3}, {"model.norm.weight": ["a"]}])
+def test_an_index_of_another_form_is_one_line(folder, weights):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    assert "weights must be *.safetensors files beside it" in refused(folder)
+
+
 def test_an_index_of_files_beside_it_is_read(folder):
     expected = models.load_model(folder).state_dict()
     weights_by_index(folder, "other.safetensors")
@@ -128,7 +134,7 @@ def test_an_adapter_which_names_another_model_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
 def test_a_file_of_the_folder_that_is_no_json_object_is_one_line(folder, name):
-    for content, said in (("{", "not JSON"), ("[]", "must be a JSON object")):
+    for content, said in (("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "must be a JSON object")):
         (folder / name).write_text(content)
         assert refused(folder).endswith(f"{name}: {said}")
 
