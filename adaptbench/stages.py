@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, models, parallel, registry, tokenizer
+from adaptbench import data, disk, models, parallel, registry, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -56,6 +56,7 @@ def run(plan: Path, out: Path) -> None:
                 "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
+            disk.keep_record(temporary, plan.parent.parent / "records" / spec["id"])
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
     shutil.rmtree(work, ignore_errors=True)
@@ -138,11 +139,12 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """Take a base model from a folder or the hub, as it is, into a directory of ours."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
-    if Path(name).exists():
-        models.check_folder(Path(name))
     try:
-        model = models.load_model(name, revision=revision)
-        text_tokenizer = models.load_tokenizer(name, revision=revision)
+        local = Path(name).exists()
+        folder = Path(name) if local else models.fetched(name, revision)
+        models.check_folder(folder)
+        model = models.load_model(folder)
+        text_tokenizer = models.load_tokenizer(folder)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None
     if text_tokenizer.eos_token_id is None:
@@ -150,7 +152,7 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
     models.save_model(model, text_tokenizer, out)
-    return {"parameters": models.parameter_counts(model), "commit": getattr(model.config, "_commit_hash", None)}
+    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
 
 
 def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
