@@ -115,6 +115,16 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     return [*directories, *sorted(map(str, decoders)), "kernels/latent_fusion.py"]
 
 
+def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
+    """How many GPUs a stage's job can use: what it asks a cluster for. On one machine nothing waits for it."""
+    return int(unfolded.node(node_id).kind in ("base", "prepare", "train"))
+
+
+def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
+    """The same of scoring a run: none for a policy, which is no model, nor for a run that is skipped."""
+    return int(unfolded.evaluation(key).model is not None)
+
+
 def code(*names: str) -> list[str]:
     """Modules of the machinery whose change makes a rule run again."""
     return [f"adaptbench/{name}.py" for name in names]
