@@ -214,8 +214,10 @@ def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
     """The commands to run when some jobs failed: those that report the runs that are done, for each part begun."""
+    said = "".join(Path(log).read_text() for log in logs)
     asked = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
-    if any(text in Path(log).read_text() for log in logs for text in asked):
+    # The last one counts: the logs of failed jobs are shown before it, on a cluster those of Snakemakes that were ended, too.
+    if max(map(said.rfind, asked)) > said.rfind("Exiting because a job execution failed"):
         return []
     commands = []
     runs = {part: plan.runs(unfolded, part) for part in plan.parts(unfolded)}
