@@ -112,11 +112,11 @@ def test_a_cancelled_job_is_submitted_again_and_goes_on_from_its_checkpoint(clus
         command = [sys.executable, "-m", "snakemake", target, *SLURM, "--configfile", "config/kill.yaml"]
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
-        wait_until(lambda: has_checkpoint(folder / "results/kill/work"), seconds=300)
+        wait_until(lambda: has_checkpoint(folder / "results/kill/work"), seconds=900)
         job = jobs()[-1]["JobId"]
         environment = training_process(base).environ()
         subprocess.run(["scancel", job], check=True)
-        assert process.wait(timeout=600) == 0
+        assert process.wait(timeout=900) == 0
     finally:
         process.kill()
         print(said.read_text())
