@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+.PHONY: run ablation smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -28,6 +28,10 @@ smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: $(READY)  ## check style, types, workflow and schema
 	$(BIN)/ruff check .

@@ -99,6 +99,8 @@ rule stage:
         ENVIRONMENT
     # One a process: more lose their time waiting for each other as soon as anything else runs (docs/log.md).
     threads: lambda wildcards: flow.processes(GRAPH, wildcards.node)
+    resources:
+        gpu=lambda wildcards: flow.stage_gpus(GRAPH, wildcards.node),
     params:
         spec=f"{ROOT}/plan/{{node}}.json",
     shell:
@@ -127,6 +129,8 @@ rule evaluate:
         f"{ROOT}/logs/runs/{{key}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        gpu=lambda wildcards: flow.evaluation_gpus(GRAPH, wildcards.key),
     params:
         spec=lambda wildcards: plan.evaluation_file(GRAPH, wildcards.key),
         # The run's directory is named after the run, not after its content; a changed preset changes this.

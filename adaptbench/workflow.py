@@ -142,6 +142,16 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     return [*directories, *decoders, of_project("kernels/latent_fusion.py")]
 
 
+def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
+    """How many GPUs a stage's job can use: what it asks a cluster for. On one machine nothing waits for it."""
+    return processes(unfolded, node_id) if unfolded.node(node_id).kind in ("base", "prepare", "train") else 0
+
+
+def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
+    """The same of scoring a run: none for a policy, which is no model, nor for a run that is skipped."""
+    return int(unfolded.evaluation(key).model is not None)
+
+
 def code(*names: str) -> list[str]:
     """Modules of the machinery whose change makes a rule run again."""
     return [of_project(f"adaptbench/{name}.py") for name in names]
@@ -231,8 +241,10 @@ def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
     """The commands to run when some jobs failed: those that report the runs that are done, for each part begun."""
+    said = "".join(Path(log).read_text() for log in logs)
     asked = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
-    if any(text in Path(log).read_text() for log in logs for text in asked):
+    # The last one counts: the logs of failed jobs are shown before it, on a cluster those of Snakemakes that were ended, too.
+    if max(map(said.rfind, asked)) > said.rfind("Exiting because a job execution failed"):
         return []
     commands = []
     runs = {part: plan.runs(unfolded, part) for part in plan.parts(unfolded)}

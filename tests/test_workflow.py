@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROJECT, copy_of_project, finished, snakemake
+from conftest import PROJECT, copy_of_project, finished, has_checkpoint, snakemake, wait_until
 
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
@@ -414,24 +413,6 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_in_the_same_bits(sm
     log = [json.loads(line)["step"] for line in (smoke / target / "training.jsonl").read_text().splitlines()]
     assert log == list(range(1, 31))
     assert not list((smoke / "results/kill/work").iterdir())
-
-
-def has_checkpoint(work: Path) -> bool:
-    """Whether a stage has written a checkpoint after a few steps."""
-    for state in work.glob("*/checkpoint/state.json"):
-        try:
-            if json.loads(state.read_text())["state"]["counts"]["step"] >= 3:
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come within {seconds} s"
-        time.sleep(0.05)
 
 
 def _stage(folder: Path, kind: str, out: Path) -> list[str]:
