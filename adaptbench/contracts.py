@@ -119,6 +119,17 @@ class Task:
     primary: bool = False
 
 
+class Splits(dict[str, list[Record]]):
+    """A benchmark's splits by name, where some published records are in none of them.
+
+    `left_out` tells why: for each source and each reason the numbers, from 1, of its records.
+    """
+
+    def __init__(self, splits: Mapping[str, list[Record]], left_out: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
+        super().__init__(splits)
+        self.left_out = left_out
+
+
 @dataclass(frozen=True)
 class Preparation:
     """A tuner's stage before any training: a function of the tuner's file, run once as a graph node of its own.

@@ -4,12 +4,13 @@
     tasks/<id>/splits/<name>.jsonl   what they are asked
     tasks/<id>/tasks/*.yaml          the lm-eval tasks that ask it, ready for `lm-eval --include_path`
 
-Both hold a manifest.json with options, revisions and numbers of documents. A tasks directory stands alone: it can be
+Both hold a manifest.json with options, revisions, numbers of documents, and the published records that were left out, if any. A tasks directory stands alone: it can be
 moved and used with lm-eval. Being a node of its own, an edited task file leads to new scores, not to new training.
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,12 @@ def build(spec: Mapping[str, Any], context: StageContext, out: Path) -> None:
             raise AdaptbenchError(f"data.{track}: the split {name!r} is empty")
         write_jsonl(out / "splits" / f"{name}.jsonl", records)
     _check_leakage(splits, {name: read_splits(path) for name, path in context.data.items()})
-    manifest = {"options": dict(spec), "documents": {name: len(records) for name, records in splits.items()}}
+    left_out = getattr(splits, "left_out", {})
+    for source, reasons in left_out.items():
+        for reason, numbers in reasons.items():
+            print(f"data.{track}: {source}: {len(numbers)} left out: {reason}", file=sys.stderr)
+    counts = {name: len(records) for name, records in splits.items()}
+    manifest = {"options": dict(spec), "documents": counts} | ({"left_out": left_out} if left_out else {})
     write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 

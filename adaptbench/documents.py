@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from adaptbench.contracts import AdaptbenchError, Record
 from adaptbench.files import write_text
@@ -29,6 +30,22 @@ def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
     except (FileNotFoundError, NotADirectoryError):
         raise AdaptbenchError(f"{path}: no such file") from None
     return records
+
+
+def read_json(path: Path) -> Any:
+    """What a file holds.
+
+    Raises:
+        AdaptbenchError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes().decode())
+    except (FileNotFoundError, NotADirectoryError):
+        raise AdaptbenchError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise AdaptbenchError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise AdaptbenchError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
 
 
 def _record(path: Path, number: int, line: bytes, require: Sequence[str]) -> Record:

@@ -8,6 +8,7 @@ its rule. adaptbench/plan.py writes the graph down for the jobs.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -341,8 +342,13 @@ def skip_reason(run: Run) -> str:
 
 
 def _files(folder: Path) -> tuple[str, ...]:
-    """The files of a local folder, inputs of the stage that reads it; none for a hub id."""
-    return tuple(str(path) for path in sorted(folder.glob("*")) if path.is_file())
+    """The files of a local folder and what it holds, inputs of the stage that reads it; none for a hub id."""
+    if not os.path.isdir(folder):  # unlike Path.is_dir False for what no path can be
+        return ()
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple(
+        str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _preparations(module: Any, tuner: TunerConfig) -> tuple[Preparation, ...]:

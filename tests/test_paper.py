@@ -376,6 +376,22 @@ def test_a_number_of_another_model_or_other_data_is_never_shown(tmp_path):
         assert all(row.ours is None for row in rows.values())
 
 
+def test_a_setting_may_be_asked_by_another_task(tmp_path):
+    other = "number: {benchmark: gsm8k, task: gsm8k_answers, metric: exact_match}, settings: {far: {benchmark: world, task: domain_facts, metric: acc}}"
+    text = MADE_UP.replace("number: {benchmark: gsm8k, task: gsm8k_answers, metric: exact_match}", other)
+    text = text.replace("model,metric,", "model,setting,metric,").replace("Big-1B,solved,50", "Big-1B,far,solved,50")
+    text = text.replace("Big-1B,judged", "Big-1B,near,solved").partition("claims:")[0]
+    mine = made(solved("full", 204), answered("full", 8), **as_the_paper())
+    rows = numbers.rows({"made": ("domain", made_up(tmp_path, text))}, mine)
+    asked = {row.setting: (row.task, row.why) for row in rows if row.method == "all weights"}
+    assert asked == {
+        "near": ("gsm8k_answers", ""),
+        "far": ("", "needs the benchmark world, which this preset does not ask"),
+    }
+    with pytest.raises(AdaptbenchError, match=r"metrics\.solved\.settings\.far\.task: must be one of domain_"):
+        made_up(tmp_path, text.replace("task: domain_facts", "task: domain_fact"))
+
+
 # --- the table
 
 

@@ -2,9 +2,11 @@
 
 Labels are exact: the tokens of the target and the end of text train; tools, instruction, history, observations and this
 step's thought (where the role reads it) do not. A prompt that is too long loses its oldest history first, never its tools
-or instruction; training, static and live evaluation cut it by the same function.
+or instruction; training, static and live evaluation cut it by the same function. One that is too long even so is an error, but where
+its trajectory is "optional" (published data of any length), it is left out and counted.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,10 +34,15 @@ def examples(model: Any, context: StageContext, roles: Sequence[str], part: Part
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
-    made = []
+    made: list[Example] = []
+    count, too_long = 0, list[str]()
     for trajectory in read(path, part):
-        samples = role_examples([trajectory], roles, context.tokenizer, context.sequence_length)
+        left_out = too_long if trajectory.get("optional") else None
+        samples = role_examples([trajectory], roles, context.tokenizer, context.sequence_length, left_out)
+        count += len(samples)
         made += share(samples, context.sequence_length) if can_share(model) else samples
+    if too_long:
+        print(f"{len(too_long)} of {count + len(too_long)} samples left out, such as: {too_long[0]}", file=sys.stderr)
     return made
 
 
@@ -48,9 +55,19 @@ def read(path: Path, part: Part = "all") -> list[Record]:
 
 
 def role_examples(
-    trajectories: Iterable[Record], roles: Sequence[str], tokenizer: "PreTrainedTokenizerBase", length: int
+    trajectories: Iterable[Record],
+    roles: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    length: int,
+    too_long: list[str] | None = None,
 ) -> list[Example]:
-    """A sample for every step of every trajectory and each of `roles` that the step needs."""
+    """A sample for every step of every trajectory and each of `roles` that the step needs.
+
+    What is said of those that cannot fit goes into `too_long`.
+
+    Raises:
+        AdaptbenchError: one cannot fit, and there is no such list.
+    """
     made = []
     for trajectory in trajectories:
         for number, one in enumerate(trajectory["steps"]):
@@ -58,8 +75,14 @@ def role_examples(
             asked |= {"history": trajectory["steps"][:number], "thought": one["thought"]}
             for role in roles:
                 text = dialogue.target(role, one)
-                if text is not None:
+                if text is None:
+                    continue
+                try:
                     made.append(_example(tokenizer, role, asked, text, length))
+                except AdaptbenchError as error:
+                    if too_long is None:
+                        raise
+                    too_long.append(str(error))
     return made
 
 

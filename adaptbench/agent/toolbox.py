@@ -83,7 +83,7 @@ class Toolbox:
 
 def _observe(name: str, function: Callable[..., object], named: Mapping[str, object]) -> Observation:
     try:
-        return Observation(_line(_rendered(function(**named))), error=False)
+        return Observation(line(_rendered(function(**named))), error=False)
     except (KeyboardInterrupt, _TimeUp):
         raise
     except ToolError as problem:
@@ -107,14 +107,14 @@ def _rendered(result: object) -> str:
         raise ToolError("the result cannot be shown") from None
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """`text` on one line, cut, without what UTF-8 cannot hold (half of a surrogate pair)."""
-    line = " ".join(text.split())[:MAX_OBSERVATION].rstrip()
-    return line.encode("utf-8", "replace").decode() or NOTHING
+    cut = " ".join(text.split())[:MAX_OBSERVATION].rstrip()
+    return cut.encode("utf-8", "replace").decode() or NOTHING
 
 
 def _error(message: str) -> Observation:
-    return Observation(_line(f"error: {_line(message)}"), error=True)
+    return Observation(line(f"error: {line(message)}"), error=True)
 
 
 def _limit() -> Callable[[Callable[[], Observation], float], Observation | None]:

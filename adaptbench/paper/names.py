@@ -18,8 +18,10 @@ def problem(paper: "Paper", track: str) -> str:
     for name, metric in paper.metrics.items():
         if metric.claim is not None and (why := _of_measured(metric.claim, track)):
             found.append(f"metrics.{name}.claim.{why}")
-        if not isinstance(metric.number, str) and (why := _of_exact(metric.number, track)):
-            found.append(f"metrics.{name}.number.{why}")
+        asked = {"number": metric.number} | {f"settings.{setting}": one for setting, one in metric.settings.items()}
+        for key, exact in asked.items():
+            if not isinstance(exact, str) and (why := _of_exact(exact, track)):
+                found.append(f"metrics.{name}.{key}.{why}")
     found += [f"tables.{name}.{why}" for name, one in paper.tables.items() if (why := _of_table(one, paper, track))]
     found += [f"claims.{place}.{why}" for place, one in enumerate(paper.claims) if (why := _of_claim(one, paper))]
     return found[0] if found else ""

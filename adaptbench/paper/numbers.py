@@ -54,9 +54,9 @@ def _row(row: Row, cell: Cell, paper: Paper, table: Table, ours: Ours) -> Row:
     track = row.track
     try:
         ours.on_track(track)
-        exact = ours.reproduces(
-            track, hub=paper.models[cell.model], data=table.data, exact=paper.metrics[cell.metric].number
-        )
+        metric = paper.metrics[cell.metric]
+        asked = metric.settings.get(cell.setting, metric.number)
+        exact = ours.reproduces(track, hub=paper.models[cell.model], data=table.data, exact=asked)
         run = ours.run(track, cell.method, paper.runs.get(cell.method))
         mine = ours.answers(track, run, exact.task, exact.metric)
     except NotRun as why:

@@ -76,6 +76,7 @@ class Metric(StrictModel):
 
     claim: Measured | None = Field(None, description="counts the same way up as the paper's metric")
     number: Exact | str
+    settings: dict[str, Exact] = Field({}, description="what stands for it in settings where `number` does not")
 
 
 class Table(StrictModel):

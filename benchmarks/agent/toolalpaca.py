@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from adaptbench.agent import dialogue
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.documents import read_json
 from benchmarks.agent import measures
 from benchmarks.agent.measures import steps_task
 from benchmarks.agent.steps import step_documents
@@ -86,14 +87,7 @@ def _load(source: Mapping[str, Any]) -> list[tuple[Record, str]]:
             "found under data/ in https://github.com/tangqiaoyu/ToolAlpaca"
         )
     path = Path(source["path"]) / FILE
-    try:
-        apis = json.loads(path.read_bytes().decode())
-    except (FileNotFoundError, NotADirectoryError):
-        raise AdaptbenchError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise AdaptbenchError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
-    except json.JSONDecodeError as error:
-        raise AdaptbenchError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    apis = read_json(path)
     if not isinstance(apis, list):
         raise AdaptbenchError(f"{path}: must be a list of APIs")
     places = [f"{path}: API {number}" for number in range(1, len(apis) + 1)]

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
 from adaptbench.documents import normalise, read_jsonl
+from benchmarks import hub
 from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
@@ -101,16 +102,8 @@ def load(source: Mapping[str, Any]) -> tuple[list[Record], list[Record]]:
             read_jsonl(folder / f"{name}.jsonl", require=("question", "answer")) for name in ("train", "test")
         )
         return train, test
-    from datasets import load_dataset
-
-    try:
-        found = load_dataset(source["hub_id"], "main", revision=source["revision"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise AdaptbenchError(
-            f"data.gsm8k: {source['hub_id']}: {reason}; or set data.gsm8k.path to a local folder"
-        ) from None
-    return list(found["train"]), list(found["test"])
+    published = hub.load("gsm8k", source, "main", splits=("train", "test"))
+    return list(published[0]), list(published[1])
 
 
 def _item(problem: Record) -> Record:

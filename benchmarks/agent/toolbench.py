@@ -1,0 +1,129 @@
+"""ToolBench as GLPFT trains and tests on it: recorded calls of 16,000 web APIs, asked step by step.
+
+Source: arXiv 2307.16789 (https://github.com/OpenBMB/ToolBench, Apache-2.0) and GLPFT, arXiv 2401.07324. Two forms of it:
+
+form: toolbench    toolllama_G123_dfs_train.json and toolllama_G123_dfs_eval.json, ToolBench's processed data: from the hub, where a user
+                   has put them, or from a folder
+form: glpft        from a folder: raw_data_stage_2.json, what process_data/toolbench of https://github.com/X-PLUG/Multi-LLM-Agent makes of
+                   ToolBench's answers, and in_domain.json, the paper's test, of GLPFT/dataset/toolbench/test there
+
+benchmarks/agent/conversations.py says how they are read. As the code stands there, `prepro_raw_stage_1.py` writes the first 20
+conversations only: the slice in its last line must go.
+
+Where this differs from the paper's: a conversation with a call of a tool that is not offered, a call whose input is no JSON, or an end
+without its answer is left out as a whole, where the authors use its other steps; so are training conversations whose instruction a test
+asks; every sample carries its own prompt (the authors' global samples that give up carry that of the step before). What was left out, by
+reason and number, is in the manifest of the data's directory, the counts in the log of its job. Samples whose tools and instruction alone
+are too long are left out of training and counted in the stage's log (the authors cut the tools' beginning off), and are wrong in the test.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
+from adaptbench.documents import normalise, read_json
+from benchmarks import hub
+from benchmarks.agent import baselines, measures
+from benchmarks.agent.conversations import trajectories
+from benchmarks.agent.measures import steps_task
+from benchmarks.agent.steps import step_documents, training_records
+from benchmarks.domain.gsm8k import set_apart
+
+PUBLIC_DATA = {"toolbench": "Yhyu13/ToolBench_toolllama_G123_dfs"}
+FILES = {
+    "toolbench": ("toolllama_G123_dfs_train.json", "toolllama_G123_dfs_eval.json"),
+    "glpft": ("raw_data_stage_2.json", "in_domain.json"),
+}
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["toolbench"] = "toolbench"
+    form: Literal["toolbench", "glpft"] = Field("toolbench", description="ToolBench's own conversations, or GLPFT's")
+    validation_items: int = Field(0, ge=0, description="training conversations set aside for choosing hyper-parameters")
+    train_items: int | None = Field(None, gt=0, description="training conversations; default: all that are left")
+    test_items: int | None = Field(None, gt=0, description="test conversations, the first ones; default: all")
+
+
+BASELINES = baselines.BASELINES
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+SOURCES = (*measures.SOURCES, "adaptbench/agent/toolbox.py", "benchmarks/domain/gsm8k.py")
+
+TASKS = (
+    steps_task("toolbench_steps", "ToolBench steps"),
+    steps_task("toolbench_validation", "ToolBench validation", split="validation", primary=True),
+)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The splits of ToolBench.
+
+    Returns:
+        train: trajectories with their "text", "optional" where their samples do not fit; toolbench_steps (in-domain),
+        toolbench_validation: a document a step.
+
+    Raises:
+        AdaptbenchError: the hub or the folder lacks a file, a file is no list, or none of its records can be read.
+    """
+    (name, conversations), (test_name, tests) = _published(config.form, public["toolbench"])
+    asked, asked_left_out = read(test_name, tests)
+    learned, left_out = read(name, conversations)
+    tested = {normalise(one["question"]) for one in asked.values()}
+    kept: dict[str, Record] = {}
+    for number, one in learned.items():
+        question = normalise(one["question"])
+        if question in tested or question in kept:
+            reason = "its instruction is asked by the test" if question in tested else "its instruction a second time"
+            left_out.setdefault(reason, []).append(number)
+        else:
+            kept[question] = one
+    test = list(asked.values())[: config.test_items]
+    validation, train = set_apart(
+        [*kept.values()], test, config.validation_items, seed, track="agent", asked="question"
+    )
+    splits = {
+        "train": training_records(
+            [{**one, "optional": True} for one in train[: config.train_items]], f"data.toolbench: {name}"
+        ),
+        "toolbench_steps": step_documents(test, f"data.toolbench: {test_name}", whole_answer=True),
+    }
+    if validation:
+        splits["toolbench_validation"] = step_documents(validation, f"data.toolbench: {name}", whole_answer=True)
+    return Splits(splits, {name: left_out, test_name: asked_left_out})
+
+
+def _published(form: str, source: Mapping[str, Any]) -> list[tuple[str, Iterable[Any]]]:
+    """The training and the test conversations, unread, each with the name of where they come from."""
+    if source["path"] is not None:
+        return [(name, file_of(Path(source["path"]), name)) for name in FILES[form]]
+    if form == "glpft":
+        raise AdaptbenchError(f"data.toolbench.path: must name a folder with {' and '.join(FILES[form])}")
+    train, test = hub.load("toolbench", source, splits=("train", "test"))
+    return [(f"{source['hub_id']} train", train), (f"{source['hub_id']} test", test)]
+
+
+def file_of(folder: Path, name: str) -> list[Any]:
+    """The records of a file.
+
+    Raises:
+        AdaptbenchError: there is none, or it is no list.
+    """
+    records = read_json(folder / name)
+    if not isinstance(records, list):
+        raise AdaptbenchError(f"{folder / name}: must be a list of conversations")
+    return records
+
+
+def read(name: str, records: Iterable[Any]) -> tuple[dict[int, Record], dict[str, list[int]]]:
+    """As `trajectories`.
+
+    Raises:
+        AdaptbenchError: none of the records can be read, and why.
+    """
+    made, left_out = trajectories(records)
+    if not made:
+        reasons = "; ".join(f"{len(numbers)} times {reason}" for reason, numbers in left_out.items())
+        raise AdaptbenchError(f"data.toolbench: {name}: no conversation can be read: {reasons or 'it is empty'}")
+    return made, left_out

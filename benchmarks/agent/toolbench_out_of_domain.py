@@ -1,0 +1,45 @@
+"""GLPFT's other static test: ToolBench's conversations with tools of domains that training never holds. Only for evaluation.
+
+Source: GLPFT/dataset/toolbench/test/out_of_domain.json of https://github.com/X-PLUG/Multi-LLM-Agent; read as benchmarks/agent/toolbench.py reads
+the in-domain test. 41 % of its right calls have no arguments, so that a policy which always calls does well here: see the rows of those.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
+from benchmarks.agent import measures, toolbench
+from benchmarks.agent.measures import steps_task
+from benchmarks.agent.steps import step_documents
+
+PUBLIC_DATA = toolbench.PUBLIC_DATA
+EVALUATION_ONLY = True
+FILE = "out_of_domain.json"
+
+
+class Config(BenchmarkConfig):
+    kind: Literal["toolbench_out_of_domain"] = "toolbench_out_of_domain"
+
+
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
+SOURCES = (*toolbench.SOURCES, "benchmarks/agent/toolbench.py")
+
+TASKS = (steps_task("toolbench_out_of_domain_steps", "ToolBench out of domain"),)
+
+
+def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """The split of the test.
+
+    Returns:
+        toolbench_out_of_domain_steps: a document a step.
+
+    Raises:
+        AdaptbenchError: no folder is named, or its file is missing or no list, or none of its records can be read.
+    """
+    if public["toolbench"]["path"] is None:
+        raise AdaptbenchError(f"data.toolbench.path: must name a folder with {FILE}")
+    records = toolbench.file_of(Path(public["toolbench"]["path"]), FILE)
+    asked, left_out = toolbench.read(FILE, records)
+    documents = step_documents(list(asked.values()), f"data.toolbench: {FILE}", whole_answer=True)
+    return Splits({"toolbench_out_of_domain_steps": documents}, {FILE: left_out})
