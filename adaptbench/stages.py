@@ -5,6 +5,7 @@ checkpoint, is named after the stage's id, its methods' source text and its inpu
 have changed never goes on from old steps.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -17,7 +18,7 @@ from adaptbench import data, models, registry, tokenizer
 from adaptbench.config import Architecture, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
-from adaptbench.files import whole_directory, write_text
+from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -30,7 +31,13 @@ def run(plan: Path, out: Path) -> None:
         AdaptbenchError: something the user can mend; nothing is left in `out`.
     """
     spec = json.loads(plan.read_text())
-    work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
+    with plan.open("r+") as file:
+        if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
+        _make(spec, plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}", out)
+
+
+def _make(spec: Spec, work: Path, out: Path) -> None:
     with whole_directory(out) as temporary:
         with kernels.used() as ran:
             manifest = KINDS[spec["kind"]](spec, temporary, work)
@@ -47,7 +54,7 @@ def run(plan: Path, out: Path) -> None:
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
-    shutil.rmtree(work, ignore_errors=True)
+    remove(work)
 
 
 def _digest(spec: Spec) -> str:

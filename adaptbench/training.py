@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import kernels
 from adaptbench import checkpoint, models
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
@@ -204,10 +205,11 @@ def train(
 
     folder = work / "checkpoint"
     passed = _Positions(accelerator.unwrap_model(prepared))
-    counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "loss": math.nan}
+    counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "peak_bytes": 0, "loss": math.nan}
     saved = checkpoint.load(folder, accelerator.unwrap_model(prepared), optimizers)
     if saved is not None:
-        counts = saved["counts"]
+        counts |= saved["counts"]
+        kernels.add(saved.get("kernels", {}))
         for schedule, state in zip(schedules, saved["schedules"], strict=True):
             schedule.load_state_dict(state)
         if callback is not None:
@@ -220,11 +222,13 @@ def train(
 
     def save() -> None:
         counts["seconds"] = seconds_before + time.monotonic() - started
+        counts["peak_bytes"] = max(counts["peak_bytes"], peak_bytes())
         if accelerator.is_main_process:
             state = {
                 "counts": counts,
                 "schedules": [schedule.state_dict() for schedule in schedules],
                 "callback": callback.state() if callback else None,
+                "kernels": kernels.so_far(),
             }
             checkpoint.save(folder, accelerator.unwrap_model(prepared), optimizers, state)
 
@@ -286,6 +290,6 @@ def train(
         tokens=int(counts["tokens"]),
         trained_tokens=int(counts["trained_tokens"]),
         train_seconds=round(seconds_before + time.monotonic() - started, 3),
-        peak_bytes=peak_bytes(),
+        peak_bytes=max(int(counts["peak_bytes"]), peak_bytes()),
         final_loss=counts["loss"],
     )

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROJECT, copy_of_project, finished, snakemake
+from conftest import PROJECT, copy_of_project, finished, snakemake, wait_until
 
 pytestmark = pytest.mark.graph
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
@@ -383,13 +382,6 @@ def has_checkpoint(work: Path) -> bool:
         except (OSError, ValueError):
             continue
     return False
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come within {seconds} s"
-        time.sleep(0.05)
 
 
 def _stage(folder: Path, kind: str, out: Path) -> list[str]:
