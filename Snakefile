@@ -41,6 +41,7 @@ report: "adaptbench/captions/report.rst"
 
 
 onstart:
+    flow.check_writable(GRAPH)
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
         warm.start()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench import parallel
-from adaptbench.files import whole_directory
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import restore, whole_directory
 
 if TYPE_CHECKING:
     import torch
@@ -65,15 +66,25 @@ def load(
 
     Returns:
         The `state` that was saved, or None where there is no checkpoint.
+
+    Raises:
+        AdaptbenchError: the checkpoint is damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
 
-    if not (folder / STATE).is_file():
+    if parallel.is_main():
+        restore(folder)
+    parallel.wait()
+    if not folder.exists():
         return None
-    tensors = load_file(folder / TENSORS)
-    saved = json.loads((folder / STATE).read_text())
+    try:
+        tensors = load_file(folder / TENSORS)
+        saved = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError, SafetensorError):
+        raise AdaptbenchError(f"{folder}: damaged; delete it and run again") from None
 
     def part(prefix: str) -> dict[str, Any]:
         everything = {**tensors, **saved["scalars"]}

@@ -1,7 +1,10 @@
 """The commands that the graph's jobs run, and a few for people. `python -m adaptbench --help` imports nothing heavy."""
 
 import argparse
+import contextlib
 import errno
+import os
+import re
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -14,10 +17,10 @@ OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; every foreseen failure is one line on standard error."""
     options = _parser().parse_args(arguments)
-    if options.log is not None:
-        options.log.parent.mkdir(parents=True, exist_ok=True)
-        sys.stderr = _Tee(sys.stderr, options.log.open("w"))
     try:
+        if options.log is not None:
+            options.log.parent.mkdir(parents=True, exist_ok=True)
+            sys.stderr = _Tee(sys.stderr, options.log.open("w"))
         options.function(options)
     except AdaptbenchError as error:
         from adaptbench.training import Interrupted
@@ -25,20 +28,22 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), 130 if isinstance(error, Interrupted) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted; run again to go on", 130)
-    except OSError as error:
-        if error.errno in OUT_OF_SPACE:
-            return _fail(
-                f"no space left for {error.filename or 'the output'}: {error.strerror}; free some and run again", 1
-            )
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}", 1)
     except Exception as error:
-        # safetensors and arrow wrap the system's error in their own types.
-        if any(f"os error {number}" in str(error) or f"[Errno {number}]" in str(error) for number in OUT_OF_SPACE):
-            return _fail(f"no space left for the output: {error}; free some and run again", 1)
-        raise
+        written = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy's target is the second
+        if reason := _out_of_space(error):
+            where = written or getattr(options, "out", "the output")
+            return _fail(f"no space left for {where}: {reason}; free some and run again", 1)
+        if not isinstance(error, OSError) or written is None:
+            raise
+        return _fail(f"{written}: {error.strerror}", 1)
     return 0
+
+
+def _out_of_space(error: Exception) -> str:
+    """The system's words, where an error comes of a full disk, a quota or a limit; libraries wrap it in types of their own."""
+    wrapped = (int(number) for number in re.findall(r"(?:\[Errno |os error )(\d+)", str(error)))
+    numbers = (getattr(error, "errno", None), *wrapped)
+    return next((os.strerror(number) for number in numbers if number in OUT_OF_SPACE), "")
 
 
 def _fail(message: str, status: int) -> int:
@@ -284,9 +289,11 @@ class _Tee:
             self.in_bar = text.startswith("\r")
             if self.in_bar or ends_bar:
                 return len(text)
-        self.file.write(text)
-        self.file.flush()
-        return self.terminal.write(text)
+        written = self.terminal.write(text)
+        with contextlib.suppress(OSError):  # where the disk is full, the terminal still says so
+            self.file.write(text)
+            self.file.flush()
+        return written
 
     def flush(self) -> None:
         self.terminal.flush()

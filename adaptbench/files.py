@@ -1,5 +1,7 @@
-"""Writing whole or not at all: everything is made under a temporary name and renamed when complete."""
+"""Writing whole or not at all: everything is made under a temporary name and renamed when complete. And who may write at all."""
 
+import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,18 +9,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the system's errors within the block name `path`: those of writing to an open file name nothing."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name for a file that becomes `path` when the block ends well and vanishes when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -36,13 +55,13 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """A fresh temporary directory that becomes `path` when the block ends well and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_over in path.parent.glob(f".{path.name}.*.tmp"):
-        # Of a process that was killed: one stage is never made by two processes at a time.
+        # Of a process that was killed: no directory is made by two processes at a time (`lock`).
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
         yield temporary
-        old = path.with_name(f".{path.name}.old")
+        old = _aside(path)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.replace(old)
@@ -50,3 +69,36 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Put back what `whole_directory` had moved aside when it was killed just before the new directory took its place."""
+    if not path.exists() and _aside(path).exists():
+        _aside(path).replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a directory so that nobody ever sees half of it."""
+    shutil.rmtree(_aside(path), ignore_errors=True)
+    if path.exists():
+        path.replace(_aside(path))
+        shutil.rmtree(_aside(path), ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def lock(file: int, kind: int) -> bool:
+    """`fcntl.flock`, which the system undoes when the process ends, however it ends; False where another process is in the way.
+
+    A file system without such locks counts as free.
+    """
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True

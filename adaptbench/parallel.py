@@ -29,6 +29,14 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def wait() -> None:
+    """Until all processes are here."""
+    import torch
+
+    if here():
+        torch.distributed.barrier()
+
+
 def take_share() -> None:
     """Use the accelerator that is this process's own, or its share of the processor's threads."""
     import torch

@@ -23,7 +23,27 @@ from adaptbench.graph import Evaluation, Graph
 
 def write(graph: Graph) -> Path:
     """Write the plan; returns its folder."""
-    folder = graph.root / "plan"
+    write_files(files(graph))
+    return folder(graph)
+
+
+def write_files(planned: Mapping[Path, str]) -> None:
+    for path, text in planned.items():
+        write_if_changed(path, text)
+
+
+def are_written(planned: Mapping[Path, str]) -> bool:
+    """Whether the files hold this plan and not one of other options."""
+    return all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in planned.items())
+
+
+def folder(graph: Graph) -> Path:
+    return graph.root / "plan"
+
+
+def files(graph: Graph) -> dict[Path, str]:
+    """The plan's files and their text."""
+    contents: dict[Path, Mapping[str, Any] | list[str]] = {}
     for node in graph.nodes.values():
         spec = asdict(node) | {
             "preset": graph.preset.name,
@@ -32,7 +52,7 @@ def write(graph: Graph) -> Path:
         }
         if "training" in node.options:
             spec["devices"] = graph.preset.devices.model_dump()
-        _write(folder / f"{node.id}.json", spec)
+        contents[folder(graph) / f"{node.id}.json"] = spec
     for evaluation in graph.evaluations:
         lineage = graph.ancestors(evaluation.model) if evaluation.model else ()
         spec = asdict(evaluation) | {
@@ -44,7 +64,7 @@ def write(graph: Graph) -> Path:
             "lineage": {node: str(graph.directory(node)) for node in lineage if graph.nodes[node].kind != "data"},
             "config": _config(graph, evaluation),
         }
-        _write(evaluation_file(graph, evaluation.key), spec)
+        contents[evaluation_file(graph, evaluation.key)] = spec
     # One look for a run in all figures: it depends on the preset as a whole, not on what a figure shows.
     whole = {(evaluation.track, evaluation.run): _config(graph, evaluation) for evaluation in graph.evaluations}
     every_run = [{"key": {"track": track, "run": run}, "config": config} for (track, run), config in whole.items()]
@@ -57,10 +77,10 @@ def write(graph: Graph) -> Path:
             "figures": method_figures(graph, part),
             "order": every_run,
         }
-        _write(report_file(graph, part), report)
-    _write(paper_file(graph), for_papers(graph))
-    _write(folder / "between.json", between(graph))
-    return folder
+        contents[report_file(graph, part)] = report
+    contents[paper_file(graph)] = for_papers(graph)
+    contents[folder(graph) / "between.json"] = between(graph)
+    return {path: json.dumps(content, indent=1) + "\n" for path, content in contents.items()}
 
 
 def between(graph: Graph) -> list[str]:
@@ -110,20 +130,16 @@ def for_papers(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, content: Mapping[str, Any] | list[str]) -> None:
-    write_if_changed(path, json.dumps(content, indent=1) + "\n")
-
-
 def evaluation_file(graph: Graph, key: str) -> Path:
-    return graph.root / "plan" / f"run-{key.replace('/', '-')}.json"
+    return folder(graph) / f"run-{key.replace('/', '-')}.json"
 
 
 def report_file(graph: Graph, part: str) -> Path:
-    return graph.root / "plan" / f"report-{part}.json"
+    return folder(graph) / f"report-{part}.json"
 
 
 def paper_file(graph: Graph) -> Path:
-    return graph.root / "plan" / "paper.json"
+    return folder(graph) / "paper.json"
 
 
 def parts(graph: Graph) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from adaptbench.files import naming, write_text
+
 
 class StopSignal:
     """Turns SIGINT and SIGTERM into a flag, so that a step in progress is finished and saved first."""
@@ -29,10 +31,9 @@ class Log:
     """One JSON line a step; for people a progress bar in a terminal, else a plain line every tenth of the way."""
 
     def __init__(self, path: Path, steps: int, done: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = path.read_text().splitlines()[:done] if path.exists() else []
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.file = path.open("a")
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self.path, self.file = path, path.open("a")
         self.steps = steps
         self.began, self.began_step = time.monotonic(), done
         self.bar = None
@@ -42,7 +43,9 @@ class Log:
             self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
 
     def write(self, step: int, **values: float) -> None:
-        self.file.write(json.dumps({"step": step} | values) + "\n")
+        with naming(self.path):
+            self.file.write(json.dumps({"step": step} | values) + "\n")
+            self.file.flush()
         if self.bar is not None:
             self.bar.update()
             self.bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
@@ -51,7 +54,6 @@ class Log:
             print(
                 f"step {step}/{self.steps}  loss {values['loss']:.4f}  {pace:.1f} steps/s", file=sys.stderr, flush=True
             )
-        self.file.flush()
 
     def close(self) -> None:
         self.file.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import write_text
+from adaptbench.files import whole_file, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +44,8 @@ def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> Non
 
 
 def write_samples(path: Path, samples: "pd.DataFrame") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole_file(path) as temporary:
         samples.to_parquet(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_run(path: Path) -> dict[str, Any]:

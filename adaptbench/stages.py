@@ -5,6 +5,7 @@ checkpoint, is named after the stage's id, its methods' source text and its inpu
 have changed never goes on from old steps.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -18,7 +19,7 @@ from adaptbench import data, disk, models, parallel, registry, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
-from adaptbench.files import whole_directory, write_text
+from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -31,13 +32,22 @@ def run(plan: Path, out: Path) -> None:
         AdaptbenchError: something the user can mend; nothing is left in `out`.
     """
     spec = json.loads(plan.read_text())
-    devices = Devices.model_validate(spec.get("devices", {}))
-    if devices.processes > 1 and not parallel.here():
-        parallel.launch(devices, run, plan, out)
-        return
+    work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
     if parallel.here():
         parallel.take_share()
-    work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
+        _make(spec, work, out)
+        return
+    with plan.open("r+") as file:
+        if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
+        devices = Devices.model_validate(spec.get("devices", {}))
+        if devices.processes > 1:
+            parallel.launch(devices, run, plan, out)
+        else:
+            _make(spec, work, out)
+
+
+def _make(spec: Spec, work: Path, out: Path) -> None:
     if not parallel.is_main():
         with tempfile.TemporaryDirectory() as nowhere:
             KINDS[spec["kind"]](spec, Path(nowhere), work)
@@ -56,10 +66,10 @@ def run(plan: Path, out: Path) -> None:
                 "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
-            disk.keep_record(temporary, plan.parent.parent / "records" / spec["id"])
+            disk.keep_record(temporary, work.parent.parent / "records" / spec["id"])
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
-    shutil.rmtree(work, ignore_errors=True)
+    remove(work)
 
 
 def _digest(spec: Spec) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import kernels
 from adaptbench import checkpoint, models, parallel
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
@@ -222,10 +223,11 @@ def train(
 
     folder = work / "checkpoint"
     passed = _Positions(model)
-    counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "loss": math.nan}
+    counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "peak_bytes": 0, "loss": math.nan}
     saved = checkpoint.load(folder, model, optimizers)
     if saved is not None:
-        counts = saved["counts"]
+        counts |= saved["counts"]
+        kernels.add(saved.get("kernels", {}))
         for schedule, state in zip(schedules, saved["schedules"], strict=True):
             schedule.load_state_dict(state)
         if callback is not None:
@@ -238,10 +240,12 @@ def train(
 
     def save() -> None:
         counts["seconds"] = seconds_before + time.monotonic() - started
+        counts["peak_bytes"] = max(counts["peak_bytes"], peak_bytes())
         state = {
             "counts": counts,
             "schedules": [schedule.state_dict() for schedule in schedules],
             "callback": callback.state() if callback else None,
+            "kernels": kernels.so_far(),
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 
@@ -312,6 +316,6 @@ def train(
         tokens=int(counts["tokens"]),
         trained_tokens=int(counts["trained_tokens"]),
         train_seconds=round(seconds_before + time.monotonic() - started, 3),
-        peak_bytes=peak_bytes(),
+        peak_bytes=max(int(counts["peak_bytes"]), peak_bytes()),
         final_loss=counts["loss"],
     )

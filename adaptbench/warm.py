@@ -48,7 +48,10 @@ def forwarded(arguments: Sequence[str]) -> int | None:
             return None
         for number in FORWARDED:
             signal.signal(number, lambda received, _: connection.send(bytes([received])))
-        answer = connection.recv(4)
+        try:
+            answer = connection.recv(4)
+        except ConnectionError:
+            answer = b""
     if len(answer) < 4:
         print("error: the process that ran this job has ended; run again to go on", file=sys.stderr)
         return 1

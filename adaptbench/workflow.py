@@ -3,6 +3,7 @@
 Code lies in the project, results in the working directory, which need not be the same: Snakemake is given both relative to the latter.
 """
 
+import fcntl
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import yaml
 
 from adaptbench import config, graph, models, overall, plan, registry
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import lock, naming
 
 DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
@@ -42,12 +44,39 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
             preset = preset.model_copy(update={"sweep": of_project(preset.sweep)})
         _check_surroundings(preset)
         unfolded = graph.unfold(preset)
-        plan.write(unfolded)
+        _write_plan(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     return unfolded
+
+
+def _write_plan(unfolded: graph.Graph) -> None:
+    """Write the plan, which jobs read when they start; no other process may change it until this one ends."""
+    planned = plan.files(unfolded)
+    try:
+        with naming(unfolded.root):
+            plan.folder(unfolded).mkdir(parents=True, exist_ok=True)
+            file = os.open(plan.folder(unfolded) / ".lock", os.O_RDWR | os.O_CREAT)  # the system closes it
+    except OSError:
+        if plan.are_written(planned):
+            return  # enough to look at results
+        raise
+    if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        plan.write_files(planned)
+    lock(file, fcntl.LOCK_SH)
+    if not plan.are_written(planned):
+        raise AdaptbenchError(
+            f"{unfolded.root}: another snakemake is at work here with other options; wait for it, or give this one a folder of its "
+            "own (--config name=...)"
+        )
+
+
+def check_writable(unfolded: graph.Graph) -> None:
+    """End the process with one line where jobs could not write their results."""
+    if not os.access(unfolded.root, os.W_OK):
+        sys.exit(f"error: {unfolded.root}: cannot be written to; is it read-only?")
 
 
 def _shown(path: Path) -> Path:

@@ -6,7 +6,7 @@ nothing of adaptbench's.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -77,4 +77,15 @@ def used() -> Iterator[dict[str, list[str]]]:
     try:
         yield found
     finally:
-        found.update({operation: sorted(ways) for operation, ways in sorted(_ran.items())})
+        found.update(so_far())
+
+
+def so_far() -> dict[str, list[str]]:
+    """What has run since `used` began: by operation the implementations."""
+    return {operation: sorted(ways) for operation, ways in sorted(_ran.items())}
+
+
+def add(ran: Mapping[str, Iterable[str]]) -> None:
+    """Count what ran in an earlier process whose work this one goes on with."""
+    for operation, ways in ran.items():
+        _ran.setdefault(operation, set()).update(ways)

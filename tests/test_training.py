@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 
 import pytest
@@ -394,6 +395,51 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path):
     _train(again, tmp_path / "again", _options(), checkpoint_seconds=0)
     _assert_same_bits(_weights(again), _weights(whole))
     assert [row["step"] for row in _log(tmp_path / "again")] == list(range(1, 9))
+
+
+def _killed_after(step, work, monkeypatch):
+    with monkeypatch.context() as patch:
+        _kill_at(patch, step + 1)
+        with pytest.raises(_Killed):
+            _train(_model(), work, _options(), checkpoint_seconds=0)
+
+
+def test_a_kill_between_two_checkpoints_goes_on_from_the_earlier(tmp_path, monkeypatch):
+    """Just after the earlier one was moved aside and before the new one took its place."""
+    whole, resumed = _model(), _model()
+    _train(whole, tmp_path / "whole", _options())
+    _killed_after(4, tmp_path / "killed", monkeypatch)
+    (tmp_path / "killed/checkpoint").rename(tmp_path / "killed/.checkpoint.old")
+    callback = _Callback()
+    callback.restore = lambda state: None
+    _train(resumed, tmp_path / "killed", _options(), callback=callback)
+    assert callback.seen == [5, 6, 7, 8]
+    _assert_same_bits(_weights(resumed), _weights(whole))
+
+
+@pytest.mark.parametrize("file", ["state.json", "tensors.safetensors"])
+@pytest.mark.parametrize("cut", [0, 100, None], ids=["empty", "cut", "gone"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch, file, cut):
+    _killed_after(2, tmp_path, monkeypatch)
+    path = tmp_path / "checkpoint" / file
+    content = path.read_bytes()
+    path.unlink() if cut is None else path.write_bytes(content[:cut])
+    with pytest.raises(AdaptbenchError, match=r"/checkpoint: damaged; delete it and run again$"):
+        _train(_model(), tmp_path, _options())
+
+
+def test_what_ran_before_a_kill_is_counted_with_what_runs_after_it(tmp_path, monkeypatch):
+    """The implementations of kernels/, and the peak of memory."""
+    with kernels.used():
+        kernels.add({"unit_importance": ["torch"]})
+        _killed_after(4, tmp_path, monkeypatch)
+    path = tmp_path / "checkpoint/state.json"
+    path.write_text(re.sub(r'"peak_bytes": \d+', f'"peak_bytes": {10**15}', path.read_text()))
+    with kernels.used() as ran:
+        kernels.add({"unit_importance": ["triton"]})
+        outcome = _train(_model(), tmp_path, _options())
+    assert ran["unit_importance"] == ["torch", "triton"]
+    assert outcome.peak_bytes == 10**15
 
 
 def test_a_checkpoint_that_fails_halfway_leaves_the_earlier_one(tmp_path, monkeypatch):

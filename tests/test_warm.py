@@ -5,6 +5,8 @@ Run: python -m pytest tests/test_warm.py
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -138,6 +140,23 @@ def test_a_killed_owner_takes_its_job_along(running, tmp_path):
 def test_where_nobody_listens_a_command_does_its_work_alone(tmp_path):
     environment = os.environ | {warm.VARIABLE: str(tmp_path / "nobody"), "PYTHONPATH": str(PROJECT)}
     assert _do(("--help",), environment).returncode == 0
+
+
+def test_a_job_that_the_warm_process_did_not_come_to_says_so(tmp_path):
+    """It was handed over, and the one who should take it ends before it looks."""
+    path = tmp_path / "socket"
+    environment = os.environ | {warm.VARIABLE: str(path), "PYTHONPATH": str(PROJECT)}
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        job = subprocess.Popen(_command("--help"), env=environment, stderr=subprocess.PIPE, text=True)
+        connection, _ = listening.accept()
+        size = struct.unpack("!I", connection.recv(4))[0]
+        connection.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        connection.close()
+    _, said = job.communicate(timeout=60)
+    assert said == "error: the process that ran this job has ended; run again to go on\n"
+    assert job.returncode == 1
 
 
 def test_a_killed_warm_process_takes_its_jobs_along_and_they_say_so(running, tmp_path):
