@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import config, graph, models, overall, plan, registry
+from adaptbench import collect, config, graph, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 
 DEFAULT_PRESET = Path("config/tiny.yaml")
@@ -80,10 +80,38 @@ def _check_surroundings(preset: config.Preset) -> None:
     for name, value in preset.data:
         if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
             raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+    _check_stock_tasks(preset)
     for track in registry.tracks():
         for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
             if benchmark is not None:
                 _check_files(preset, registry.benchmark(track, benchmark.kind))
+
+
+def _check_stock_tasks(preset: config.Preset) -> None:
+    """lm-eval has the tasks that the preset names, and no document is asked twice of one model."""
+    own = collect.known_tasks().keys()
+    for track, tasks in preset.evaluation.stock_tasks.items():
+        for place, task in enumerate(tasks):
+            key = f"evaluation.stock_tasks.{track}.{place}"
+            try:
+                stock_tasks.describe(task.task)
+                problem = stock_tasks.fewshot_problem(task.task, task.num_fewshot or 0)
+            except AdaptbenchError as error:
+                raise AdaptbenchError(f"{key}: {error}") from None
+            if problem:
+                raise AdaptbenchError(f"{key}.num_fewshot: must be 0; {problem}")
+            if stock_tasks.result_name(track, task.task) in own:
+                raise AdaptbenchError(f"{key}: {task.task} is a task of a benchmark here")
+        asked = [
+            task.task
+            for one in dict.fromkeys(("general", track))
+            for task in preset.evaluation.stock_tasks.get(one, ())
+        ]
+        shared = stock_tasks.overlap(asked)
+        if shared or len(set(asked)) != len(asked):
+            raise AdaptbenchError(
+                f"evaluation.stock_tasks.{track}: {shared or 'each task once'}{' ask the same documents' if shared else ''}"
+            )
 
 
 def _check_files(preset: config.Preset, module: Any) -> None:
