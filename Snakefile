@@ -34,6 +34,15 @@ report: "adaptbench/captions/report.rst"
 
 
 onstart:
+    flow.check_start(
+        GRAPH,
+        {
+            job.wildcards.node
+            for job in workflow.dag.needrun_jobs()
+            if job.rule.name == "stage"
+        },
+        here=workflow.local_exec,
+    )
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
         warm.start()

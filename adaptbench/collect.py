@@ -89,6 +89,13 @@ class Tasks(dict[str, Task]):
         self[name] = stock_tasks.task(name)
         return self[name]
 
+    def or_unknown(self, name: str, metric: str) -> Task:
+        """The task, or what can be said of one that nothing here knows."""
+        try:
+            return self[name]
+        except AdaptbenchError:
+            return Task(name, metric, name, metric)
+
 
 def known_tasks() -> Tasks:
     """Every benchmark's tasks by name, and lm-eval's as they are asked for."""

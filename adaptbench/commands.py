@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
+    estimate = command("estimate", _estimate, "say what presets will take: jobs, GPU hours, memory, disk, downloads")
+    estimate.add_argument("presets", nargs="+", type=Path)
+    estimate.add_argument(
+        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="changes options, as Snakemake's"
+    )
+    _assumptions(estimate)
     command("time", _time, "say where a preset's time went", "results")
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
@@ -169,6 +175,27 @@ def _partial(options: argparse.Namespace) -> None:
         f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
         file=sys.stderr,
     )
+
+
+def _assumptions(parser: argparse.ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from adaptbench.estimate import Assumptions
+
+    for one in fields(Assumptions):
+        name = f"--{one.name.replace('_', '-')}"
+        parser.add_argument(name, type=type(one.default), default=one.default, help="default: %(default)g")
+
+
+def _estimate(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from adaptbench import estimate, graph, workflow
+
+    assumed = estimate.Assumptions(**{one.name: getattr(options, one.name) for one in fields(estimate.Assumptions)})
+    changes = dict(change.partition("=")[::2] for change in options.config)
+    for preset in options.presets:
+        print(estimate.report(graph.unfold(workflow.preset(changes, [preset])), assumed))
 
 
 def _time(options: argparse.Namespace) -> None:

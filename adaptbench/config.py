@@ -330,6 +330,11 @@ class Preset(StrictModel):
                 raise ValueError(f"data.{track}: missing, but data.{name} is there")
             if len(set(kinds)) != len(kinds):
                 raise ValueError(f"data.{name}: each kind once, and none that data.{track} has")
+        general = getattr(self.data, "general", None)
+        if self.base.model is None and general and not _pretrains(general.kind):
+            raise ValueError(
+                f"base.model: missing, and data.general is {general.kind}, on which no base is pre-trained"
+            )
         for name in self.evaluation.stock_tasks:
             if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
                 raise ValueError(f"evaluation.stock_tasks: no data.{name}")
@@ -337,6 +342,11 @@ class Preset(StrictModel):
             if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
                 raise ValueError(f"tokenizer.corpora: no data.{name}")
         return self
+
+
+def _pretrains(general: str) -> bool:
+    """Whether a general benchmark has text for a base that is pre-trained here."""
+    return getattr(registry.benchmark("general", general), "PRETRAINS", True)
 
 
 def _union(package: str) -> Any:

@@ -2,14 +2,14 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from adaptbench import collect, config, graph, models, overall, plan, registry, stock_tasks
+from adaptbench import collect, config, graph, hub, models, overall, plan, preflight, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 
 DEFAULT_PRESET = Path("config/tiny.yaml")
@@ -28,19 +28,36 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> gr
     if Path.cwd().resolve() != root.resolve():
         sys.exit(f"error: run from {root}, or with --directory {root}")
     try:
-        shown = [_shown(path) for path in files or [root / DEFAULT_PRESET]]
-        values: dict[str, Any] = {}
-        for path in shown:
-            values = _merged(values, config.read(path))
-        preset = config.validate(_merged(values, _typed(overrides)), " + ".join(map(str, shown)))
-        _check_surroundings(preset)
-        unfolded = graph.unfold(preset)
+        unfolded = graph.unfold(preset(overrides, files or [root / DEFAULT_PRESET]))
         plan.write(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     return unfolded
+
+
+def preset(overrides: Mapping[str, Any], files: Sequence[Path]) -> config.Preset:
+    """What the files say together, under the overrides.
+
+    Raises:
+        AdaptbenchError: a mistake in them, or something that they name is not there.
+    """
+    shown = [_shown(path) for path in files]
+    values: dict[str, Any] = {}
+    for path in shown:
+        values = _merged(values, config.read(path))
+    found = config.validate(_merged(values, _typed(overrides)), " + ".join(map(str, shown)))
+    _check_surroundings(found)
+    return found
+
+
+def check_start(unfolded: graph.Graph, nodes: Collection[str], *, here: bool) -> None:
+    """End the process with one line where what is about to be made cannot be."""
+    try:
+        preflight.check(unfolded, nodes, here=here)
+    except AdaptbenchError as error:
+        sys.exit(f"error: {error}")
 
 
 def _shown(path: Path) -> Path:
@@ -70,7 +87,7 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
 def _check_surroundings(preset: config.Preset) -> None:
     """What a preset names outside itself is there, before anything long starts."""
-    if preset.base.model is not None and _is_path(preset.base.model):
+    if preset.base.model is not None and hub.is_path(preset.base.model):
         try:
             models.check_folder(Path(preset.base.model))
         except AdaptbenchError as error:
@@ -121,11 +138,6 @@ def _check_files(preset: config.Preset, module: Any) -> None:
         path = getattr(preset.data, name).path
         if file is not None and (path is None or not (Path(path) / file).is_file()):
             raise AdaptbenchError(f"data.{name}.path: must name a folder with {file}")
-
-
-def _is_path(model: str) -> bool:
-    """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
-    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:

@@ -4,7 +4,6 @@ Read with HF_HUB_OFFLINE=1 (tests/conftest.py) and HF_HOME, or the paths that `u
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
