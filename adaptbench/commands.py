@@ -3,6 +3,7 @@
 import argparse
 import errno
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -183,8 +184,18 @@ def _assumptions(parser: argparse.ArgumentParser) -> None:
     from adaptbench.estimate import Assumptions
 
     for one in fields(Assumptions):
-        name = f"--{one.name.replace('_', '-')}"
-        parser.add_argument(name, type=type(one.default), default=one.default, help="default: %(default)g")
+        name, kind = f"--{one.name.replace('_', '-')}", int if isinstance(one.default, int) else float
+        parser.add_argument(name, type=_positive(kind), default=one.default, help="default: %(default)g")
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError("must be > 0")
+        return value
+
+    return read
 
 
 def _estimate(options: argparse.Namespace) -> None:

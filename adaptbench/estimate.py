@@ -18,7 +18,7 @@ from adaptbench.contracts import AdaptbenchError, TunerConfig
 from adaptbench.graph import Evaluation, Graph, Node
 
 REPORTS = ("collect", "conclude", "tables", "figures", "paper", "explorer")
-OPTIMIZER = 8  # bytes a trained parameter: AdamW's two moments in float32
+OPTIMIZER = {"adamw": 8, "muon": 4}  # bytes a trained parameter: moments in float32
 ACTIVATIONS = (
     34  # bytes a token, layer and hidden unit in 16 bits: arXiv 2205.05198, equation 2 without attention scores
 )
@@ -58,17 +58,19 @@ class Shape:
         return self.rest + layers * self.layer
 
 
-def shape(preset: Preset) -> Shape:
-    """The base's size: of its architecture, its folder, the hub's cache, the hub; where none can be had, of its name.
+def shape(graph: Graph) -> Shape:
+    """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub; where none can be had, of its name.
 
     Raises:
         AdaptbenchError: the hub refuses the model, or nothing says how large it is.
     """
-    base = preset.base
+    base = graph.preset.base
     if base.model is None:
-        return _of_architecture(preset)
+        return _of_architecture(graph.preset)
+    (node,) = (node.id for node in graph.nodes.values() if node.kind == "imported_base")
+    taken_in = hub.local(str(graph.directory(node)), "main")
     try:
-        return _of_config(hub.local(base.model, base.revision) or hub.ask(base.model, base.revision))
+        return _of_config(taken_in or hub.local(base.model, base.revision) or hub.ask(base.model, base.revision))
     except hub.Unreachable as error:
         return _of_name(base.model, str(error))
     except AdaptbenchError as error:
@@ -123,8 +125,8 @@ class Job:
 class Estimate:
     """Everything that is estimated of one preset's graph."""
 
-    def __init__(self, graph: Graph, assumed: Assumptions, size: Shape) -> None:
-        self.graph, self.assumed, self.size = graph, assumed, size
+    def __init__(self, graph: Graph, assumed: Assumptions) -> None:
+        self.graph, self.assumed, self.size = graph, assumed, shape(graph)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -155,7 +157,7 @@ class Estimate:
             return Job(node.id, node.kind)
         whole = self.size.parameters(self._layers(node))
         makes = node.kind != "prepare" or _makes_model(node)
-        kept = whole * self.size.bytes if makes and node.options.get("merge", True) else 0.0
+        kept = whole * self.size.bytes if makes and not _leaves_adapters(node) else 0.0
         if node.kind not in ("base", "train"):
             return Job(node.id, node.kind, self.assumed.job_seconds, kept)
         return self._of_training(node, whole, kept)
@@ -167,6 +169,7 @@ class Estimate:
         matrices = layers * self.size.layer + self.size.head
         trained = matrices if trained_layers is None else trained_layers * self.size.layer
         moving = whole if trained_layers is None else trained
+        state = 4 + OPTIMIZER[training.optimizer]  # of the weights and moments, as of the gradients and moments
         forward = 2 * matrices
         a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
         seconds = self._seconds(a_token * self._tokens(node, training))
@@ -177,8 +180,8 @@ class Estimate:
             node.kind,
             seconds,
             kept,
-            checkpoint=(4 + OPTIMIZER) * moving,
-            state=4 * whole + (4 + OPTIMIZER) * moving,
+            checkpoint=state * moving,
+            state=4 * whole + state * moving,
             activations=at_once * self.size.hidden * in_layers,
         )
 
@@ -213,6 +216,13 @@ def _tuner(node: Node) -> TunerConfig:
     return tuner
 
 
+def _leaves_adapters(node: Node) -> bool:
+    """Whether a training stage keeps what it trained apart from the model, which is small."""
+    if node.options.get("merge", True):
+        return False
+    return getattr(registry.method("tuners", node.options["tuner"]["kind"]), "ADAPTERS", False)
+
+
 def _makes_model(node: Node) -> bool:
     """Whether it is a preparation that leaves a model."""
     if node.kind != "prepare":
@@ -240,7 +250,7 @@ def report(graph: Graph, assumed: Assumptions) -> str:
         AdaptbenchError: the hub refuses the base, or nothing says how large it is.
     """
     preset = graph.preset
-    estimate = Estimate(graph, assumed, shape(preset))
+    estimate = Estimate(graph, assumed)
     size = estimate.size
     model = preset.base.model or "a base pre-trained here"
     lines = [

@@ -6,6 +6,7 @@ A model that is whole in the cache is taken as it is, and the hub is not asked. 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,17 +86,17 @@ def ask(model: str, revision: str) -> Found:
     Raises:
         AdaptbenchError: one line: there is no such model or revision, it is gated, or the hub cannot be reached.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
     with _Answers(model, revision, "model"):
         info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=10)
         if info.gated:
             HfApi().auth_check(model)
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        weights = sum(size for name, size in files.items() if name.endswith(".safetensors"))
+        weights = sum(size for name, size in files.items() if re.fullmatch(r"model[^/]*\.safetensors", name))
         if not weights:
             raise AdaptbenchError(f"{model}: no safetensors weights on the hub; pickled ones are not read")
-        config = json.loads(Path(hf_hub_download(model, "config.json", revision=revision)).read_text())
+        config = json.loads(Path(HfApi().hf_hub_download(model, "config.json", revision=revision)).read_text())
     total = info.safetensors.total if info.safetensors else weights // 2
     return Found(config, total, weights, weights, "the hub")
 

@@ -33,7 +33,7 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
             raise AdaptbenchError(f"base.model: {error}") from None
     if "data" in kinds:
         _check_data(graph, nodes)
-    jobs = estimate.Estimate(graph, estimate.Assumptions(), estimate.shape(preset)).jobs
+    jobs = estimate.Estimate(graph, estimate.Assumptions()).jobs
     mine = [jobs[node] for node in nodes]
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:

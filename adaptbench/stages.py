@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, models, registry, tokenizer
+from adaptbench import data, hub, models, registry, tokenizer
 from adaptbench.config import Architecture, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -139,7 +139,8 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
     models.save_model(model, text_tokenizer, out)
-    return {"parameters": models.parameter_counts(model), "commit": getattr(model.config, "_commit_hash", None)}
+    commit = None if hub.is_path(name) else hub.folder(name, revision).name  # what the revision was when it was loaded
+    return {"parameters": models.parameter_counts(model), "commit": commit}
 
 
 def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Run: pytest tests/test_paper_presets.py
 """
 
 import json
-import os
 from pathlib import Path
 
 import hub
