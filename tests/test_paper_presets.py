@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, snakemake, toy_model
 
-from adaptbench import config, stock_tasks
+from adaptbench import config, stock_tasks, workflow
 
 pytestmark = pytest.mark.graph
 MODEL = "Qwen/Qwen3-1.7B-Base"
@@ -136,8 +136,8 @@ def test_nothing_is_made_again(project, made, home):
 
 
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("config/paper-*.yaml")), ids=lambda path: path.stem)
-def test_every_number_of_a_papers_preset_has_a_source(path):
-    """A comment with the paper's arXiv number, and where a value is chosen here, that it is."""
-    text = path.read_text()
-    assert "arXiv" in text
-    assert config.load(path).name == path.stem
+def test_every_papers_preset_is_valid_and_lm_eval_has_its_tasks(path):
+    preset = config.load(path)
+    assert preset.name == path.stem
+    assert preset.base.model is not None
+    workflow._check_stock_tasks(preset)
