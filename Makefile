@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+.PHONY: run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -21,6 +21,9 @@ run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
 	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) ablation --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report-ablation.html
+
+plan: $(READY)  ## say what a preset will take, and what of it is assumed (PRESET=paper: all config/paper-*.yaml; ASSUME='--gpus 8')
+	$(BIN)/python -m adaptbench estimate $(or $(wildcard config/$(PRESET).yaml),$(wildcard config/$(PRESET)-*.yaml),config/$(PRESET).yaml) $(OPTIONS) $(ASSUME)
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml

@@ -42,6 +42,15 @@ report: "adaptbench/captions/report.rst"
 
 onstart:
     flow.check_writable(GRAPH)
+    flow.check_start(
+        GRAPH,
+        {
+            job.wildcards.node
+            for job in workflow.dag.needrun_jobs()
+            if job.rule.name in ("stage", "stage_between")
+        },
+        here=workflow.local_exec,
+    )
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
         warm.start()

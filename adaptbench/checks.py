@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from adaptbench import registry
+from adaptbench import hub, registry
 from adaptbench.mistakes import reason
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def base_layers(base: "Base") -> int | None:
     if base.model is None:
         return base.architecture.num_hidden_layers
     try:
-        layers = json.loads((Path(base.model) / "config.json").read_text())["num_hidden_layers"]
+        layers = json.loads((hub.folder(base.model, base.revision) / "config.json").read_text())["num_hidden_layers"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return layers if isinstance(layers, int) else None

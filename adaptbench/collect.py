@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import registry, results, statistics
+from adaptbench import registry, results, statistics, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.files import write_text
 
@@ -82,19 +82,35 @@ def run(paths: list[Path], out: Path) -> None:
     write_text(out / "scores.csv", scores(runs, asked).to_csv(index=False))
 
 
-def known_tasks() -> dict[str, Task]:
-    """Every benchmark's tasks by name."""
-    return {
-        task.name: task
+class Tasks(dict[str, Task]):
+    """Tasks by name; one that no benchmark has is looked for in lm-eval."""
+
+    def __missing__(self, name: str) -> Task:
+        self[name] = stock_tasks.task(name)
+        return self[name]
+
+    def or_unknown(self, name: str, metric: str) -> Task:
+        """The task, or what can be said of one that nothing here knows."""
+        try:
+            return self[name]
+        except AdaptbenchError:
+            return Task(name, metric, name, metric)
+
+
+def known_tasks() -> Tasks:
+    """Every benchmark's tasks by name, and lm-eval's as they are asked for."""
+    return Tasks(
+        (task.name, task)
         for track in registry.tracks()
         for module in registry.discover(f"benchmarks.{track}").values()
         for task in module.TASKS
-    }
+    )
 
 
 def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
     """The rows of each task's main metric."""
-    main = [(task.name, task.metric) for task in known_tasks().values()]
+    tasks = known_tasks()
+    main = [(name, tasks[name].metric) for name in dict.fromkeys(scores["task"])]
     return scores[scores.set_index(["task", "metric"]).index.isin(main)]
 
 

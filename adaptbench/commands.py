@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -83,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
+    estimate = command("estimate", _estimate, "say what presets will take: jobs, GPU hours, memory, disk, downloads")
+    estimate.add_argument("presets", nargs="+", type=Path)
+    estimate.add_argument(
+        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="changes options, as Snakemake's"
+    )
+    _assumptions(estimate)
     command("time", _time, "say where a preset's time went", "results")
     command("disk", _disk, "say what a preset's files weigh", "results")
     cleaned = command(
@@ -181,6 +188,37 @@ def _partial(options: argparse.Namespace) -> None:
         f"{len(done)} of {len(planned)} runs are done; their tables and figures: {options.out}. Run again for the rest.",
         file=sys.stderr,
     )
+
+
+def _assumptions(parser: argparse.ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from adaptbench.estimate import Assumptions
+
+    for one in fields(Assumptions):
+        name, kind = f"--{one.name.replace('_', '-')}", int if isinstance(one.default, int) else float
+        parser.add_argument(name, type=_positive(kind), default=one.default, help="default: %(default)g")
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError("must be > 0")
+        return value
+
+    return read
+
+
+def _estimate(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from adaptbench import estimate, graph, workflow
+
+    assumed = estimate.Assumptions(**{one.name: getattr(options, one.name) for one in fields(estimate.Assumptions)})
+    changes = dict(change.partition("=")[::2] for change in options.config)
+    for preset in options.presets:
+        print(estimate.report(graph.unfold(workflow.preset(changes, [preset])), assumed))
 
 
 def _time(options: argparse.Namespace) -> None:

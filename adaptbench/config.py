@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
 import yaml
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
 from adaptbench import checks, registry
 from adaptbench.contracts import (
@@ -195,10 +195,32 @@ class Data(StrictModel):
     seed: int = Field(0, ge=0)
 
 
+class StockTask(StrictModel):
+    """A task or group that lm-eval brings."""
+
+    task: str = Field(min_length=1, description="its name in lm-eval")
+    num_fewshot: int | None = Field(None, ge=0, description="examples before each question; default: lm-eval's")
+
+
+def _named(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+StockTasks = Annotated[
+    tuple[Annotated[StockTask, BeforeValidator(_named, json_schema_input_type=str | StockTask)], ...],
+    Field(strict=False),
+]
+
+
 class Evaluation(StrictModel):
     split: Literal["test", "validation"] = Field("test", description="validation only for choosing hyper-parameters")
     batch_size: int = Field(128, gt=0, description="requests at a time; fixed, because it changes scores")
-    limit: int | None = Field(None, gt=0, description="documents of each task; only for trying things out")
+    limit: int | None = Field(
+        None, gt=0, description="documents of each task (of a group: of each of its tasks); only for trying things out"
+    )
+    stock_tasks: dict[str, StockTasks] = Field(
+        {}, description="by track, tasks of lm-eval that are asked besides; those of general say what is forgotten"
+    )
 
 
 OWN_TABLES = {"paper": "what papers report", "overall": "all tracks' runs", "fairness": "all tracks' runs"}
@@ -330,10 +352,23 @@ class Preset(StrictModel):
                 raise ValueError(f"data.{track}: missing, but data.{name} is there")
             if len(set(kinds)) != len(kinds):
                 raise ValueError(f"data.{name}: each kind once, and none that data.{track} has")
+        general = getattr(self.data, "general", None)
+        if self.base.model is None and general and not _pretrains(general.kind):
+            raise ValueError(
+                f"base.model: missing, and data.general is {general.kind}, on which no base is pre-trained"
+            )
+        for name in self.evaluation.stock_tasks:
+            if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
+                raise ValueError(f"evaluation.stock_tasks: no data.{name}")
         for name in self.tokenizer.corpora:
             if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
                 raise ValueError(f"tokenizer.corpora: no data.{name}")
         return self
+
+
+def _pretrains(general: str) -> bool:
+    """Whether a general benchmark has text for a base that is pre-trained here."""
+    return getattr(registry.benchmark("general", general), "PRETRAINS", True)
 
 
 def _union(package: str) -> Any:

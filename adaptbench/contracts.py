@@ -66,6 +66,12 @@ class TunerConfig(MethodConfig):
         """Whether training changes the base's own weights in place (a penalty on their distance needs that)."""
         return False
 
+    def share(self, layers: int) -> tuple[int, int | None]:
+        """For estimates: layers that it adds to a model of `layers` layers, and layers that train (None: the whole model; 0 for
+        adapters, which are small).
+        """
+        return 0, None
+
 
 class CurriculumConfig(MethodConfig):
     """Which stages, what targets, what the forward pass looks like. `tracks` are those it can train on (None: any)."""

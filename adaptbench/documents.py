@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,23 @@ def check_disjoint(trained: Mapping[str, Iterable[Record]], tested: Mapping[str,
     for split, records in tested.items():
         for record in records:
             asked.setdefault(normalise(full_text(record)), (split, full_text(record)))
-    lengths = {len(text) for text in asked}
+    lengths = sorted({len(text) for text in asked})
     for split, records in trained.items():
         for record in records:
-            text = normalise(full_text(record)) + " "
-            for end in (i for i, character in enumerate(text) if character == " " and i in lengths):
-                if text[:end] in asked:
-                    owner, shared = asked[text[:end]]
+            for text in _beginnings(record, lengths):
+                if text in asked:
+                    owner, shared = asked[text]
                     raise AdaptbenchError(f"{owner} and {split} share a document: {shared[:100]!r}")
+
+
+def without_tested(trained: Iterable[Record], tested: Iterable[Record]) -> list[Record]:
+    """`trained` without the documents that are a tested one or begin with it."""
+    asked = {normalise(full_text(record)) for record in tested}
+    lengths = sorted({len(text) for text in asked})
+    return [record for record in trained if asked.isdisjoint(_beginnings(record, lengths))]
+
+
+def _beginnings(record: Record, lengths: Sequence[int]) -> Iterator[str]:
+    """What a document begins with, up to its whole, as normalised text of these rising lengths that ends with a word."""
+    text = normalise(full_text(record)) + " "
+    return (text[:end] for end in lengths[: bisect_left(lengths, len(text))] if text[end] == " ")

@@ -10,10 +10,11 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import kernels
-from adaptbench import disk, models, provenance, registry, results
+from adaptbench import disk, models, provenance, registry, results, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 
@@ -49,8 +50,9 @@ def run(plan: Path, out: Path) -> None:
         evaluated, seconds = evaluate(
             directory,
             manifest["decode"] | spec["options"]["decode"],
-            [task.name for task in tasks],
+            [task.name for task in tasks if task.name not in spec["stock"]],
             {track: Path(path) for track, path in spec["task_directories"].items()},
+            stock=spec["stock"],
             **{name: spec["options"][name] for name in ("batch_size", "limit")},
         )
     samples = sample_rows(evaluated["samples"], tasks).assign(**{name: key[name] for name in ("track", "run", "seed")})
@@ -64,17 +66,21 @@ def run(plan: Path, out: Path) -> None:
         "evaluation_peak_bytes": peak_bytes(),
         "provenance": provenance.collect() | _origins(spec) | {"kernels": _kernels(cost, ran)},
     }
+    if spec["stock"]:
+        measured["stock_tasks"] = {
+            name: one | {"data": list(stock_tasks.describe(one["task"]).data)} for name, one in spec["stock"].items()
+        }
     results.write_run(out, described | measured, samples)
 
 
 def tasks_of(spec: Mapping[str, Any]) -> list[Task]:
-    """The general tasks and the track's, those that belong to the split under evaluation."""
+    """The general tasks and the track's, those that belong to the split under evaluation, and those of lm-eval."""
     tasks: list[Task] = []
     for directory in spec["task_directories"].values():
         made = json.loads((Path(directory) / "manifest.json").read_text())["options"]
         benchmark = registry.benchmark(made["track"], made["config"]["kind"])
         tasks += [task for task in benchmark.TASKS if task.split == spec["options"]["split"]]
-    return tasks
+    return tasks + [stock_tasks.task(name) for name in spec["stock"]]
 
 
 def evaluate(
@@ -85,11 +91,14 @@ def evaluate(
     *,
     batch_size: int,
     limit: int | None,
+    stock: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
 
+    `names` are tasks in the `task_folders`, `stock` lm-eval's own by their names in results.
+
     Raises:
-        AdaptbenchError: a decoding kind without a file in adaptbench/decoding.
+        AdaptbenchError: a decoding kind without a file in adaptbench/decoding, or data of a stock task that cannot be had.
     """
     import importlib
 
@@ -116,6 +125,8 @@ def evaluate(
         include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False
     )
     loaded = manager.load(names)
+    for part, found in stock_tasks.load(stock).items():
+        loaded[part] |= found
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -126,6 +137,7 @@ def evaluate(
     with torch.inference_mode():
         evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
     _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
+    evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
 
@@ -171,12 +183,12 @@ def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) 
 
 def _answer(sample: Mapping[str, Any]) -> tuple[str, str]:
     """What the model answered and what is right, as text."""
-    choices = sample["doc"].get("choices")
-    if choices is not None:
-        scores = [float(response[0]) for response in sample["filtered_resps"]]
-        return choices[scores.index(max(scores))], choices[sample["doc"]["gold"]]
-    response = sample["filtered_resps"][0]
-    return (response if isinstance(response, str) else ""), str(sample["target"])
+    response, target = sample["filtered_resps"][0], sample["target"]
+    if len(sample["arguments"]) > 1:  # choices, by their log-likelihoods
+        scores = [float(one[0]) for one in sample["filtered_resps"]]
+        choices = [str(arguments[1]).strip() for arguments in sample["arguments"]]
+        return choices[scores.index(max(scores))], choices[target] if isinstance(target, int) else str(target)
+    return (response if isinstance(response, str) else ""), str(target)
 
 
 def _metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adaptbench import registry
+from adaptbench import registry, stock_tasks
 from adaptbench.config import Preset, Run, Training, merge_training
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Phase, Preparation, TunerConfig
 
@@ -52,7 +52,7 @@ class Node:
 class Evaluation:
     """One run under one seed: the model that is scored, and on what.
 
-    `tasks` maps a benchmark to its tasks' node. `model` is None where the run is skipped, for the reason in `skipped`, and
+    `tasks` maps a benchmark to its tasks' node, `stock` the names in results of lm-eval's own tasks to how they are asked. `model` is None where the run is skipped, for the reason in `skipped`, and
     where no model but the benchmark's baseline `policy` answers, which knows the training data in the node `data`.
     """
 
@@ -65,6 +65,7 @@ class Evaluation:
     skipped: str = ""
     policy: str = ""
     data: str | None = None
+    stock: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -73,7 +74,8 @@ class Evaluation:
     @property
     def digest(self) -> str:
         """Identifies everything that determines the run: its model, its tasks, its evaluation options."""
-        return _digest(asdict(self))
+        content = asdict(self)
+        return _digest({name: value for name, value in content.items() if name != "stock" or value})
 
 
 @dataclass(frozen=True)
@@ -298,9 +300,17 @@ class _Builder:
         skipped: str = "",
         decode: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        tasks = {name: node for one in dict.fromkeys(("general", track)) for name, node in self.tasks(one).items()}
-        options = self.preset.evaluation.model_dump(mode="json") | {"decode": dict(decode or {})}
-        return Evaluation(track, run, seed, model, tasks, options, skipped)
+        tracks = tuple(dict.fromkeys(("general", track)))
+        tasks = {name: node for one in tracks for name, node in self.tasks(one).items()}
+        asked = self.preset.evaluation
+        options = asked.model_dump(mode="json", exclude={"stock_tasks"}) | {"decode": dict(decode or {})}
+        stock = {
+            stock_tasks.result_name(one, task.task): task.model_dump(mode="json")
+            for one in tracks
+            for task in asked.stock_tasks.get(one, ())
+            if asked.split == "test"
+        }
+        return Evaluation(track, run, seed, model, tasks, options, skipped, stock=stock)
 
     def baselines(self, track: str) -> list[Evaluation]:
         """The base models on a track, and the policies that its benchmark holds models against."""
@@ -312,7 +322,7 @@ class _Builder:
         for name in getattr(module, "BASELINES", {}):
             whole = self.evaluation(track, name, seeds[0], None)
             tasks = {one: node for one, node in whole.tasks.items() if not one.startswith("general")}
-            made.append(replace(whole, tasks=tasks, policy=name, data=self.data(track)))
+            made.append(replace(whole, tasks=tasks, stock={}, policy=name, data=self.data(track)))
         return made
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, disk, models, parallel, registry, tokenizer
+from adaptbench import data, disk, hub, models, parallel, registry, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -150,7 +150,7 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """Take a base model from a folder or the hub, as it is, into a directory of ours."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
     try:
-        local = Path(name).exists()
+        local = hub.is_path(name)
         folder = Path(name) if local else models.fetched(name, revision)
         models.check_folder(folder)
         model = models.load_model(folder)

@@ -6,14 +6,14 @@ Code lies in the project, results in the working directory, which need not be th
 import fcntl
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from adaptbench import config, graph, models, overall, plan, registry
+from adaptbench import collect, config, graph, hub, models, overall, plan, preflight, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 
@@ -32,24 +32,35 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     what --config sets in it but for types. A mistake ends the process with one line.
     """
     try:
-        shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
-        values: dict[str, Any] = dict(given or {})
-        for path in shown:
-            values = _merged(values, config.read(path))
-        source = " + ".join(map(str, shown)) or "config"
-        mine = {key: value for key, value in overrides.items() if not given or key in given}
-        preset = config.validate(_merged(values, _typed(mine)), source)
-        if preset.sweep is not None and not Path(preset.sweep).exists():
-            # A preset of the project names its own, wherever it runs.
-            preset = preset.model_copy(update={"sweep": of_project(preset.sweep)})
-        _check_surroundings(preset)
-        unfolded = graph.unfold(preset)
+        unfolded = graph.unfold(preset(overrides, files, given))
         _write_plan(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     return unfolded
+
+
+def preset(
+    overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[str, Any] | None = None
+) -> config.Preset:
+    """The preset in force, of what `start` is given.
+
+    Raises:
+        AdaptbenchError: a mistake in it, or something that it names is not there.
+    """
+    shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
+    values: dict[str, Any] = dict(given or {})
+    for path in shown:
+        values = _merged(values, config.read(path))
+    source = " + ".join(map(str, shown)) or "config"
+    mine = {key: value for key, value in overrides.items() if not given or key in given}
+    found = config.validate(_merged(values, _typed(mine)), source)
+    if found.sweep is not None and not Path(found.sweep).exists():
+        # A preset of the project names its own, wherever it runs.
+        found = found.model_copy(update={"sweep": of_project(found.sweep)})
+    _check_surroundings(found)
+    return found
 
 
 def _write_plan(unfolded: graph.Graph) -> None:
@@ -77,6 +88,14 @@ def check_writable(unfolded: graph.Graph) -> None:
     """End the process with one line where jobs could not write their results."""
     if not os.access(unfolded.root, os.W_OK):
         sys.exit(f"error: {unfolded.root}: cannot be written to; is it read-only?")
+
+
+def check_start(unfolded: graph.Graph, nodes: Collection[str], *, here: bool) -> None:
+    """End the process with one line where what is about to be made cannot be."""
+    try:
+        preflight.check(unfolded, nodes, here=here)
+    except AdaptbenchError as error:
+        sys.exit(f"error: {error}")
 
 
 def _shown(path: Path) -> Path:
@@ -115,7 +134,7 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
 def _check_surroundings(preset: config.Preset) -> None:
     """What a preset names outside itself is there, before anything long starts."""
-    if preset.base.model is not None and _is_path(preset.base.model):
+    if preset.base.model is not None and hub.is_path(preset.base.model):
         try:
             models.check_folder(Path(preset.base.model))
         except AdaptbenchError as error:
@@ -125,10 +144,38 @@ def _check_surroundings(preset: config.Preset) -> None:
     for name, value in preset.data:
         if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
             raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+    _check_stock_tasks(preset)
     for track in registry.tracks():
         for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
             if benchmark is not None:
                 _check_files(preset, registry.benchmark(track, benchmark.kind))
+
+
+def _check_stock_tasks(preset: config.Preset) -> None:
+    """lm-eval has the tasks that the preset names, and no document is asked twice of one model."""
+    own = collect.known_tasks().keys()
+    for track, tasks in preset.evaluation.stock_tasks.items():
+        for place, task in enumerate(tasks):
+            key = f"evaluation.stock_tasks.{track}.{place}"
+            try:
+                stock_tasks.describe(task.task)
+                problem = stock_tasks.fewshot_problem(task.task, task.num_fewshot or 0)
+            except AdaptbenchError as error:
+                raise AdaptbenchError(f"{key}: {error}") from None
+            if problem:
+                raise AdaptbenchError(f"{key}.num_fewshot: must be 0; {problem}")
+            if stock_tasks.result_name(track, task.task) in own:
+                raise AdaptbenchError(f"{key}: {task.task} is a task of a benchmark here")
+        asked = [
+            task.task
+            for one in dict.fromkeys(("general", track))
+            for task in preset.evaluation.stock_tasks.get(one, ())
+        ]
+        shared = stock_tasks.overlap(asked)
+        if shared or len(set(asked)) != len(asked):
+            raise AdaptbenchError(
+                f"evaluation.stock_tasks.{track}: {shared or 'each task once'}{' ask the same documents' if shared else ''}"
+            )
 
 
 def _check_files(preset: config.Preset, module: Any) -> None:
@@ -138,11 +185,6 @@ def _check_files(preset: config.Preset, module: Any) -> None:
         path = getattr(preset.data, name).path
         if file is not None and (path is None or not (Path(path) / file).is_file()):
             raise AdaptbenchError(f"data.{name}.path: must name a folder with {file}")
-
-
-def _is_path(model: str) -> bool:
-    """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
-    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:

@@ -116,7 +116,7 @@ def test_an_unknown_way_of_decoding_is_one_line(model_folder):
 
 
 def test_validation_and_test_tasks_are_never_mixed(task_folders):
-    spec = {"task_directories": {track: str(path) for track, path in task_folders.items()}}
+    spec = {"task_directories": {track: str(path) for track, path in task_folders.items()}, "stock": {}}
     of_split = {
         split: {t.name for t in evaluation.tasks_of(spec | {"options": {"split": split}})}
         for split in ("test", "validation")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, plan, results, statistics, workflow
+from adaptbench import config, graph, plan, results, statistics, stock_tasks, workflow
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.paper import claims, numbers, ours, source, tables
 
@@ -182,6 +182,35 @@ def test_every_collected_number_is_here_and_no_other(file, paper):
     assert len(here) > 20
 
 
+def test_a_claim_is_tested_on_the_papers_own_task_where_the_preset_asks_it(tmp_path):
+    text = MADE_UP.replace("claim: {metric: main}", "claim: {metric: main, stock: gsm8k}")
+    assert text != MADE_UP
+    rows = [answered(run, rights, task="gsm8k", metric="exact_match") for run, rights in (("full", 20), ("pro", 60))]
+    for stock, task in (
+        ({}, "domain_facts"),
+        ({"domain": ["gsm8k"]}, "gsm8k"),
+        ({"general": ["gsm8k"]}, "general_gsm8k"),
+    ):
+        mine = made(*rows, evaluation={"stock_tasks": stock})
+        row = claims.rows({"made": ("domain", made_up(tmp_path, text))}, mine)[0]
+        assert row.task == task
+        assert (row.ours is not None) == (task == "gsm8k")
+    assert {paper.metrics[name].claim.stock for paper in (of("adept"),) for name in ("GSM8K", "MedQA", "MMLU", "CMMLU")} == {
+        stock_tasks.describe(name).name for name in ("gsm8k", "medqa_4options", "mmlu", "cmmlu")
+    }  # fmt: skip
+
+
+def test_a_paper_that_counts_up_is_not_held_against_a_test_that_counts_down(tmp_path):
+    values = {"general": {"kind": "corpus"}, "domain": {"kind": "corpus"}}
+    rows = [
+        answered(run, rights, task="corpus_text", metric="bits_per_byte") for run, rights in (("full", 20), ("pro", 60))
+    ]
+    mine = made(*rows, data=values, base={"model": "owner/name"})
+    row = judged(tmp_path, mine)["copies", "solved"]
+    assert (row.verdict, row.ours) == ("not run", None)
+    assert row.why == "less is better of corpus text, this preset's main test, and more of the paper's metric"
+
+
 # --- what is written in the files
 
 
@@ -227,7 +256,7 @@ def test_the_default_preset_has_a_run_for_every_claim():
         ("base: {base: true}", "base: {}", "runs.base: name a curriculum and a tuner, or base: true"),
         ("task: gsm8k_answers", "task: gsm8k_answer", "metrics.solved.number.task: must be one of gsm8k_answers, gsm8k_text"),
         ("metric: exact_match", "metric: acc", "metrics.solved.number.metric: must be one of exact_match"),
-        ("benchmark: gsm8k", "benchmark: gsm", "metrics.solved.number.benchmark: must be one of gsm8k, world"),
+        ("benchmark: gsm8k", "benchmark: gsm", "metrics.solved.number.benchmark: must be one of corpus, gsm8k, world"),
         ("task: general_facts", "task: general_fact", "metrics.judged.claim.task: no test of domain or general is called 'general_fact'"),
         ("general_facts, metric: acc", "general_facts, metric: f1", "metrics.judged.claim.metric: no such task measures 'f1' of each document"),
         ("train_items: null", "train: null", "tables.one.data.train: unknown key"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PROJECT, SMALL_GENERAL, copy_of_project, snakemake
-from hub_cache import add_model, add_set
+from hub import add_data, add_model
 
 from adaptbench import config, evaluation, plan, stages, workflow
 
@@ -74,7 +74,7 @@ def make(name: str, change: dict, *runs: str) -> tuple[list[dict], list[dict]]:
     Returns their run.json and, of every trained stage, its options.
     """
     Path("toy.yaml").write_text(yaml.safe_dump(change))
-    unfolded = workflow.start({}, [PROJECT / "config" / f"{name}.yaml", Path("toy.yaml")], Path())
+    unfolded = workflow.start({}, [PROJECT / "config" / f"{name}.yaml", Path("toy.yaml")])
     found = []
     for key in runs:
         evaluated = unfolded.evaluation(key)
@@ -115,7 +115,7 @@ def conversations(count: int, first: int) -> list[dict]:
 
 def test_glpft_runs_from_a_cached_model_and_cached_data_to_scores(home, llama):
     add_model(home, "meta-llama/Llama-2-7b-chat-hf", llama)
-    add_set(home, TOOLBENCH, {"train": conversations(6, 0), "test": conversations(3, 50)})
+    add_data(home, TOOLBENCH, {"train": conversations(6, 0), "test": conversations(3, 50)})
     change = {"data": {"general": SMALL_GENERAL}, "training": {"sequence_length": 512, "batch_size": 2}}
     (team, always), trained = make("paper-glpft", change, "agent/glpft/seed0", "agent/always-call/seed0")
     assert team["status"] == always["status"] == "done"
@@ -142,10 +142,10 @@ def test_lt_tuning_runs_from_a_cached_model_and_cached_data_to_scores(home, llam
         {"question": f"Tom has {i} cups and {i} keys. How many?", "answer": f"{i} + {i} = <<{i}+{i}={2 * i}>>{2 * i} kept.\n#### {2 * i}"}
         for i in range(12)
     ]  # fmt: skip
-    add_set(home, "openai/gsm8k", {"train": problems[:8], "test": problems[8:]}, config="main")
-    add_set(home, "ChilleD/SVAMP", {"test": [{"Body": "Tom has 9 cups.", "Question": "How many?", "Answer": "9"}] * 3})
-    add_set(home, "ChilleD/MultiArith", {"test": [{"question": "How many cups?", "final_ans": "4"}] * 2})
-    add_set(home, "xuyige/ASDiv-Aug", {"test": [{"question": "How many keys?", "answer": "<<2+3=5>>\n####5"}]})
+    add_data(home, "openai/gsm8k", {"train": problems[:8], "test": problems[8:]}, config="main")
+    add_data(home, "ChilleD/SVAMP", {"test": [{"Body": "Tom has 9 cups.", "Question": "How many?", "Answer": "9"}] * 3})
+    add_data(home, "ChilleD/MultiArith", {"test": [{"question": "How many cups?", "final_ans": "4"}] * 2})
+    add_data(home, "xuyige/ASDiv-Aug", {"test": [{"question": "How many keys?", "answer": "<<2+3=5>>\n####5"}]})
     short = {"sequence_length": 256, "batch_size": 2, "micro_batch_size": 1}
     (made,), trained = make(
         "paper-lt-tuning", {"data": {"general": SMALL_GENERAL}, "training": short}, "reasoning/lt-tuning/seed0"

@@ -48,7 +48,7 @@ def of_track(scores: "pd.DataFrame") -> list[Column]:
     further: list[Column] = []
     for name in dict.fromkeys(scores["task"]):
         metrics = list(dict.fromkeys(scores["metric"][scores["task"] == name]))
-        task = named.get(name) or Task(name, metrics[0], name, metrics[0])
+        task = named.or_unknown(name, metrics[0])
         place = general if name.startswith("general") else own
         place += [_main(task)] if task.metric in metrics else []
         place += [_forgotten(task)] if place is general else []

@@ -8,7 +8,6 @@ compared on it.
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.collect import known_tasks
-from adaptbench.contracts import Task
 from adaptbench.explorer.embed import Chunks
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tu
     for track, task in samples[["track", "task"]].drop_duplicates().itertuples(index=False):
         mine = samples[(samples["track"] == track) & (samples["task"] == task)]
         metric = mine["metric"].iloc[0]
-        meaning = named.get(task) or Task(task, metric, task, metric)
+        meaning = named.or_unknown(task, metric)
         entries = mine.drop_duplicates(ENTRY).sort_values("document", kind="stable")
         number = {key: i for i, key in enumerate(entries[ENTRY].itertuples(index=False, name=None))}
         binary = bool(mine["value"].dropna().isin((0.0, 1.0)).all())

@@ -173,7 +173,7 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
         notices.append(f"{error}; the page has no documents of it")
         return pd.DataFrame(columns=list(results.SAMPLE_COLUMNS))
     first = samples.drop_duplicates("task").set_index("task")["metric"]
-    main = {task: tasks[task].metric if task in tasks else metric for task, metric in first.items()}
+    main = {task: tasks.or_unknown(str(task), metric).metric for task, metric in first.items()}
     samples = _of(samples[samples["metric"] == samples["task"].map(main)], runs)
     return samples.drop_duplicates(["track", "run", "seed", "task", "document"])
 

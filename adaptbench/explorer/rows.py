@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from adaptbench import figures, registry
 from adaptbench.collect import known_tasks
-from adaptbench.contracts import AdaptbenchError, Task
+from adaptbench.contracts import AdaptbenchError
 from adaptbench.explorer.columns import FORGOTTEN
 from adaptbench.explorer.parts import Results
 from adaptbench.tables import forgotten, own_stages, trained_parameters
@@ -104,7 +104,7 @@ def _scores(found: Results) -> dict[tuple[str, str], Values]:
         row = cast(Any, each)
         values = rows.setdefault((row.track, row.run), {})
         values[f"{row.task}/{row.metric}"] = _numbers(row.mean, row.low, row.high)
-        task = tasks.get(row.task) or Task(row.task, row.metric, row.task, row.metric)
+        task = tasks.or_unknown(row.task, row.metric)
         if row.task.startswith("general") and row.metric == task.metric and not math.isnan(row.change):
             values[row.task + FORGOTTEN] = _numbers(*forgotten(row, task))
     return rows

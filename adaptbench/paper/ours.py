@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import registry, results, statistics
+from adaptbench import registry, results, statistics, stock_tasks
 from adaptbench.conclusions import lacks, seeds_missing
 from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.paper.names import measures
@@ -81,13 +81,20 @@ class Ours:
         Raises:
             NotRun: the preset's benchmarks have none.
         """
+        asked = self.plan["evaluation"].get("stock_tasks", {})
+        for one in (track, "general"):
+            if measured.stock in [task["task"] for task in asked.get(one, ())]:
+                task = stock_tasks.task(stock_tasks.result_name(one, str(measured.stock)))
+                return task, task.metric
         tests = _tests(track, self.plan["tracks"][track]["benchmark"]["kind"])
         tests += _tests("general", self.plan["general"]["kind"])
         if measured.task is not None:
             tests = [task for task in tests if task.name == measured.task]
         elif measured.metric == "main":
-            tests = [task for task in tests if task.primary][:1] or tests
-            return tests[0], tests[0].metric
+            main = next((task for task in tests if task.primary), tests[0])
+            if not main.higher_is_better:
+                raise NotRun(f"less is better of {main.label}, this preset's main test, and more of the paper's metric")
+            return main, main.metric
         for task in tests:
             if measured.metric in measures(task):
                 return task, measured.metric

@@ -56,11 +56,13 @@ class Selector(StrictModel):
 class Measured(StrictModel):
     """What of ours a claim is tested on: a metric of a task.
 
-    Without `task` it is the first test of the preset's own benchmark that has the metric; `main` is the main test's own metric.
+    Without `task` it is the first test of the preset's own benchmark that has the metric; `main` is the main test's own metric. Where the
+    preset asks lm-eval's task `stock`, which is the paper's, it is that one's own metric.
     """
 
     task: str | None = None
     metric: str
+    stock: str | None = None
 
 
 class Exact(StrictModel):

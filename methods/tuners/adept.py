@@ -55,6 +55,9 @@ class Config(TunerConfig):
     def moves_base_weights(self) -> bool:
         return self.expansion == "none"
 
+    def share(self, layers: int) -> tuple[int, int | None]:
+        return (self.layers if self.expansion == "copy" else 0), self.layers
+
     def problem(self, run, base_layers: int | None) -> str:
         if base_layers is not None and self.layers > base_layers:
             return f"layers: must be <= {base_layers}, the base's layers"

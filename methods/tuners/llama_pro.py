@@ -20,6 +20,9 @@ class Config(TunerConfig):
     kind: Literal["llama_pro"] = "llama_pro"
     layers: int = Field(8, gt=0, description="how many layers are copied")
 
+    def share(self, layers: int) -> tuple[int, int | None]:
+        return self.layers, self.layers
+
     def problem(self, run, base_layers: int | None) -> str:
         too_many = base_layers is not None and self.layers > base_layers
         return f"layers: must be <= {base_layers}, the base's layers" if too_many else ""

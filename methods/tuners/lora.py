@@ -26,6 +26,9 @@ class Config(TunerConfig):
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank)")
     use_dora: bool = Field(False, description="learn each column's magnitude apart from its direction")
 
+    def share(self, layers: int) -> tuple[int, int | None]:
+        return 0, 0
+
 
 def skip_reason(config: Config) -> str:
     return "" if importlib.util.find_spec("peft") else "peft is not installed"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hub_cache import add_set
+from hub import add_data
 
 from adaptbench import data, registry
 from adaptbench.contracts import AdaptbenchError, StageContext
@@ -54,7 +54,7 @@ def build(name: str, folder: Path | None = None, **options: int):
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_test_is_found_in_the_hubs_cache_by_the_sets_id(name, home):
-    add_set(home, HUB_IDS[name], {"train": as_text(RECORDS[name][:1]), "test": as_text(RECORDS[name])})
+    add_data(home, HUB_IDS[name], {"train": as_text(RECORDS[name][:1]), "test": as_text(RECORDS[name])})
     made = build(name)
     assert list(made) == [task.name for task in registry.benchmark("reasoning", name).TASKS] == [name]
     assert [one["target"] for one in made[name]] == ANSWERS[name]
@@ -72,8 +72,8 @@ def test_a_folder_like_the_hubs_repository_does_as_well(name, tmp_path):
 
 
 def test_questions_are_one_line_in_the_words_of_the_track(home):
-    add_set(home, HUB_IDS["svamp"], {"test": [SVAMP]})
-    add_set(home, HUB_IDS["multiarith"], {"test": RECORDS["multiarith"]})
+    add_data(home, HUB_IDS["svamp"], {"test": [SVAMP]})
+    add_data(home, HUB_IDS["multiarith"], {"test": RECORDS["multiarith"]})
     (one,) = build("svamp")["svamp"]
     assert one["prompt"] == (
         "Question: There are 87 oranges and 290 bananas in Philip's collection. If the bananas are organized into 2 groups "
@@ -85,7 +85,7 @@ def test_questions_are_one_line_in_the_words_of_the_track(home):
 @pytest.mark.parametrize("answer", ["none", "", "NaN", "3/4"])
 def test_a_problem_without_a_number_is_left_out_and_named(answer, home):
     rows = [{"question": "Q?", "final_ans": answer}, *RECORDS["multiarith"]]
-    add_set(home, HUB_IDS["multiarith"], {"test": rows})
+    add_data(home, HUB_IDS["multiarith"], {"test": rows})
     made = build("multiarith")
     assert [one["target"] for one in made["multiarith"]] == ["64", "100"]
     assert made.left_out == {"test": {"its answer is not a number": [1]}}
@@ -100,7 +100,7 @@ def test_a_problem_without_a_number_is_left_out_and_named(answer, home):
     ],
 )
 def test_another_form_is_one_line(splits, message, home):
-    add_set(home, HUB_IDS["multiarith"], splits)
+    add_data(home, HUB_IDS["multiarith"], splits)
     with pytest.raises(AdaptbenchError, match=rf"^data\.multiarith: .*{message}") as caught:
         build("multiarith")
     assert "\n" not in str(caught.value)
@@ -115,13 +115,13 @@ def test_without_cache_or_folder_the_mend_is_said():
 
 def test_gsm8k_is_found_in_the_hubs_cache_too(home):
     row = {"question": "Q?", "answer": "<<1+1=2>>\n#### 2"}
-    add_set(home, "openai/gsm8k", {"train": [row], "test": [row | {"question": "R?"}]}, config="main")
+    add_data(home, "openai/gsm8k", {"train": [row], "test": [row | {"question": "R?"}]}, config="main")
     train, test = gsm8k.load({"hub_id": "openai/gsm8k", "revision": "main", "path": None})
     assert (train, test) == ([row], [row | {"question": "R?"}])
 
 
 def test_a_tested_problem_that_is_trained_on_stops_the_job(tmp_path, home):
-    add_set(home, HUB_IDS["multiarith"], {"test": RECORDS["multiarith"]})
+    add_data(home, HUB_IDS["multiarith"], {"test": RECORDS["multiarith"]})
     learned = {"prompt": "Question: Tom has 4 pens. How many?\nAnswer:", "steps": [], "target": "64"}
     write_jsonl(tmp_path / "trained" / "splits" / "train.jsonl", [learned])
     spec = {"track": "reasoning", "config": {"kind": "multiarith"}, "seed": 0, "public": source("multiarith")}

@@ -1,0 +1,308 @@
+"""What a preset will take, from parameters and tokens: jobs, GPU hours, memory, disk and downloads, before anything runs.
+
+FLOPs are those of matrix products, as adaptbench/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
+if it trains. That an untrained bottom of the network needs no way back is not counted, nor are probes, attention scores, and the
+further passes of curricula with latent tokens. What is assumed is printed, and an option of `make plan`.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from adaptbench import hub, plan, registry, stock_tasks
+from adaptbench.config import HubData, Preset, Training
+from adaptbench.contracts import AdaptbenchError, TunerConfig
+from adaptbench.graph import Evaluation, Graph, Node
+
+REPORTS = ("collect", "conclude", "tables", "figures", "paper", "explorer")
+OPTIMIZER = {"adamw": 8, "muon": 4}  # bytes a trained parameter: moments in float32
+ACTIVATIONS = (
+    34  # bytes a token, layer and hidden unit in 16 bits: arXiv 2205.05198, equation 2 without attention scores
+)
+ASSUMED_LAYERS = 32  # of a model of which only the name is known
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What no preset says."""
+
+    flops: float = 989e12  # a GPU's in a second: H100 SXM, bfloat16 without sparsity (NVIDIA's data sheet)
+    utilisation: float = 0.35  # the share of them that is reached
+    gpus: int = 1  # that work at a time, one job each
+    epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet
+    stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
+    task_tokens: float = 2e5  # the same, a task of a benchmark here
+    job_seconds: float = 60.0  # to start a job and load its model
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's size: parameters of a layer, of the output head and of all but the layers; bytes of a stored parameter.
+
+    `missing` are bytes that must be downloaded, `origin` says how all this is known.
+    """
+
+    layers: int
+    layer: int
+    head: int
+    rest: int
+    hidden: int
+    bytes: float
+    origin: str
+    missing: int = 0
+
+    def parameters(self, layers: int) -> int:
+        return self.rest + layers * self.layer
+
+
+def shape(graph: Graph) -> Shape:
+    """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub; where none can be had, of its name.
+
+    Raises:
+        AdaptbenchError: the hub refuses the model, or nothing says how large it is.
+    """
+    base = graph.preset.base
+    if base.model is None:
+        return _of_architecture(graph.preset)
+    (node,) = (node.id for node in graph.nodes.values() if node.kind == "imported_base")
+    taken_in = hub.local(str(graph.directory(node)), "main")
+    try:
+        return _of_config(taken_in or hub.local(base.model, base.revision) or hub.ask(base.model, base.revision))
+    except hub.Unreachable as error:
+        return _of_name(base.model, str(error))
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"base.model: {error}") from None
+
+
+def _of_architecture(preset: Preset) -> Shape:
+    """Qwen3 as it is pre-trained here, in float32."""
+    made = preset.base.architecture
+    size = made.hidden_size // made.num_attention_heads
+    projections = 2 * made.hidden_size * size * (made.num_attention_heads + made.num_key_value_heads)
+    layer = projections + 3 * made.hidden_size * made.intermediate_size + 2 * made.hidden_size + 2 * size
+    head = preset.tokenizer.vocabulary * made.hidden_size
+    rest = head * (1 if made.tie_word_embeddings else 2) + made.hidden_size
+    return Shape(made.num_hidden_layers, layer, head, rest, made.hidden_size, 4.0, "base.architecture")
+
+
+def _of_config(found: hub.Found) -> Shape:
+    config = found.config.get("text_config", found.config)
+    layers, hidden = config["num_hidden_layers"], config["hidden_size"]
+    head = config["vocab_size"] * hidden
+    layer = (found.parameters - head * (1 if config.get("tie_word_embeddings") else 2)) // layers
+    rest = found.parameters - layers * layer
+    return Shape(layers, layer, head, rest, hidden, found.bytes / found.parameters, found.origin, found.missing)
+
+
+def _of_name(model: str, why: str) -> Shape:
+    """By the rule that n layers of width h have 12 n h^2 parameters."""
+    said = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.casefold())
+    if said is None:
+        raise AdaptbenchError(f"base.model: {why}; and its name does not say how large it is")
+    layer = round(float(said[1]) * 1e9 / ASSUMED_LAYERS)
+    origin = f"its name alone, {ASSUMED_LAYERS} layers assumed: {why}"
+    return Shape(ASSUMED_LAYERS, layer, 0, 0, math.isqrt(layer // 12), 2.0, origin, 2 * ASSUMED_LAYERS * layer)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: `seconds` on a GPU, and in bytes what it leaves, its checkpoint, and the GPU memory of weights, gradients and optimizer
+    (`state`) and of activations.
+    """
+
+    name: str
+    kind: str
+    seconds: float = 0.0
+    kept: float = 0.0
+    checkpoint: float = 0.0
+    state: float = 0.0
+    activations: float = 0.0
+
+
+class Estimate:
+    """Everything that is estimated of one preset's graph."""
+
+    def __init__(self, graph: Graph, assumed: Assumptions) -> None:
+        self.graph, self.assumed, self.size = graph, assumed, shape(graph)
+
+    @cached_property
+    def jobs(self) -> dict[str, Job]:
+        """Of every node and every evaluation, by id or key."""
+        nodes = {name: self._of_node(node) for name, node in self.graph.nodes.items()}
+        return nodes | {one.key: self._of_evaluation(one) for one in self.graph.evaluations}
+
+    def of_part(self, part: str) -> dict[str, Job]:
+        """The jobs that a part's tables need."""
+        wanted = set(plan.runs(self.graph, part))
+        needed: dict[str, None] = {}
+        for one in self.graph.evaluations:
+            if f"{self.graph.root}/runs/{one.key}/run.json" in wanted:
+                for node in (*([one.model] if one.model else []), *one.tasks.values()):
+                    needed.update(dict.fromkeys(self.graph.ancestors(node)))
+                needed[one.key] = None
+        return {name: self.jobs[name] for name in needed}
+
+    def _layers(self, node: Node) -> int:
+        """Of the model that the node leaves."""
+        if node.kind in ("base", "imported_base"):
+            return self.size.layers
+        before = self._layers(self.graph.nodes[next(iter(node.parents.values()))])
+        return before + (_tuner(node).share(before)[0] if _makes_model(node) else 0)
+
+    def _of_node(self, node: Node) -> Job:
+        if node.kind in ("data", "tasks", "tokenizer", "assemble"):  # a team's members are links
+            return Job(node.id, node.kind)
+        whole = self.size.parameters(self._layers(node))
+        makes = node.kind != "prepare" or _makes_model(node)
+        kept = whole * self.size.bytes if makes and not _leaves_adapters(node) else 0.0
+        if node.kind not in ("base", "train"):
+            return Job(node.id, node.kind, self.assumed.job_seconds, kept)
+        return self._of_training(node, whole, kept)
+
+    def _of_training(self, node: Node, whole: int, kept: float) -> Job:
+        training = Training.model_validate(node.options["training"])
+        layers = self._layers(node)
+        trained_layers = _tuner(node).share(layers)[1] if node.kind == "train" else None
+        matrices = layers * self.size.layer + self.size.head
+        trained = matrices if trained_layers is None else trained_layers * self.size.layer
+        moving = whole if trained_layers is None else trained
+        state = 4 + OPTIMIZER[training.optimizer]  # of the weights and moments, as of the gradients and moments
+        forward = 2 * matrices
+        a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
+        seconds = self._seconds(a_token * self._tokens(node, training))
+        in_layers = 2 * layers + ACTIVATIONS if training.gradient_checkpointing else ACTIVATIONS * layers
+        at_once = (training.micro_batch_size or training.batch_size) * training.sequence_length
+        return Job(
+            node.id,
+            node.kind,
+            seconds,
+            kept,
+            checkpoint=state * moving,
+            state=4 * whole + state * moving,
+            activations=at_once * self.size.hidden * in_layers,
+        )
+
+    def _tokens(self, node: Node, training: Training) -> float:
+        """That the stage puts through the model."""
+        if training.steps is not None:
+            return training.steps * training.batch_size * training.sequence_length
+        assert training.epochs is not None
+        splits = [
+            self.graph.directory(parent) / "splits" / "train.jsonl"
+            for role, parent in node.parents.items()
+            if role.startswith("data.") and self.graph.nodes[parent].options["track"] != "general"
+        ]
+        there = [path.stat().st_size for path in splits if path.exists()]
+        return training.epochs * (sum(there) / 4 if there else self.assumed.epoch_tokens)  # about 4 bytes a token
+
+    def _of_evaluation(self, one: Evaluation) -> Job:
+        if one.model is None:
+            return Job(one.key, "evaluate")
+        matrices = self._layers(self.graph.nodes[one.model]) * self.size.layer + self.size.head
+        asked = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
+        tokens = len(asked) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
+        return Job(one.key, "evaluate", self._seconds(2 * matrices * tokens))
+
+    def _seconds(self, flops: float) -> float:
+        return flops / (self.assumed.flops * self.assumed.utilisation) + self.assumed.job_seconds
+
+
+def _tuner(node: Node) -> TunerConfig:
+    options = node.options["tuner"]
+    tuner: TunerConfig = registry.method("tuners", options["kind"]).Config.model_validate(options)
+    return tuner
+
+
+def _leaves_adapters(node: Node) -> bool:
+    """Whether a training stage keeps what it trained apart from the model, which is small."""
+    if node.options.get("merge", True):
+        return False
+    return getattr(registry.method("tuners", node.options["tuner"]["kind"]), "ADAPTERS", False)
+
+
+def _makes_model(node: Node) -> bool:
+    """Whether it is a preparation that leaves a model."""
+    if node.kind != "prepare":
+        return False
+    steps = registry.method("tuners", node.options["tuner"]["kind"]).preparations(_tuner(node))
+    return any(step.name == node.options["function"] and step.makes_model for step in steps)
+
+
+def public_data(preset: Preset) -> dict[str, HubData]:
+    """The data sets of the hub that the preset's benchmarks read, by their key under `data`."""
+    names = (
+        name
+        for track in registry.tracks()
+        for one in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ()))
+        if one is not None
+        for name in getattr(registry.benchmark(track, one.kind), "PUBLIC_DATA", {})
+    )
+    return {name: source for name in names if (source := getattr(preset.data, name)).path is None}
+
+
+def report(graph: Graph, assumed: Assumptions) -> str:
+    """What `make plan` prints of a preset.
+
+    Raises:
+        AdaptbenchError: the hub refuses the base, or nothing says how large it is.
+    """
+    preset = graph.preset
+    estimate = Estimate(graph, assumed)
+    size = estimate.size
+    model = preset.base.model or "a base pre-trained here"
+    lines = [
+        f"{preset.name}: {model}, {size.parameters(size.layers):.3g} parameters in {size.layers} layers (known from {size.origin})"
+    ]
+    done: Collection[str] = ()
+    for part in plan.parts(graph):
+        jobs = estimate.of_part(part)
+        episodes = any(table["episodes"] for table in plan.tables(graph, part).values())
+        reports = Counter((*REPORTS, "transcripts") if episodes else REPORTS)
+        lines.append(f"  {part if part == 'main' else f'{part}, besides'}")
+        lines += _of_jobs([job for name, job in jobs.items() if name not in done], reports, assumed)
+        done = {*done, *jobs}
+    lines.append(f"  downloads    {_downloads(preset, size)}")
+    values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
+    lines.append(f"  assumed      {values}; one pass over the batch a step; only models on disk and their checkpoints")
+    return "\n".join(lines)
+
+
+def _of_jobs(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:
+    counts = Counter(job.kind for job in jobs) + reports
+    hours = {kind: sum(job.seconds for job in jobs if job.kind == kind) / 3600 for kind in counts}
+    shown = ", ".join(f"{kind} {value:.3g}" for kind, value in hours.items() if value)
+    longest = max(jobs, key=lambda job: job.seconds)
+    largest = max(jobs, key=lambda job: job.state + job.activations)
+    wall = max(longest.seconds / 3600, sum(hours.values()) / assumed.gpus)
+    kept = sum(job.kept for job in jobs)
+    return [
+        f"    jobs         {sum(counts.values())}: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()),
+        f"    GPU hours    {sum(hours.values()):.3g} ({shown}); about {wall:.3g} hours on {assumed.gpus} GPU",
+        f"    longest job  {longest.name}: {longest.seconds / 3600:.3g} hours",
+        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations: {largest.name}",
+        f"    disk         {gb(kept)} kept, {gb(kept + checkpoints(jobs, assumed.gpus))} at most",
+    ]
+
+
+def checkpoints(jobs: Sequence[Job], gpus: int) -> float:
+    """Bytes of the checkpoints that may lie there at a time."""
+    return sum(sorted((job.checkpoint for job in jobs), reverse=True)[:gpus])
+
+
+def _downloads(preset: Preset, size: Shape) -> str:
+    model = f"{gb(size.missing)} of {preset.base.model}" if size.missing else "no model"
+    names = [source.hub_id for source in public_data(preset).values()]
+    names += [
+        name
+        for tasks in preset.evaluation.stock_tasks.values()
+        for task in tasks
+        for name in stock_tasks.describe(task.task).data
+    ]
+    return f"{model}; data: {', '.join(dict.fromkeys(names))} (not counted)" if names else f"{model}, no data"
+
+
+def gb(size: float) -> str:
+    return f"{size / 1e9:.3g} GB"

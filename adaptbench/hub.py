@@ -1,0 +1,163 @@
+"""What is known of a model or data set before it is downloaded: from a folder, from the hub's cache, or from the hub itself.
+
+A model that is whole in the cache is taken as it is, and the hub is not asked. Messages hold no token and no server's text.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptbench.contracts import AdaptbenchError
+
+PAGE = "https://huggingface.co/"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's config.json, its parameters and the bytes of its weights.
+
+    `missing` are the bytes that are still to be downloaded, `origin` says where it was found.
+    """
+
+    config: Mapping[str, Any]
+    parameters: int
+    bytes: int
+    missing: int
+    origin: str
+
+
+def is_path(model: str) -> bool:
+    """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
+    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
+def folder(model: str, revision: str) -> Path:
+    """Where a model lies: itself if it is a folder, else its snapshot in the hub's cache, which need not be there."""
+    if is_path(model):
+        return Path(model)
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    except errors.HFValidationError:
+        cached = None
+    return Path(cached).parent if isinstance(cached, str) else cache() / "not there"
+
+
+def local(model: str, revision: str) -> Found | None:
+    """A model in a folder or whole in the hub's cache; None where it is not."""
+    where = folder(model, revision)
+    try:
+        config = json.loads((where / "config.json").read_text())
+        shards = _shards(where)
+    except (OSError, ValueError, KeyError):
+        return None
+    if not shards or not all(shard.exists() for shard in shards):
+        return None
+    origin = "its folder" if is_path(model) else "the hub's cache"
+    return Found(config, sum(map(_parameters, shards)), sum(shard.stat().st_size for shard in shards), 0, origin)
+
+
+def _shards(where: Path) -> list[Path]:
+    index = where / "model.safetensors.index.json"
+    if index.exists():
+        return [where / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return sorted(where.glob("*.safetensors"))
+
+
+def _parameters(shard: Path) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(shard, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except SafetensorError:
+        raise AdaptbenchError(f"{shard}: no safetensors file") from None
+
+
+def ask(model: str, revision: str) -> Found:
+    """What the hub says of a model that is not here; 10 seconds at most.
+
+    Raises:
+        AdaptbenchError: one line: there is no such model or revision, it is gated, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with _Answers(model, revision, "model"):
+        info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=10)
+        if info.gated:
+            HfApi().auth_check(model)
+        files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        weights = sum(size for name, size in files.items() if re.fullmatch(r"model[^/]*\.safetensors", name))
+        if not weights:
+            raise AdaptbenchError(f"{model}: no safetensors weights on the hub; pickled ones are not read")
+        config = json.loads(Path(HfApi().hf_hub_download(model, "config.json", revision=revision)).read_text())
+    total = info.safetensors.total if info.safetensors else weights // 2
+    return Found(config, total, weights, weights, "the hub")
+
+
+def check_data(name: str, revision: str) -> None:
+    """A data set of the hub can be read, where the hub can be reached.
+
+    Raises:
+        AdaptbenchError: one line: there is no such data set or revision, or it is gated.
+    """
+    from huggingface_hub import HfApi
+
+    with _Answers(name, revision, "dataset"):
+        info = HfApi().dataset_info(name, revision=revision, timeout=10)
+        if info.gated:
+            HfApi().auth_check(name, repo_type="dataset")
+
+
+class Unreachable(AdaptbenchError):
+    """The hub cannot be asked."""
+
+
+class _Answers:
+    """Turns what the hub answers into one line of ours."""
+
+    def __init__(self, name: str, revision: str, kind: str) -> None:
+        self.name, self.revision, self.kind = name, revision, kind
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        from huggingface_hub import errors, get_token
+        from huggingface_hub.errors import HTTPError
+
+        page = PAGE + ("datasets/" if self.kind == "dataset" else "") + self.name
+        if isinstance(error, errors.GatedRepoError):
+            token = "the token that is set has no access" if get_token() else "no token is set"
+            said = f"is gated and {token}; accept its terms at {page} and log in with `hf auth login` (or set HF_TOKEN)"
+        elif isinstance(error, errors.RepositoryNotFoundError):
+            said = f"the hub has no such {self.kind}, or it is private and no token for it is set"
+        elif isinstance(error, errors.RevisionNotFoundError):
+            said = f"has no revision {self.revision!r} on the hub"
+        elif isinstance(error, errors.HFValidationError):
+            said = "is neither a folder nor an id of the hub (name, or owner/name)"
+        elif isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, HTTPError, OSError)):
+            why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({type(error).__name__})"
+            raise Unreachable(f"{self.name}: is not in the hub's cache, and {why}") from None
+        else:
+            return
+        raise AdaptbenchError(f"{self.name}: {said}") from None
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def cache() -> Path:
+    """Where downloads go."""
+    from huggingface_hub import constants
+
+    return Path(os.path.expanduser(constants.HF_HUB_CACHE))

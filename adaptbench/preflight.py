@@ -1,0 +1,88 @@
+"""What would stop a preset hours after its start, said before it: data or a base that cannot be had, too little disk, too little GPU memory.
+
+Only lower bounds are asked for (models and the largest checkpoint on disk; weights, gradients and optimizer in memory), so that nothing is
+refused that would have fitted.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from adaptbench import estimate, hub
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.graph import Graph
+
+
+def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
+    """The stages `nodes`, which are about to be made, can be; `here` says that they run on this machine.
+
+    Raises:
+        AdaptbenchError: one line with what is needed and what is there.
+    """
+    preset = graph.preset
+    kinds = {graph.nodes[node].kind for node in nodes}
+    if not kinds - {"data", "tasks", "tokenizer"}:
+        return
+    base = preset.base
+    missing = 0
+    if base.model is not None and not hub.is_path(base.model) and "imported_base" in kinds:
+        try:
+            missing = (hub.local(base.model, base.revision) or hub.ask(base.model, base.revision)).missing
+        except AdaptbenchError as error:
+            raise AdaptbenchError(f"base.model: {error}") from None
+    if "data" in kinds:
+        _check_data(graph, nodes)
+    jobs = estimate.Estimate(graph, estimate.Assumptions()).jobs
+    mine = [jobs[node] for node in nodes]
+    _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
+    if here:
+        _check_memory(max(mine, key=lambda job: job.state))
+
+
+def _check_data(graph: Graph, nodes: Collection[str]) -> None:
+    """The hub has the data sets that are about to be read; where it cannot be asked, they may be in the cache."""
+    read = {name for node in nodes for name in graph.nodes[node].options.get("public", {})}
+    for name, source in estimate.public_data(graph.preset).items():
+        if name in read:
+            try:
+                hub.check_data(source.hub_id, source.revision)
+            except hub.Unreachable:
+                return
+            except AdaptbenchError as error:
+                raise AdaptbenchError(f"data.{name}: {error}; or set data.{name}.path to a local folder") from None
+
+
+def _check_disk(root: Path, results: float, download: float) -> None:
+    """Results and downloads have room, together where they are on one disk."""
+    asked: dict[int, tuple[Path, float]] = {}
+    for folder, size in ((root, results), (hub.cache(), download)):
+        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        device = there.stat().st_dev
+        first, so_far = asked.get(device, (there, 0.0))
+        asked[device] = (first, so_far + size)
+    for folder, size in asked.values():
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise AdaptbenchError(
+                f"too little disk: at least {estimate.gb(size)} are needed on the disk of {folder.absolute()}, {estimate.gb(free)} are free"
+            )
+
+
+def _check_memory(job: estimate.Job) -> None:
+    memory = gpu_memory()
+    if memory is not None and job.state > memory:
+        raise AdaptbenchError(
+            f"too little GPU memory: {job.name} needs at least {estimate.gb(job.state)} for weights, gradients and optimizer, "
+            f"the largest GPU here has {estimate.gb(memory)}"
+        )
+
+
+def gpu_memory() -> float | None:
+    """Bytes of the largest NVIDIA GPU; None where there is none."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return max(float(line) for line in done.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

@@ -1,0 +1,71 @@
+"""A hub without a network: models and data sets in the folders that Hugging Face's own caches are made of.
+
+Read with HF_HUB_OFFLINE=1 (tests/conftest.py) and HF_HOME, or the paths that `use` sets, naming the folder.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def add_model(home: Path, name: str, files: Path, *, revision: str = "main") -> Path:
+    """The model in the folder `files` as `name` (owner/model) of the hub; returns its snapshot.
+
+    Blobs are named by their content, a snapshot links to them, a reference says which snapshot a revision is.
+    """
+    repository = home / "hub" / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    for folder in (repository / "blobs", repository / "refs", snapshot):
+        folder.mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / revision).write_text(COMMIT)
+    for file in files.iterdir():
+        blob = repository / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.copyfile(file, blob)
+        (snapshot / file.name).symlink_to(Path("../../blobs") / blob.name)
+    return snapshot
+
+
+def add_data(home: Path, name: str, splits: Mapping[str, Sequence[Mapping]], *, config: str = "default") -> None:
+    """A data set (owner/name) of the hub, as `datasets` leaves one that it has loaded."""
+    from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+    from datasets.arrow_writer import ArrowWriter
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, short = name.partition("/")
+    short = camelcase_to_snakecase(short)
+    folder = home / "datasets" / f"{owner}___{short}" / config / "0.0.0" / COMMIT
+    folder.mkdir(parents=True)
+    infos = SplitDict(dataset_name=short)
+    for split, documents in splits.items():
+        made = Dataset.from_list([dict(document) for document in documents])
+        with ArrowWriter(features=made.features, path=str(folder / f"{short}-{split}.arrow")) as writer:
+            for document in made:
+                writer.write(document)
+            writer.finalize()
+        infos.add(SplitInfo(split, num_examples=len(documents), dataset_name=short))
+    DatasetInfo(
+        features=made.features, dataset_name=short, config_name=config, version="0.0.0", splits=infos
+    ).write_to_directory(str(folder))
+
+
+def use(home: Path, monkeypatch) -> None:
+    """Let this process find what lies in `home`."""
+    import datasets
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(home / "datasets"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+
+
+def arc(number: int, right: int = 0) -> dict:
+    """A made-up question as ARC's."""
+    texts = [f"thing {number}{letter}" for letter in "wxyz"]
+    return {
+        "id": f"q{number}",
+        "question": f"Which is kept in cup {number}?",
+        "choices": {"text": texts, "label": list("ABCD")},
+        "answerKey": "ABCD"[right],
+    }

@@ -1,0 +1,177 @@
+"""What a preset will take, against numbers computed by hand; and what is said where a model's size is not known.
+
+Run: pytest tests/test_estimate.py
+"""
+
+import copy
+from dataclasses import replace
+
+import hub as toy_hub
+import pytest
+from conftest import preset_values, toy_model
+
+from adaptbench import commands, config, estimate, graph, hub
+from adaptbench.contracts import AdaptbenchError
+
+VALUES = preset_values() | {
+    "tokenizer": {"vocabulary": 500, "corpora": ["general"]},
+    "base": {
+        "architecture": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1},
+        "training": {"steps": 10, "batch_size": 2, "sequence_length": 32},
+    },
+    "training": {"steps": 100, "batch_size": 4, "micro_batch_size": 2, "sequence_length": 64},
+}  # fmt: skip
+# Qwen3 of that size: queries and outputs 2 * 8*8, keys and values 2 * 8*4, MLP 3 * 8*16, norms 2*8 + 2*4.
+LAYER = 2 * 64 + 2 * 32 + 3 * 128 + 16 + 8
+HEAD = 500 * 8
+WHOLE = HEAD + 8 + 4 * LAYER
+ASSUMED = estimate.Assumptions(flops=1e6, utilisation=0.5, job_seconds=0.0, task_tokens=1000)
+
+
+def unfold(values: dict) -> graph.Graph:
+    return graph.unfold(config.validate(values, "toy.yaml"))
+
+
+def estimated(values: dict, assumed: estimate.Assumptions = ASSUMED) -> estimate.Estimate:
+    return estimate.Estimate(unfold(values), assumed)
+
+
+def job(found: estimate.Estimate, run: str) -> estimate.Job:
+    (one,) = [one for one in found.graph.evaluations if one.run == run]
+    return found.jobs[one.model]
+
+
+def test_a_models_parameters_are_those_that_it_has():
+    """Ours of its architecture, and any other's of its files."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    options = VALUES["base"]["architecture"]
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=500, head_dim=4, tie_word_embeddings=True, **options))
+    size = estimate.shape(unfold(VALUES))
+    assert size.parameters(4) == sum(p.numel() for p in model.parameters()) == WHOLE
+    assert size.layer == sum(p.numel() for p in model.model.layers[0].parameters()) == LAYER
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma2"])
+def test_a_hub_models_size_is_read_from_the_cache(architecture, model_folder, tmp_path, monkeypatch):
+    toy_hub.add_model(tmp_path, "owner/toy", model_folder(architecture))
+    toy_hub.use(tmp_path, monkeypatch)
+    size = estimate.shape(unfold(VALUES | {"base": {"model": "owner/toy"}}))
+    model = toy_model(architecture, vocabulary=300)
+    found = hub.local("owner/toy", "main")
+    assert (size.layers, size.missing, size.origin) == (4, 0, "the hub's cache")
+    assert size.parameters(4) == found.parameters
+    layer = sum(p.numel() for p in model.model.layers[0].parameters())
+    assert size.layer == pytest.approx(layer, abs=model.config.hidden_size)  # the last norm, shared out
+    assert size.bytes == pytest.approx(4, rel=0.05)
+
+
+def test_training_costs_what_a_hand_computes():
+    found = estimated(VALUES)
+    tokens = 100 * 4 * 64
+    full, pro, lora = (job(found, run) for run in ("full", "pro", "lora"))
+    matrices = 4 * LAYER + HEAD
+    assert full.seconds == pytest.approx(6 * matrices * tokens / 0.5e6)
+    assert lora.seconds == pytest.approx(4 * matrices * tokens / 0.5e6)
+    expanded = matrices + 2 * LAYER
+    assert pro.seconds == pytest.approx((4 * expanded + 2 * 2 * LAYER) * tokens / 0.5e6)
+    assert (full.kept, pro.kept) == (4 * WHOLE, 4 * (WHOLE + 2 * LAYER))
+    assert (full.checkpoint, pro.checkpoint, lora.checkpoint) == (12 * WHOLE, 12 * 2 * LAYER, 0)
+    assert (full.state, pro.state, lora.state) == (16 * WHOLE, 4 * (WHOLE + 2 * LAYER) + 24 * LAYER, 4 * WHOLE)
+    assert full.activations == 2 * 64 * 8 * 34 * 4
+
+
+def test_an_evaluation_costs_its_tasks():
+    values = copy.deepcopy(VALUES) | {"evaluation": {"stock_tasks": {"general": ["arc_easy"]}}}
+    found = estimated(values, replace(ASSUMED, stock_task_tokens=7000))
+    matrices = 4 * LAYER + HEAD
+    tasks = 3 + 3  # of the general world and of the domain's, validation among them
+    assert found.jobs["domain/full/seed0"].seconds == pytest.approx(2 * matrices * (tasks * 1000 + 7000) / 0.5e6)
+
+
+def test_muon_keeps_one_moment():
+    values = copy.deepcopy(VALUES)
+    values["training"]["optimizer"] = "muon"
+    assert job(estimated(values), "full").state == 12 * WHOLE
+
+
+def test_recomputing_costs_a_forward_pass_and_saves_activations():
+    values = copy.deepcopy(VALUES)
+    plain = job(estimated(values), "full")
+    values["training"]["gradient_checkpointing"] = True
+    found = job(estimated(values), "full")
+    assert found.seconds == pytest.approx(plain.seconds * 8 / 6)
+    assert found.activations == 2 * 64 * 8 * (2 * 4 + 34)
+
+
+def test_epochs_are_counted_in_the_data_where_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = copy.deepcopy(VALUES)
+    values["training"] = {"epochs": 2, "batch_size": 4, "sequence_length": 64}
+    assumed = replace(ASSUMED, epoch_tokens=5000)
+    per_token = 6 * (4 * LAYER + HEAD) / 0.5e6
+    assert job(estimated(values, assumed), "full").seconds == pytest.approx(per_token * 2 * 5000)
+    found = estimated(values, assumed)
+    (data,) = [node for node in found.graph.nodes.values() if node.kind == "data" and node.options["track"] == "domain"]
+    splits = found.graph.directory(data.id) / "splits"
+    splits.mkdir(parents=True)
+    (splits / "train.jsonl").write_text("x" * 4000)
+    assert job(estimated(values, assumed), "full").seconds == pytest.approx(per_token * 2 * 1000)
+
+
+def test_adept_without_copies_adds_nothing_and_an_ablation_counts_what_is_new():
+    values = copy.deepcopy(VALUES)
+    tuner = {"kind": "adept", "layers": 2}
+    values["runs"].append(values["runs"][0] | {"name": "adept", "tuner": tuner, "tables": ["domain", "ablation_adept"]})
+    none = values["runs"][0] | {"name": "none", "tuner": tuner | {"expansion": "none"}, "tables": ["ablation_adept"]}
+    values["ablation"] = [none]
+    found = estimated(values)
+    assert job(found, "adept").kept == 4 * (WHOLE + 2 * LAYER)
+    assert job(found, "none").kept == 4 * WHOLE
+    assert job(found, "none").state == 4 * WHOLE + 12 * 2 * LAYER
+    main, ablation = found.of_part("main"), found.of_part("ablation")
+    assert {name.split("-")[0] for name in ablation.keys() - main.keys()} >= {"adept", "domain", "domain/none/seed0"}
+    assert not any("none" in name for name in main)
+
+
+def test_the_report_says_jobs_hours_disk_downloads_and_what_is_assumed(monkeypatch, tmp_path):
+    toy_hub.use(tmp_path, monkeypatch)
+    values = copy.deepcopy(VALUES) | {"base": {"model": "owner/Some-2.5B"}}
+    values["data"]["domain"] = {"kind": "gsm8k"}
+    lines = estimate.report(unfold(values), estimate.Assumptions()).splitlines()
+    assert lines[0].startswith(
+        "toy: owner/Some-2.5B, 2.5e+09 parameters in 32 layers (known from its name alone, 32 layers assumed: "
+    )
+    text = "\n".join(lines)
+    assert "jobs         19: imported_base 1, data 2, tasks 2, evaluate 4, train 3, prepare 1, collect 1" in text
+    assert "GPU memory   40 GB, and about" in text  # 16 bytes a parameter
+    # The base, LLaMA-Pro's start and end with 2 of 32 layers more, full and LoRA: 5 models of 2 bytes a parameter; full's checkpoint of 12.
+    assert f"disk         {5 * 5 + 2 * 5 / 16:.3g} GB kept, {5 * 5 + 2 * 5 / 16 + 30:.3g} GB at most" in text
+    assert "downloads    5 GB of owner/Some-2.5B; data: openai/gsm8k (not counted)" in text
+    assert "assumed      flops 9.89e+14, utilisation 0.35, gpus 1" in text
+
+
+def test_a_model_of_which_nothing_is_known_is_one_line(monkeypatch, tmp_path):
+    toy_hub.use(tmp_path, monkeypatch)
+    large = unfold(VALUES | {"base": {"model": "owner/large"}})
+    with pytest.raises(
+        AdaptbenchError,
+        match=r"^base.model: owner/large: is not in the hub's cache, and HF_HUB_OFFLINE is set; and its name",
+    ):
+        estimate.shape(large)
+
+
+def test_the_command_takes_presets_changes_and_assumptions(project_copy, monkeypatch, capsys):
+    monkeypatch.chdir(project_copy)
+    arguments = ["estimate", "config/smoke.yaml", "config/tiny.yaml", "--config", "seeds=[0, 1]", "--gpus", "2"]
+    assert commands.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("smoke: a base pre-trained here")
+    assert "\ntiny: a base pre-trained here" in out
+    assert "hours on 2 GPU" in out
+    assert "train 42" in out  # 21 stages under each of two seeds
+    assert commands.main(["estimate", "config/smoke.yaml", "--config", "sees=[0]"]) == 1
+    assert capsys.readouterr().err == "error: config/smoke.yaml: sees: unknown key\n"
+    with pytest.raises(SystemExit):
+        commands.main(["estimate", "config/smoke.yaml", "--utilisation", "0"])
+    assert "--utilisation: must be > 0" in capsys.readouterr().err

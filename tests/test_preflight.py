@@ -1,0 +1,264 @@
+"""What is said before anything long starts: of a hub that refuses, of too little disk and of too little GPU memory.
+
+The hub is a small HTTP server on this machine that answers as the real one does, with its status codes and error headers; Hugging
+Face's own client asks it, in a process of its own.
+
+Run: pytest tests/test_preflight.py
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import hub as toy_hub
+import pytest
+from conftest import PROJECT, finished, preset_values
+
+from adaptbench import checks, config, estimate, graph, hub, preflight
+from adaptbench.contracts import AdaptbenchError
+
+TOKEN = "hf_secretsecretsecret"
+CONFIG = {"num_hidden_layers": 4, "hidden_size": 32, "vocab_size": 300, "tie_word_embeddings": True}
+WEIGHTS = {"rfilename": "model.safetensors", "size": 1_000_000}
+# path: status, error header, content
+ANSWERS = {
+    "/api/models/owner/open/revision/main": (200, "", {"siblings": [WEIGHTS], "gated": False, "safetensors": {"parameters": {"F32": 250_000}, "total": 250_000}}),
+    "/owner/open/resolve/main/config.json": (200, "", CONFIG),
+    "/api/models/owner/open/revision/v9": (404, "RevisionNotFound", {"error": "Invalid rev id"}),
+    "/api/models/owner/gated/revision/main": (200, "", {"siblings": [WEIGHTS], "gated": "manual"}),
+    "/api/models/owner/gated/auth-check": (403, "GatedRepo", {"error": "Access to model is restricted"}),
+    "/api/models/owner/pickled/revision/main": (200, "", {"siblings": [{"rfilename": "pytorch_model.bin", "size": 9}], "gated": False}),
+    "/api/models/owner/down/revision/main": (500, "", {"error": f"token {TOKEN} is odd"}),
+    "/api/datasets/owner/texts/revision/main": (200, "", {"gated": False}),
+    "/api/datasets/owner/shut/revision/main": (200, "", {"gated": "auto"}),
+    "/api/datasets/owner/shut/auth-check": (403, "GatedRepo", {"error": "restricted"}),
+}  # fmt: skip
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        status, code, content = ANSWERS.get(path, (404, "RepoNotFound", {"error": "Repository not found"}))
+        body = json.dumps({"id": path, "sha": toy_hub.COMMIT} | content).encode()
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": "application/json", "Content-Length": str(len(body)), "X-Error-Code": code,
+            "ETag": '"0123"', "X-Repo-Commit": toy_hub.COMMIT,
+        }.items():  # fmt: skip
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+ASK = """
+import sys
+from adaptbench import hub
+from adaptbench.contracts import AdaptbenchError
+for asked in sys.argv[1:]:
+    kind, name, revision = asked.split("@")
+    try:
+        print((hub.check_data if kind == "data" else hub.ask)(name, revision))
+    except AdaptbenchError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def ask(endpoint: str, home, *asked: str, **more: str) -> list[str]:
+    """What is said of each `kind@name@revision`, a line each."""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "NO_PROXY": "*"}
+    environment.pop("HF_TOKEN", None)
+    done = finished([sys.executable, "-c", ASK, *asked], PROJECT, environment=environment | more)
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def said(endpoint, tmp_path_factory) -> dict[str, str]:
+    asked = [
+        "model@owner/open@main", "model@owner/open@v9", "model@owner/gated@main", "model@owner/none@main",
+        "model@owner/pickled@main", "model@owner/down@main", "model@no id@main",
+        "data@owner/texts@main", "data@owner/none@main", "data@owner/shut@main",
+    ]  # fmt: skip
+    return dict(zip(asked, ask(endpoint, tmp_path_factory.mktemp("home"), *asked), strict=True))
+
+
+def test_the_hub_says_how_large_a_model_is(said):
+    assert said["model@owner/open@main"] == str(hub.Found(CONFIG, 250_000, 1_000_000, 1_000_000, "the hub")).replace(
+        str(CONFIG), str({"id": "/owner/open/resolve/main/config.json", "sha": toy_hub.COMMIT} | CONFIG)
+    )
+    assert said["data@owner/texts@main"] == "None"
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ("model@owner/open@v9", "AdaptbenchError owner/open: has no revision 'v9' on the hub"),
+        (
+            "model@owner/gated@main",
+            "AdaptbenchError owner/gated: is gated and no token is set; accept its terms at https://huggingface.co/owner/gated "
+            "and log in with `hf auth login` (or set HF_TOKEN)",
+        ),
+        (
+            "model@owner/none@main",
+            "AdaptbenchError owner/none: the hub has no such model, or it is private and no token for it is set",
+        ),
+        (
+            "model@owner/pickled@main",
+            "AdaptbenchError owner/pickled: no safetensors weights on the hub; pickled ones are not read",
+        ),
+        (
+            "model@owner/down@main",
+            "Unreachable owner/down: is not in the hub's cache, and the hub cannot be reached (HfHubHTTPError)",
+        ),
+        ("model@no id@main", "AdaptbenchError no id: is neither a folder nor an id of the hub (name, or owner/name)"),
+        (
+            "data@owner/none@main",
+            "AdaptbenchError owner/none: the hub has no such dataset, or it is private and no token for it is set",
+        ),
+        (
+            "data@owner/shut@main",
+            "AdaptbenchError owner/shut: is gated and no token is set; accept its terms at "
+            "https://huggingface.co/datasets/owner/shut and log in with `hf auth login` (or set HF_TOKEN)",
+        ),
+    ],
+)
+def test_a_refusal_is_one_line(said, asked, line):
+    assert said[asked] == line
+
+
+def test_a_token_without_access_is_named_but_never_shown(endpoint, tmp_path):
+    (line,) = ask(endpoint, tmp_path, "model@owner/gated@main", HF_TOKEN=TOKEN)
+    assert "is gated and the token that is set has no access" in line
+
+
+def test_an_unreachable_hub_is_one_line(tmp_path):
+    (line,) = ask("http://127.0.0.1:9", tmp_path, "model@owner/open@main")
+    assert line == "Unreachable owner/open: is not in the hub's cache, and the hub cannot be reached (ConnectError)"
+
+
+# --- the checks as a graph starts
+
+
+def unfolded(model: str | None = None, **base) -> graph.Graph:
+    values = preset_values() | ({"base": {"model": model, **base}} if model else {})
+    return graph.unfold(config.validate(values, "toy.yaml"))
+
+
+@pytest.fixture
+def cached(model_folder, tmp_path, monkeypatch) -> str:
+    """A model of the hub that lies whole in the cache."""
+    toy_hub.add_model(tmp_path / "home", "owner/toy", model_folder("qwen3"))
+    toy_hub.use(tmp_path / "home", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    return "owner/toy"
+
+
+def test_a_model_in_the_cache_goes_on_without_the_hub_and_its_layers_are_known(cached):
+    preflight.check(unfolded(cached), unfolded(cached).nodes)
+    assert checks.base_layers(config.Base(model=cached)) == 4
+    values = preset_values() | {"base": {"model": cached}}
+    values["runs"][1]["tuner"]["layers"] = 5
+    with pytest.raises(AdaptbenchError, match=r"runs.1.tuner.layers: must be <= 4, the base's layers"):
+        config.validate(values, "toy.yaml")
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "config.json"])
+def test_a_model_that_is_not_whole_in_the_cache_is_not_taken(cached, lost):
+    (hub.folder(cached, "main") / lost).unlink()
+    with pytest.raises(
+        AdaptbenchError, match=r"^base.model: owner/toy: is not in the hub's cache, and HF_HUB_OFFLINE is set$"
+    ):
+        preflight.check(unfolded(cached), unfolded(cached).nodes)
+
+
+def test_another_revision_is_another_model(cached):
+    one = unfolded(cached, revision="v2")
+    with pytest.raises(AdaptbenchError, match=r"^base.model: owner/toy: is not in the hub's cache"):
+        preflight.check(one, one.nodes)
+
+
+def test_a_base_that_was_taken_in_is_not_asked_for_again(cached, model_folder):
+    one = unfolded("owner/large")
+    (base,) = [name for name, node in one.nodes.items() if node.kind == "imported_base"]
+    others = [name for name in one.nodes if name != base]
+    with pytest.raises(AdaptbenchError, match=r"^base.model: owner/large: is not in the hub's cache"):
+        preflight.check(one, others)
+    shutil.copytree(model_folder("qwen3"), one.directory(base))
+    preflight.check(one, others)
+
+
+def test_what_is_made_is_not_asked_for_again(cached):
+    one = unfolded("owner/never-heard-of-7B")
+    preflight.check(one, [name for name, node in one.nodes.items() if node.kind in ("data", "tasks")])
+    preflight.check(one, [name for name, node in one.nodes.items() if node.kind == "posthoc"])
+
+
+def test_too_little_disk_is_said_with_both_numbers(cached, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    one = unfolded(cached)
+    found = estimate.Estimate(one, estimate.Assumptions()).jobs.values()
+    needed = sum(job.kept for job in found) + max(job.checkpoint for job in found)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, int(needed) + 1))
+    preflight.check(one, one.nodes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, int(needed) - 1))
+    line = rf"^too little disk: at least {estimate.gb(needed)} are needed on the disk of /\S+, {estimate.gb(needed - 1)} are free$"
+    with pytest.raises(AdaptbenchError, match=line):
+        preflight.check(one, one.nodes)
+
+
+def test_a_download_needs_disk_too(cached, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    found = hub.Found(CONFIG, 250_000, 10**9, 10**9, "the hub")
+    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 10**9))
+    one = unfolded("owner/open")
+    with pytest.raises(AdaptbenchError, match=r"^too little disk: at least"):
+        preflight.check(one, [name for name, node in one.nodes.items() if node.kind == "imported_base"])
+
+
+def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run_here(cached, monkeypatch):
+    one = unfolded(cached)
+    largest = max(
+        estimate.Estimate(one, estimate.Assumptions()).jobs.values(),
+        key=lambda job: job.state,
+    )
+    monkeypatch.setattr(preflight, "gpu_memory", lambda: largest.state)
+    preflight.check(one, one.nodes)
+    monkeypatch.setattr(preflight, "gpu_memory", lambda: largest.state - 1)
+    line = rf"^too little GPU memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} .*, the largest GPU here has {estimate.gb(largest.state - 1)}$"
+    with pytest.raises(AdaptbenchError, match=line):
+        preflight.check(one, one.nodes)
+    preflight.check(one, one.nodes, here=False)
+
+
+def test_the_gpus_memory_is_what_nvidia_smi_says(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '40960\\n81559\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert preflight.gpu_memory() == 81559 * 2**20
+    tool.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
+    assert preflight.gpu_memory() is None
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert preflight.gpu_memory() is None
