@@ -34,7 +34,7 @@ test: $(READY)  ## run the tests
 
 slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm -o faulthandler_timeout=3600 tests/slurm
 
 lint: $(READY)  ## check style, types, workflow and schema
 	$(BIN)/ruff check .

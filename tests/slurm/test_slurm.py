@@ -1,6 +1,6 @@
 """profiles/slurm on a real Slurm of one node: the smoke preset runs through it, and a cancelled job goes on where it was.
 
-Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it; takes about ten minutes on two cores.
+Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it. Took 38 minutes on two cores that much else ran on.
 
 Run: make slurm-test
 """
