@@ -12,7 +12,7 @@ OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := run
-.PHONY: run ablation smoke test lint format schema sweep reference bench step-speed live-speed latent-speed peers calibration verify clean help
+.PHONY: run ablation smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
 
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
@@ -29,10 +29,14 @@ smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
+	$(BIN)/python -m pytest -m slurm tests/slurm
+
 lint: $(READY)  ## check style, types, workflow and schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	$(BIN)/python -m adaptbench schema --check config/schema.json
@@ -40,7 +44,12 @@ lint: $(READY)  ## check style, types, workflow and schema
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile
+	$(BIN)/snakefmt Snakefile workflow/Snakefile
+
+audit:  ## ask for known holes in the pinned packages (needs a network, and says so where there is none)
+	@[ -x .audit/bin/pip-audit ] || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 'pip-audit>=2.9,<3'; } \
+		|| echo "audit: pip-audit could not be installed"
+	@$(PYTHON) .ci/audit.py .audit/bin/pip-audit constraints.txt
 
 schema: $(READY)  ## write the presets' JSON schema
 	$(BIN)/python -m adaptbench schema config/schema.json
@@ -74,6 +83,12 @@ latent-speed: $(READY)  ## time ways through latent tokens, training and decodin
 peers: $(READY)  ## time training steps against those of TRL, transformers and peft (results in results/reference/bench)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
 	$(BIN)/python -m adaptbench peer-speed results/reference/bench
+
+disk: $(READY)  ## say what a preset's results (PRESET=tiny) weigh, by kind
+	@$(BIN)/python -m adaptbench disk results/$(PRESET)
+
+clean-work: $(READY)  ## remove models that lie between finished runs (PRESET=tiny) and finished stages' work; FORCE=1: unfinished ones', too
+	@$(BIN)/python -m adaptbench clean-work results/$(PRESET) $(if $(FORCE),--force)
 
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake

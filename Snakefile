@@ -7,20 +7,27 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(workflow.basedir))
+# Of this file, which workflow/Snakefile includes, and other workflows use as a module. On a remote host there is no package beside it.
+PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
+if not Path(PROJECT, "adaptbench").is_dir():
+    sys.exit(
+        f"error: {PROJECT}: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile"
+    )
+sys.path.insert(0, PROJECT)
 from adaptbench import plan, warm, workflow as flow
 
 GRAPH = flow.start(
     workflow.config_settings.config,
     workflow.config_settings.configfiles,
-    Path(workflow.basedir),
+    None if workflow.modifier.is_main_snakefile() else config,
 )
 ROOT = str(GRAPH.root)
+BETWEEN = plan.between(GRAPH) if GRAPH.preset.keep == "scored" else []
 # What a job needs of this machine is in its environment and not in its command, whose change would make it run again.
 # With --software-deployment-method each rule's own environment brings its Python; else the one that runs Snakemake does.
 DEPLOYED = workflow.deployment_settings.deployment_method
 os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
-os.environ["PYTHONPATH"] = str(workflow.basedir)
+os.environ["PYTHONPATH"] = PROJECT
 # glibc gives memory of more than 128 kB back to the system at once, and asks for it in pages of 4 kB: both cost time (docs/log.md).
 os.environ.setdefault(
     "GLIBC_TUNABLES",
@@ -90,11 +97,26 @@ rule stage:
         f"{ROOT}/logs/{{folder}}/{{node}}.log",
     conda:
         ENVIRONMENT
-    threads: 1  # more lose their time waiting for each other as soon as anything else runs (docs/log.md)
+    # One a process: more lose their time waiting for each other as soon as anything else runs (docs/log.md).
+    threads: lambda wildcards: flow.processes(GRAPH, wildcards.node)
+    resources:
+        gpu=lambda wildcards: flow.stage_gpus(GRAPH, wildcards.node),
     params:
         spec=f"{ROOT}/plan/{{node}}.json",
     shell:
         f"{RUN} --log {{log}} stage {{params.spec}} {{output}}"
+
+
+# A model that no run is scored on can go when all that is made of it is made (adaptbench/disk.py).
+if BETWEEN:
+
+    use rule stage as stage_between with:
+        output:
+            temp(directory(f"{ROOT}/{{folder}}/{{node}}")),
+        wildcard_constraints:
+            node="|".join(BETWEEN),
+
+    ruleorder: stage_between > stage
 
 
 rule evaluate:
@@ -107,6 +129,8 @@ rule evaluate:
         f"{ROOT}/logs/runs/{{key}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        gpu=lambda wildcards: flow.evaluation_gpus(GRAPH, wildcards.key),
     params:
         spec=lambda wildcards: plan.evaluation_file(GRAPH, wildcards.key),
         # The run's directory is named after the run, not after its content; a changed preset changes this.
@@ -224,7 +248,8 @@ for PART in plan.parts(GRAPH):
                 runs=f"{COLLECTED}/runs.json",
                 samples=f"{COLLECTED}/samples.parquet",
                 report=plan.report_file(GRAPH, PART),
-                code=flow.code("transcripts") + ["adaptbench/transcripts.html"],
+                code=flow.code("transcripts")
+                + [flow.of_project("adaptbench/transcripts.html")],
             output:
                 flow.in_report(
                     flow.transcripts(GRAPH, PART), "html", "transcripts", "Pages"

@@ -6,10 +6,11 @@ trains keeps their state in its callback.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import parallel
 from adaptbench.files import whole_directory
 
 if TYPE_CHECKING:
@@ -20,9 +21,17 @@ TENSORS = "tensors.safetensors"
 
 
 def save(
-    folder: Path, model: "torch.nn.Module", optimizers: "Sequence[torch.optim.Optimizer]", state: dict[str, Any]
+    folder: Path,
+    model: "torch.nn.Module",
+    optimizers: "Sequence[torch.optim.Optimizer]",
+    state: dict[str, Any],
+    *,
+    write: bool = True,
 ) -> None:
-    """Write a checkpoint to `folder`, replacing the one there. `state` is plain JSON (step, schedule, ...)."""
+    """Write a checkpoint to `folder`, replacing the one there. `state` is plain JSON (step, schedule, ...).
+
+    Where several processes hold parts of the model all of them call this, and one of them writes.
+    """
     import torch
     from safetensors.torch import save_file
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
@@ -42,6 +51,8 @@ def save(
                 tensors[f"{prefix}/{name}"] = value.detach().clone().contiguous()
             else:
                 scalars[f"{prefix}/{name}"] = value
+    if not write:
+        return
     with whole_directory(folder) as temporary:
         save_file(tensors, temporary / TENSORS)
         (temporary / STATE).write_text(json.dumps({"state": state, "scalars": scalars}))
@@ -72,6 +83,11 @@ def load(
             if name.startswith(f"{prefix}/")
         }
 
+    by_name = dict(model.named_parameters())
+    for name, value in tensors.items():
+        prefix, _, rest = name.partition("/")
+        of = by_name.get(rest) if prefix == "model" else _parameter_of(rest, by_name)
+        tensors[name] = value if of is None else parallel.as_stored(value, of)
     # Not full_state_dict: with flattened optimizer state torch 2.13 raises KeyError 'param_groups.0.params.0' on loading.
     options = StateDictOptions(ignore_frozen_params=True, flatten_optimizer_state_dict=True, strict=False)
     set_model_state_dict(model, part("model"), options=options)
@@ -81,6 +97,11 @@ def load(
     if "cuda" in random_state and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_state["cuda"])
     return saved["state"]
+
+
+def _parameter_of(entry: str, by_name: "Mapping[str, torch.Tensor]") -> "torch.Tensor | None":
+    """The parameter whose optimizer state is kept as `state.<parameter>.<moment>`."""
+    return by_name.get(entry.removeprefix("state.").rpartition(".")[0]) if entry.startswith("state.") else None
 
 
 def _random_state() -> "dict[str, torch.Tensor]":

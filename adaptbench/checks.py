@@ -12,7 +12,7 @@ from adaptbench import registry
 from adaptbench.mistakes import reason
 
 if TYPE_CHECKING:
-    from adaptbench.config import Base, Preset, Run, Training
+    from adaptbench.config import Base, Devices, Preset, Run, Training, TrainingOverrides
 
 
 def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
@@ -31,6 +31,39 @@ def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
         return f"curriculum.{problem}"
     for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
         problem = method.problem(run, layers) if method is not None else ""
+        if problem:
+            return f"{axis}.{problem}"
+    return _spread_problem(preset, run, own)
+
+
+def base_problem(preset: "Preset") -> str:
+    """Why the base cannot be pre-trained on the preset's devices, as "<key>: <reason>"; empty if it can."""
+    return "" if preset.base.model is not None else training_problem(preset.devices, preset.base.training)
+
+
+def training_problem(devices: "Devices", training: "Training") -> str:
+    """Why a stage cannot be trained in so many processes, as "training.<key>: <reason>"; empty if it can."""
+    if training.batch_size % devices.processes:
+        return f"training.batch_size: must be a multiple of devices.processes, {devices.processes}, not {training.batch_size}"
+    if devices.sharded and training.optimizer == "muon":
+        return "training.optimizer: muon needs whole matrices; use adamw, or devices.strategy: ddp"
+    return ""
+
+
+def _spread_problem(preset: "Preset", run: "Run", own: "Mapping[str, TrainingOverrides]") -> str:
+    """Why the run cannot be trained on the preset's devices, as "<key>: <reason>"; empty if it can."""
+    from adaptbench.config import merge_training
+
+    training = cast("Training", run.training)
+    merged = {
+        f"curriculum.{name}": merge_training(training, one.model_dump(exclude_none=True)) for name, one in own.items()
+    }
+    for key, one in {"training": training, **merged}.items():
+        problem = training_problem(preset.devices, one)
+        if problem:
+            return problem.replace("training", key, 1)
+    for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum)) if preset.devices.sharded else ():
+        problem = method.sharded_problem(run)
         if problem:
             return f"{axis}.{problem}"
     return ""

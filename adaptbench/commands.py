@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
     command("time", _time, "say where a preset's time went", "results")
+    command("disk", _disk, "say what a preset's files weigh", "results")
+    cleaned = command(
+        "clean-work", _clean_work, "remove models that nothing reads any more and finished stages' work", "results"
+    )
+    cleaned.add_argument(
+        "--force", action="store_true", help="also unfinished stages' checkpoints, and models of other options"
+    )
     command("live-speed", _live_speed, "time live episodes side by side and one at a time", "run", "out")
     command("kernel-speed", _kernel_speed, "time the operations of kernels/ against what they replace", "out")
     command("step-speed", _step_speed, "time the parts of a training step of each method", "root", "out")
@@ -175,6 +182,18 @@ def _time(options: argparse.Namespace) -> None:
     from adaptbench import timing
 
     print(timing.summary(options.results))
+
+
+def _disk(options: argparse.Namespace) -> None:
+    from adaptbench import disk
+
+    print(disk.usage(options.results))
+
+
+def _clean_work(options: argparse.Namespace) -> None:
+    from adaptbench import disk
+
+    print(disk.clean(options.results, force=options.force))
 
 
 def _live_speed(options: argparse.Namespace) -> None:

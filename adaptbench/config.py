@@ -26,7 +26,10 @@ from adaptbench.contracts import (
 from adaptbench.mistakes import mistakes, reason
 from adaptbench.registry import METHOD_AXES, discover, tracks
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
+_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
+HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as the hub has them: no path, no `..`
+REVISION_PATTERN = rf"^{_PART}(/{_PART})*$"  # a commit, a tag or a branch
 
 
 class Training(StrictModel):
@@ -144,7 +147,7 @@ class Base(StrictModel):
         min_length=1,
         description="hub id or folder; then nothing is pre-trained, and seed and what follows mean nothing",
     )
-    revision: str = Field("main", description="of a hub model")
+    revision: str = Field("main", pattern=REVISION_PATTERN, description="of a hub model")
     seed: int = Field(0, ge=0)
     per_seed: bool = Field(
         False, description="each seed's runs start from a base of their own, pre-trained under that seed"
@@ -178,8 +181,8 @@ class Tokenizer(StrictModel):
 class HubData(StrictModel):
     """A public data set: from the hub, or from a folder that holds its files."""
 
-    hub_id: str
-    revision: str = "main"
+    hub_id: str = Field(pattern=HUB_PATTERN)
+    revision: str = Field("main", pattern=REVISION_PATTERN)
     path: str | None = Field(None, min_length=1, description="local folder to read instead of the hub")
 
 
@@ -228,6 +231,19 @@ class Run(StrictModel):
         return self.tables or (self.track,)
 
 
+class Devices(StrictModel):
+    """What a training stage is spread over, on one machine. Changes no result but by rounding, and so makes no stage anew."""
+
+    processes: int = Field(1, gt=0, description="each with a device of its own where there are accelerators")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp: weights, gradients and optimizer state are sharded (FSDP2)"
+    )
+
+    @property
+    def sharded(self) -> bool:
+        return self.strategy == "fsdp" and self.processes > 1
+
+
 class Preset(StrictModel):
     """Everything that `snakemake` needs to know."""
 
@@ -237,7 +253,13 @@ class Preset(StrictModel):
     base: Base = Base()
     training: Training = Training(steps=200)
     evaluation: Evaluation = Evaluation()
+    devices: Devices = Devices()
     checkpoint_seconds: Real = Field(60.0, ge=0, description="time between checkpoints of a stage; 0: after every step")
+    keep: Literal["all", "scored"] = Field(
+        "all",
+        description="models that stay on disk: all, or those that runs are scored on; then one that lies between is removed as soon as "
+        "nothing in the graph reads it, and a run added later makes it again, with all that came of it",
+    )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0, 1, 2), min_length=1, strict=False)
     runs: tuple[Run, ...] = Field(min_length=1, strict=False)
     ablation: tuple[Run, ...] = Field((), strict=False, description="further runs, made by `make ablation` alone")
@@ -362,7 +384,7 @@ def _public_data(tracks: tuple[str, ...]) -> dict[str, str]:
 
 
 def _hub_data(name: str, hub_id: str) -> tuple[type[HubData], HubData]:
-    model = create_model(name, __base__=HubData, hub_id=(str, hub_id))
+    model = create_model(name, __base__=HubData, hub_id=(str, Field(hub_id, pattern=HUB_PATTERN)))
     return model, model.model_validate({})
 
 
@@ -383,6 +405,9 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         others = len(mistakes(error)) - 1
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
+    problem = checks.base_problem(preset)
+    if problem:
+        raise AdaptbenchError(f"{source}: base.{problem}")
     layers = checks.base_layers(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))

@@ -53,6 +53,10 @@ class MethodConfig(StrictModel):
         """
         return ""
 
+    def sharded_problem(self, run: Any) -> str:
+        """Why they cannot work where the model is sharded over processes (FSDP2), as `problem` says it."""
+        return ""
+
 
 class TunerConfig(MethodConfig):
     """Which weights move, and how fast."""
@@ -186,7 +190,7 @@ class RunFiles:
     """Where a finished run's files lie, for a method that draws figures of its own.
 
     `config` is the run's entry in the preset; `stages` maps the name of each of its own stages (a preparation's or a
-    phase's) to its directory; `results` holds run.json, samples.parquet and what decoding left beside them; `colour` is the
+    phase's) to its directory, or to its record (all but weights and tokenizer) where the run is not scored on its model and that is gone; `results` holds run.json, samples.parquet and what decoding left beside them; `colour` is the
     run's in every figure of its track.
     """
 

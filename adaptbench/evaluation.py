@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kernels
-from adaptbench import models, provenance, registry, results
+from adaptbench import disk, models, provenance, registry, results
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 
@@ -212,7 +212,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
     }
     stages = {}
     for node, directory in lineage.items():
-        path = Path(directory)
+        path = disk.record(Path(directory))
         if not (path / models.MANIFEST).exists():
             continue
         manifest = models.read_manifest(path)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import drawing, effects, overall, registry, results
+from adaptbench import disk, drawing, effects, overall, registry, results
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import AdaptbenchError, RunFiles
 from adaptbench.tables import shown
@@ -124,7 +124,8 @@ def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
 def run_files(run: dict[str, Any], colour: str = "black") -> RunFiles:
     """Where the run's files lie."""
     model = Path(run["model"]["directory"])
-    stages = {stage["name"]: model.parent / node for node, stage in run["cost"]["stages"].items() if stage["name"]}
+    named = {stage["name"]: node for node, stage in run["cost"]["stages"].items() if stage["name"]}
+    stages = {name: disk.record(model.parent / node) for name, node in named.items()}
     key = run["key"]
     results = model.parent.parent / "runs" / key["track"] / key["run"] / f"seed{key['seed']}"
     return RunFiles(key["run"], key["seed"], run["config"], stages, results, colour)
@@ -332,7 +333,8 @@ def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Fig
 def _training_logs(run: dict[str, Any]) -> list[Path]:
     """The logs of a run's training stages, one after another."""
     trained = [node for node, stage in run["cost"]["stages"].items() if stage["kind"] == "train"]
-    paths = [Path(run["model"]["directory"]).parent / node / "training.jsonl" for node in trained]
+    stages = Path(run["model"]["directory"]).parent
+    paths = [disk.record(stages / node) / "training.jsonl" for node in trained]
     return [path for path in paths if path.exists()]
 
 

@@ -32,6 +32,7 @@ class Node:
         parents: role -> id of the nodes that it reads.
         sources: code files (relative to the project) whose change makes it again.
         files: data files outside the graph that it reads.
+        makes_model: whether its directory holds a model.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Node:
     parents: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    makes_model: bool = True
 
     @property
     def folder(self) -> str:
@@ -143,10 +145,12 @@ class _Builder:
         *,
         sources: tuple[str, ...] = (),
         files: tuple[str, ...] = (),
+        makes_model: bool = True,
     ) -> str:
         parents = dict(parents or {})
         node_id = f"{name}-{_digest([kind, options, parents])}"
-        self.nodes.setdefault(node_id, Node(node_id, kind, dict(options), parents, sources, files))
+        makes_model = makes_model and kind not in ("data", "tasks", "tokenizer")
+        self.nodes.setdefault(node_id, Node(node_id, kind, dict(options), parents, sources, files, makes_model))
         return node_id
 
     def data(self, track: str, config: BenchmarkConfig | None = None) -> str:
@@ -232,9 +236,8 @@ class _Builder:
             }
             parents = made | {f"data.{name}": self.data(name) for name in step.data}
             name = f"{tuner.kind}-{step.name}" + (f"-seed{seed}" if step.seeded else "")
-            made[step.name] = self.add(
-                name, "prepare", options, parents, sources=registry.method_sources("tuners", tuner.kind)
-            )
+            code = registry.method_sources("tuners", tuner.kind)
+            made[step.name] = self.add(name, "prepare", options, parents, sources=code, makes_model=step.makes_model)
             start = made[step.name] if step.makes_model else start
         return start, {name: node for name, node in made.items() if name != "base"}
 

@@ -1,7 +1,7 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MANIFEST = "adaptbench.json"
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+"""What is downloaded of a hub model: nothing that could be a pickle or code."""
 SCHEMA_VERSION = 1
 
 
@@ -43,12 +45,70 @@ def check_folder(path: Path) -> None:
         raise AdaptbenchError(f"{path}: {hint}")
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise AdaptbenchError(f"{path}: no tokenizer")
+    check_safe(path)
 
 
-def load_model(
-    path: Path | str, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto", revision: str = "main"
-) -> "PreTrainedModel":
-    """Open a model directory or hub id; never runs code from it, never reads pickles.
+def check_safe(path: Path) -> None:
+    """Opening a model folder reads its own safetensors and runs nothing, which `use_safetensors` and `trust_remote_code` do not promise.
+
+    transformers 5 opens whatever the index of sharded weights names, pickles too; an attention implementation with a slash is code on the
+    hub; an adapter's folder names another model to load.
+
+    Raises:
+        AdaptbenchError: which file asks for something else, or there is no such folder.
+    """
+    if not path.is_dir():
+        raise AdaptbenchError(f"{path}: no such model folder")
+    if (path / "adapter_config.json").exists():
+        raise AdaptbenchError(
+            f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
+        )
+    for index in sorted(path.glob("*.safetensors.index.json")):
+        weights = _read_json(index).get("weight_map")
+        for shard in weights.values() if isinstance(weights, dict) else (weights,):
+            if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise AdaptbenchError(f"{index}: names {shard!r}; weights must be *.safetensors files beside it")
+    config = path / "config.json"
+    for key, value in _entries(_read_json(config)) if config.exists() else ():
+        if key.endswith("attn_implementation") and "/" in json.dumps(value):
+            raise AdaptbenchError(f"{config}: {key} is {value!r}, code on the hub; remove it")
+
+
+def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys and values of a mapping and of those in it."""
+    for key, value in content.items():
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from _entries(value)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        raise AdaptbenchError(f"{path}: not JSON") from None
+    if not isinstance(content, dict):
+        raise AdaptbenchError(f"{path}: must be a JSON object")
+    return content
+
+
+def fetched(name: str, revision: str) -> Path:
+    """The folder into which a hub model's weights, configuration and tokenizer are downloaded; pickles and code stay on the hub.
+
+    Raises:
+        AdaptbenchError: it cannot be had, in one line.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
+    except (OSError, HFValidationError) as error:
+        raise AdaptbenchError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+
+
+def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto") -> "PreTrainedModel":
+    """Open a model directory; never runs code from it, never reads pickles.
 
     Raises:
         AdaptbenchError: it cannot be opened, in one line.
@@ -56,17 +116,18 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    check_safe(path)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=None if attention == "auto" else attention,
-            revision=revision,
             use_safetensors=True,
+            local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     missing = sorted(found["missing_keys"])
     if missing:
@@ -75,8 +136,8 @@ def load_model(
     return model
 
 
-def load_tokenizer(path: Path | str, *, revision: str = "main") -> "PreTrainedTokenizerBase":
-    """Open a model directory's or hub id's tokenizer.
+def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
+    """Open a model directory's tokenizer; never runs code from it.
 
     Raises:
         AdaptbenchError: it cannot be opened, in one line.
@@ -84,7 +145,7 @@ def load_tokenizer(path: Path | str, *, revision: str = "main") -> "PreTrainedTo
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 
@@ -99,11 +160,6 @@ def save_model(
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     write_manifest(out, manifest or {})
-
-
-def unwrapped(model: Any) -> Any:
-    """The model itself where DistributedDataParallel wraps it, whose own forward must still run."""
-    return getattr(model, "module", model)
 
 
 def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
@@ -131,7 +187,7 @@ def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch
 
 def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Callable[[Any], Any]) -> Any:
     """A forward pass whose output head sees what `before_head` makes of the hidden states."""
-    head = unwrapped(model).get_output_embeddings()
+    head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, given: (before_head(given[0]),))
     try:
         return model(**inputs, use_cache=False)
@@ -143,8 +199,7 @@ def has_plain_head(model: Any) -> bool:
     """Whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here."""
     import torch
 
-    plain = unwrapped(model)
-    head, config = plain.get_output_embeddings(), plain.config.get_text_config()
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
     changed = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
     return (
         type(head) is torch.nn.Linear and head.bias is None and not changed and type(head.weight.data) is torch.Tensor

@@ -62,7 +62,7 @@ class Trace:
         self.ends: list[float] = []
         self.trained = 0
 
-    def after_step(self, step: int) -> dict[str, float]:
+    def after_step(self, step: int, run: Any = None) -> dict[str, float]:
         import torch
 
         if torch.cuda.is_available():

@@ -4,6 +4,7 @@
     run-<key>.json        what an evaluation's job must know
     report-<part>.json    which runs each table shows, which figures the methods draw, and all runs
     paper.json            what the preset starts from, what it asks, and its runs, to be held against papers
+    between.json          the stages whose models nothing reads once all runs are done
 
 Files that are already right are left alone, so that a second start touches nothing.
 """
@@ -29,6 +30,8 @@ def write(graph: Graph) -> Path:
             "inputs": {role: str(graph.directory(parent)) for role, parent in node.parents.items()},
             "checkpoint_seconds": graph.preset.checkpoint_seconds,
         }
+        if "training" in node.options:
+            spec["devices"] = graph.preset.devices.model_dump()
         _write(folder / f"{node.id}.json", spec)
     for evaluation in graph.evaluations:
         lineage = graph.ancestors(evaluation.model) if evaluation.model else ()
@@ -56,7 +59,28 @@ def write(graph: Graph) -> Path:
         }
         _write(report_file(graph, part), report)
     _write(paper_file(graph), for_papers(graph))
+    _write(folder / "between.json", between(graph))
     return folder
+
+
+def between(graph: Graph) -> list[str]:
+    """The stages whose models no run is scored on, where all runs that come of one belong to the same parts.
+
+    A model that main and the ablation share is not among them: removed and made again for the second, it would be newer than what came
+    of it in the first, which would then be made again, too.
+    """
+    of_part = {part: {evaluation.key for evaluation in _evaluations(graph, part)} for part in parts(graph)}
+    users: dict[str, list[set[str]]] = {}
+    for evaluation in graph.evaluations:
+        mine = {part for part, keys in of_part.items() if evaluation.key in keys}
+        for node in graph.ancestors(evaluation.model) if evaluation.model else ():
+            users.setdefault(node, []).append(mine)
+    scored = {evaluation.model for evaluation in graph.evaluations}
+    return sorted(
+        node
+        for node, shown in users.items()
+        if graph.nodes[node].makes_model and node not in scored and all(one == shown[0] for one in shown)
+    )
 
 
 def for_papers(graph: Graph) -> dict[str, Any]:
@@ -86,7 +110,7 @@ def for_papers(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, Any] | list[str]) -> None:
     write_if_changed(path, json.dumps(content, indent=1) + "\n")
 
 

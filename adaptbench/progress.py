@@ -28,22 +28,20 @@ class StopSignal:
 class Log:
     """One JSON line a step; for people a progress bar in a terminal, else a plain line every tenth of the way."""
 
-    def __init__(self, path: Path, steps: int, done: int, show: bool) -> None:
+    def __init__(self, path: Path, steps: int, done: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = path.read_text().splitlines()[:done] if path.exists() else []
         path.write_text("".join(f"{line}\n" for line in kept))
-        self.file = path.open("a") if show else None
+        self.file = path.open("a")
         self.steps = steps
         self.began, self.began_step = time.monotonic(), done
         self.bar = None
-        if show and sys.stderr.isatty():
+        if sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
 
     def write(self, step: int, **values: float) -> None:
-        if self.file is None:
-            return
         self.file.write(json.dumps({"step": step} | values) + "\n")
         if self.bar is not None:
             self.bar.update()
@@ -56,7 +54,6 @@ class Log:
         self.file.flush()
 
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        self.file.close()
         if self.bar is not None:
             self.bar.close()

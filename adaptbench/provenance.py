@@ -16,7 +16,7 @@ PACKAGES = (
 )  # fmt: skip
 
 CODE = (
-    "Snakefile", "pyproject.toml", "constraints.txt", "adaptbench", "benchmarks", "config", "kernels", "methods", "profiles",
+    "Snakefile", "pyproject.toml", "constraints.txt", "adaptbench", "benchmarks", "config", "kernels", "methods", "profiles", "workflow",
 )  # fmt: skip
 
 

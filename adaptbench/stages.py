@@ -8,13 +8,14 @@ have changed never goes on from old steps.
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, models, registry, tokenizer
-from adaptbench.config import Architecture, Training
+from adaptbench import data, disk, models, parallel, registry, tokenizer
+from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import whole_directory, write_text
@@ -24,13 +25,23 @@ Spec = Mapping[str, Any]
 
 
 def run(plan: Path, out: Path) -> None:
-    """Make the stage that `plan` describes in `out`.
+    """Make the stage that `plan` describes in `out`, in as many processes as it says.
 
     Raises:
         AdaptbenchError: something the user can mend; nothing is left in `out`.
     """
     spec = json.loads(plan.read_text())
+    devices = Devices.model_validate(spec.get("devices", {}))
+    if devices.processes > 1 and not parallel.here():
+        parallel.launch(devices, run, plan, out)
+        return
+    if parallel.here():
+        parallel.take_share()
     work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
+    if not parallel.is_main():
+        with tempfile.TemporaryDirectory() as nowhere:
+            KINDS[spec["kind"]](spec, Path(nowhere), work)
+        return
     with whole_directory(out) as temporary:
         with kernels.used() as ran:
             manifest = KINDS[spec["kind"]](spec, temporary, work)
@@ -45,6 +56,7 @@ def run(plan: Path, out: Path) -> None:
                 "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
+            disk.keep_record(temporary, plan.parent.parent / "records" / spec["id"])
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
     shutil.rmtree(work, ignore_errors=True)
@@ -127,11 +139,12 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """Take a base model from a folder or the hub, as it is, into a directory of ours."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
-    if Path(name).exists():
-        models.check_folder(Path(name))
     try:
-        model = models.load_model(name, revision=revision)
-        text_tokenizer = models.load_tokenizer(name, revision=revision)
+        local = Path(name).exists()
+        folder = Path(name) if local else models.fetched(name, revision)
+        models.check_folder(folder)
+        model = models.load_model(folder)
+        text_tokenizer = models.load_tokenizer(folder)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None
     if text_tokenizer.eos_token_id is None:
@@ -139,7 +152,7 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
     models.save_model(model, text_tokenizer, out)
-    return {"parameters": models.parameter_counts(model), "commit": getattr(model.config, "_commit_hash", None)}
+    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
 
 
 def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
@@ -251,8 +264,11 @@ def _fit(
         seed=spec["options"]["seed"],
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
+        strategy=Devices.model_validate(spec.get("devices", {})).strategy,
         **hooks,
     )
+    if not parallel.is_main():
+        return {}
     beside = getattr(objective, "forward_only", ())
     flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
     flops += sum(forward_flops(other, outcome.tokens) for other in beside)
@@ -264,6 +280,7 @@ def _fit(
         "parameters": counts,
         "cost": vars(outcome) | {"flops": flops},
         "threads": torch.get_num_threads(),
+        "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
     }
 

@@ -12,7 +12,10 @@ COLUMNS = ("start_up", "training", "evaluation", "all")
 def summary(root: Path) -> str:
     """A small table over every stage and run of results/<preset>."""
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for path in sorted([*root.glob("stages/*/adaptbench.json"), *root.glob("*/*/seconds.json")]):
+    stages = {
+        path.parent.name: path for place in ("records", "stages") for path in root.glob(f"{place}/*/adaptbench.json")
+    }
+    for path in sorted([*stages.values(), *root.glob("*/*/seconds.json")]):
         found = json.loads(path.read_text())
         rows[found.get("kind", "data")].append(found.get("seconds", found))
     for path in sorted(root.glob("runs/*/*/*/run.json")):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptbench import checkpoint, models
+from adaptbench import checkpoint, models, parallel
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 Objective = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
+Run = Callable[[Objective, Batch], "torch.Tensor"]
+"""An objective of the model in training, wherever its weights are; gradients go on from it."""
 
 
 class Callback(Protocol):
     """A tuner's own work between steps, such as changing rates. Its state is part of the checkpoint."""
 
-    def after_step(self, step: int) -> dict[str, float]:
-        """Called after optimizer step `step` (from 1); what it returns is logged."""
+    def after_step(self, step: int, run: Run) -> dict[str, float]:
+        """Called after optimizer step `step` (from 1), in every process; what it returns is logged."""
 
     def state(self) -> dict[str, Any]:
         """JSON that `restore` needs."""
@@ -84,7 +86,7 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     import torch
 
     kept, targets = next_tokens(batch)
-    head = models.unwrapped(model).get_output_embeddings()
+    head = model.get_output_embeddings()
     if 4 * len(targets) * len(head.weight) > MANY_LOGITS and models.has_plain_head(model):
         from kernels.masked_linear_cross_entropy import masked_linear_cross_entropy
 
@@ -182,8 +184,12 @@ def train(
     checkpoint_seconds: float = 60.0,
     callback: Callback | None = None,
     collate_rows: Callable[..., Batch] = collate,
+    strategy: str = "ddp",
 ) -> Outcome:
     """Train `model` in place; `work` holds the log and the checkpoint and may hold those of an interrupted run.
+
+    Where this is one of several processes all must call it with the same arguments; the first one writes, and under the
+    `strategy` fsdp it alone has the trained model.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
@@ -194,25 +200,37 @@ def train(
     from accelerate.utils import set_seed
 
     set_seed(seed)
-    accelerator = Accelerator(mixed_precision="bf16" if training.precision == "bfloat16" else "no")
+    accelerator = Accelerator(
+        mixed_precision="bf16" if training.precision == "bfloat16" else "no",
+        cpu=parallel.here() and not torch.cuda.is_available(),  # else Accelerate takes no heed of other processes there
+    )
+    if training.batch_size % accelerator.num_processes:  # they wait for each other in every part of a step
+        raise AdaptbenchError(f"training.batch_size: must be a multiple of the {accelerator.num_processes} processes")
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     steps = total_steps(training, data)
     schedules = [_schedule(optimizer, training, steps) for optimizer in optimizers]
-    prepared, *wrapped = accelerator.prepare(model, *optimizers)
+    sharded = strategy == "fsdp" and accelerator.num_processes > 1
+    prepared = parallel.pass_of(model)
+    if sharded:
+        empty = parallel.skeleton(model)
+        parallel.shard(prepared, model, optimizers, accelerator.device)
+        wrapped = [accelerator.prepare(optimizer) for optimizer in optimizers]
+    else:
+        prepared, *wrapped = accelerator.prepare(prepared, *optimizers)
     trained = [p for p in prepared.parameters() if p.requires_grad]
 
     folder = work / "checkpoint"
-    passed = _Positions(accelerator.unwrap_model(prepared))
+    passed = _Positions(model)
     counts = {"step": 0, "tokens": 0, "trained_tokens": 0, "seconds": 0.0, "loss": math.nan}
-    saved = checkpoint.load(folder, accelerator.unwrap_model(prepared), optimizers)
+    saved = checkpoint.load(folder, model, optimizers)
     if saved is not None:
         counts = saved["counts"]
         for schedule, state in zip(schedules, saved["schedules"], strict=True):
             schedule.load_state_dict(state)
         if callback is not None:
             callback.restore(saved["callback"])
-    log = Log(work / "training.jsonl", steps, int(counts["step"]), show=accelerator.is_main_process)
+    log = Log(work / "training.jsonl", steps, int(counts["step"])) if accelerator.is_main_process else None
     stop = StopSignal()
     prepared.train()
     started = last_saved = time.monotonic()
@@ -220,13 +238,12 @@ def train(
 
     def save() -> None:
         counts["seconds"] = seconds_before + time.monotonic() - started
-        if accelerator.is_main_process:
-            state = {
-                "counts": counts,
-                "schedules": [schedule.state_dict() for schedule in schedules],
-                "callback": callback.state() if callback else None,
-            }
-            checkpoint.save(folder, accelerator.unwrap_model(prepared), optimizers, state)
+        state = {
+            "counts": counts,
+            "schedules": [schedule.state_dict() for schedule in schedules],
+            "callback": callback.state() if callback else None,
+        }
+        checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 
     with stop, passed:
         rows_of_step = data.batches(training.batch_size, first=int(counts["step"]))
@@ -239,23 +256,28 @@ def train(
             loss_sum = torch.zeros((), device=accelerator.device)
             for i, (part, count) in enumerate(zip(parts, labelled, strict=True)):
                 last = i == len(parts) - 1
-                with nullcontext() if last else accelerator.no_sync(prepared), accelerator.autocast():
+                if sharded:
+                    prepared.set_requires_gradient_sync(last)
+                with nullcontext() if last or sharded else accelerator.no_sync(prepared), accelerator.autocast():
                     batch = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
-                    # DDP averages over processes, so each one's share counts num_processes times.
-                    loss = objective(prepared, batch) * (count * accelerator.num_processes / step_labelled)
+                    # Gradients are averaged over processes, so each one's share counts num_processes times.
+                    loss = prepared(objective, batch) * (count * accelerator.num_processes / step_labelled)
                     accelerator.backward(loss)
                 loss_sum += loss.detach()
-            norm = accelerator.clip_grad_norm_(trained, training.max_grad_norm)
+            norm = parallel.whole(accelerator.clip_grad_norm_(trained, training.max_grad_norm))
             rate = optimizers[0].param_groups[0]["lr"]
             for optimizer, schedule in zip(wrapped, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
 
-            more = callback.after_step(int(counts["step"]) + 1) if callback else {}
-            # Of every process: the loss is scaled so that its mean is the step's, the positions add up.
-            over_all = torch.stack([loss_sum, loss_sum.new_tensor(float(passed.take()))])
-            step_loss, step_tokens = accelerator.reduce(over_all, "sum").tolist()
+            more = callback.after_step(int(counts["step"]) + 1, prepared) if callback else {}
+            # Of every process: the loss is scaled so that its mean is the step's, the positions add up; all stop together if one is
+            # asked to, and save together when the first one's time has come.
+            due = accelerator.is_main_process and time.monotonic() - last_saved >= checkpoint_seconds
+            own = [float(passed.take()), float(bool(stop.received)), float(due)]
+            over_all = torch.cat([loss_sum[None], loss_sum.new_tensor(own)])
+            step_loss, step_tokens, stops, dues = accelerator.reduce(over_all, "sum").tolist()
             counts["step"] += 1
             counts["tokens"] += int(step_tokens)
             counts["trained_tokens"] += step_labelled
@@ -264,23 +286,27 @@ def train(
                 raise AdaptbenchError(
                     f"step {counts['step']}: the loss is {counts['loss']}; lower training.learning_rate"
                 )
-            log.write(
-                int(counts["step"]),
-                loss=counts["loss"],
-                learning_rate=rate,
-                grad_norm=float(norm),
-                tokens=counts["tokens"],
-                **more,
-            )
-            if stop.received and counts["step"] < steps:
+            if log:
+                log.write(
+                    int(counts["step"]),
+                    loss=counts["loss"],
+                    learning_rate=rate,
+                    grad_norm=float(norm),
+                    tokens=counts["tokens"],
+                    **more,
+                )
+            if stops and counts["step"] < steps:
                 save()
                 raise Interrupted(
-                    f"stopped by {stop.received} after step {counts['step']} of {steps}; run again to go on from there"
+                    f"stopped by {stop.received or 'a signal'} after step {counts['step']} of {steps}; run again to go on from there"
                 )
-            if time.monotonic() - last_saved >= checkpoint_seconds and counts["step"] < steps:
+            if dues and counts["step"] < steps:
                 save()
                 last_saved = time.monotonic()
-    log.close()
+    if log:
+        log.close()
+    if sharded:
+        parallel.fill(model, empty, keep=accelerator.is_main_process)
     return Outcome(
         steps=steps,
         tokens=int(counts["tokens"]),

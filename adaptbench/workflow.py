@@ -1,4 +1,7 @@
-"""What the Snakefile needs, in plain Python: the preset in force, its graph, each rule's inputs, the final outputs."""
+"""What the Snakefile needs, in plain Python: the preset in force, its graph, each rule's inputs, the final outputs.
+
+Code lies in the project, results in the working directory, which need not be the same: Snakemake is given both relative to the latter.
+"""
 
 import os
 import sys
@@ -12,27 +15,31 @@ import yaml
 from adaptbench import config, graph, models, overall, plan, registry
 from adaptbench.contracts import AdaptbenchError
 
-DEFAULT_PRESET = Path("config/tiny.yaml")
+DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
 STATISTICS = tuple(f"statistics/{name}" for name in ("answers", "comparisons", "intervals"))
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
-def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> graph.Graph:
+def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[str, Any] | None = None) -> graph.Graph:
     """The graph of the preset in force, its plan written.
 
     `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
-    --config sets on top. A mistake ends the process with one line.
+    --config sets on top. Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
+    what --config sets in it but for types. A mistake ends the process with one line.
     """
-    if Path.cwd().resolve() != root.resolve():
-        sys.exit(f"error: run from {root}, or with --directory {root}")
     try:
-        shown = [_shown(path) for path in files or [root / DEFAULT_PRESET]]
-        values: dict[str, Any] = {}
+        shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
+        values: dict[str, Any] = dict(given or {})
         for path in shown:
             values = _merged(values, config.read(path))
-        preset = config.validate(_merged(values, _typed(overrides)), " + ".join(map(str, shown)))
+        source = " + ".join(map(str, shown)) or "config"
+        mine = {key: value for key, value in overrides.items() if not given or key in given}
+        preset = config.validate(_merged(values, _typed(mine)), source)
+        if preset.sweep is not None and not Path(preset.sweep).exists():
+            # A preset of the project names its own, wherever it runs.
+            preset = preset.model_copy(update={"sweep": of_project(preset.sweep)})
         _check_surroundings(preset)
         unfolded = graph.unfold(preset)
         plan.write(unfolded)
@@ -46,6 +53,15 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], root: Path) -> gr
 def _shown(path: Path) -> Path:
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else Path(relative)
+
+
+def of_project(path: str | Path) -> str:
+    """A file of the project as it is called from the working directory."""
+    return os.path.relpath(registry.project_root() / path)
+
+
+def _files_of_project(folder: str, pattern: str) -> list[str]:
+    return sorted(map(of_project, (registry.project_root() / folder).glob(pattern)))
 
 
 def _typed(value: Any) -> Any:
@@ -103,7 +119,16 @@ def _is_path(model: str) -> bool:
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     """The directories, data files and method files that a stage is made from."""
     node = unfolded.node(node_id)
-    return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.sources, *node.files]
+    return [
+        *(str(unfolded.directory(parent)) for parent in node.parents.values()),
+        *map(of_project, node.sources),
+        *node.files,
+    ]
+
+
+def processes(unfolded: graph.Graph, node_id: str) -> int:
+    """In how many processes the stage is made."""
+    return unfolded.preset.devices.processes if "training" in unfolded.node(node_id).options else 1
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
@@ -111,13 +136,25 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
     models_and_tasks += [evaluation.data] if evaluation.data else []
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]
-    decoders = (path for folder in ("decoding", "agent", "latent") for path in Path("adaptbench", folder).glob("*.py"))
-    return [*directories, *sorted(map(str, decoders)), "kernels/latent_fusion.py"]
+    decoders = [
+        path for name in ("agent", "decoding", "latent") for path in _files_of_project(f"adaptbench/{name}", "*.py")
+    ]
+    return [*directories, *decoders, of_project("kernels/latent_fusion.py")]
+
+
+def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
+    """How many GPUs a stage's job can use: what it asks a cluster for. On one machine nothing waits for it."""
+    return processes(unfolded, node_id) if unfolded.node(node_id).kind in ("base", "prepare", "train") else 0
+
+
+def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
+    """The same of scoring a run: none for a policy, which is no model, nor for a run that is skipped."""
+    return int(unfolded.evaluation(key).model is not None)
 
 
 def code(*names: str) -> list[str]:
     """Modules of the machinery whose change makes a rule run again."""
-    return [f"adaptbench/{name}.py" for name in names]
+    return [of_project(f"adaptbench/{name}.py") for name in names]
 
 
 def collected(unfolded: graph.Graph, part: str) -> str:
@@ -145,12 +182,12 @@ def paper_parts(unfolded: graph.Graph, part: str) -> list[str]:
 
 
 def paper_files() -> list[str]:
-    return sorted(map(str, Path("benchmarks").glob("*/papers/*.yaml")))
+    return _files_of_project("benchmarks", "*/papers/*.yaml")
 
 
 def paper_code() -> list[str]:
     return [
-        *sorted(map(str, Path("adaptbench/paper").glob("*.py"))),
+        *_files_of_project("adaptbench/paper", "*.py"),
         *code("cells", "conclusions", "latex", *STATISTICS),
     ]
 
@@ -175,8 +212,8 @@ def explorer_parts(unfolded: graph.Graph) -> str:
 
 def explorer_sources() -> list[str]:
     """The files that the explorer's page is made of."""
-    files = Path("adaptbench/explorer").rglob("*.*")
-    return sorted(str(path) for path in files if path.suffix in (".py", ".html", ".css", ".js"))
+    files = _files_of_project("adaptbench/explorer", "**/*.*")
+    return [path for path in files if path.endswith((".py", ".html", ".css", ".js"))]
 
 
 def in_report(files: Sequence[str], suffix: str, caption: str, category: str) -> list[str]:
@@ -199,13 +236,15 @@ def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
     for content in plan.tables(unfolded, part).values():
         of_benchmark = content["figures"].values()
         functions += [registry.benchmark(content["track"], one["kind"]).FIGURES[one["name"]] for one in of_benchmark]
-    return sorted({function.__module__.replace(".", "/") + ".py" for function in functions})
+    return sorted({of_project(function.__module__.replace(".", "/") + ".py") for function in functions})
 
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:
     """The commands to run when some jobs failed: those that report the runs that are done, for each part begun."""
+    said = "".join(Path(log).read_text() for log in logs)
     asked = ("Terminating processes on user request", "Will exit after finishing currently running jobs")
-    if any(text in Path(log).read_text() for log in logs for text in asked):
+    # The last one counts: the logs of failed jobs are shown before it, on a cluster those of Snakemakes that were ended, too.
+    if max(map(said.rfind, asked)) > said.rfind("Exiting because a job execution failed"):
         return []
     commands = []
     runs = {part: plan.runs(unfolded, part) for part in plan.parts(unfolded)}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.adamw import adamw
 
 from kernels import Implementation, chosen, triton_there
@@ -54,7 +55,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
                 fits = False
             if not fits:
                 raise ValueError(f"multipliers of shape {tuple(values.shape)} do not broadcast over {tuple(p.shape)}")
-        self._multipliers = dict(by_parameter)
+        self._multipliers = {p: _laid_out_as(p, values) for p, values in by_parameter.items()}
         for blocks in self._blocks.values():
             for block in blocks:
                 block.set_multipliers(self._multipliers)
@@ -63,7 +64,8 @@ class UnitwiseAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         first = self.param_groups[0]["params"][0]
         way = chosen("unitwise_adamw", first, self.implementation, dtypes=DTYPES)
-        if way == "reference" or getattr(self, "grad_scale", None) is not None:  # a scaler unscales in torch's own step
+        # A scaler unscales in torch's own step; sharded tensors are torch's to step.
+        if way == "reference" or getattr(self, "grad_scale", None) is not None or isinstance(first, DTensor):
             return self._plain_step(closure)
         loss = None
         if closure is not None:
@@ -147,6 +149,13 @@ class UnitwiseAdamW(torch.optim.AdamW):
         super().__setstate__(state)
         self._blocks = {}
         self.taken = {}
+
+
+def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Multipliers of a sharded parameter, sharded like it; every process has all of them."""
+    if not isinstance(p, DTensor) or isinstance(values, DTensor):
+        return values
+    return distribute_tensor(values.expand(p.shape).contiguous(), p.device_mesh, p.placements, src_data_rank=None)
 
 
 def _fits(p: torch.Tensor, gradient: torch.Tensor, way: Implementation) -> bool:

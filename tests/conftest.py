@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -208,6 +209,24 @@ def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
     """Run Snakemake in a copy of the project, as a user would; `variables` are added to the environment."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     return finished([sys.executable, "-m", "snakemake", *arguments], folder, environment=environment)
+
+
+def has_checkpoint(work: Path) -> bool:
+    """Whether a stage has written a checkpoint after a few steps."""
+    for state in work.glob("*/checkpoint/state.json"):
+        try:
+            if json.loads(state.read_text())["state"]["counts"]["step"] >= 3:
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come within {seconds} s"
+        time.sleep(0.05)
 
 
 def preset_values() -> dict:

@@ -48,7 +48,7 @@ def test_every_step_has_its_parts_and_training_is_as_without_the_watch(tmp_path)
 
 def test_what_is_done_after_a_step_is_counted_apart(tmp_path):
     class After:
-        def after_step(self, step):
+        def after_step(self, step, run=None):
             return {"x": float(torch.randn(200, 200).sum())}
 
         def state(self):

@@ -329,7 +329,7 @@ class _Callback:
     def __init__(self, stop_at=0, number=signal.SIGTERM):
         self.stop_at, self.number, self.seen = stop_at, number, []
 
-    def after_step(self, step):
+    def after_step(self, step, run=None):
         self.seen.append(step)
         if step == self.stop_at:
             os.kill(os.getpid(), self.number)

@@ -15,6 +15,7 @@ def language_model(directory: Path, *, batch_size: int, tasks: Mapping[str, Path
     """
     from lm_eval.models.huggingface import HFLM
 
+    models.check_safe(directory)
     return HFLM(
         pretrained=str(directory),
         device=models.device(),

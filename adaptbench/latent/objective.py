@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import AdaptbenchError, StrictModel
+from adaptbench.contracts import StrictModel
 from adaptbench.latent import passes
 from adaptbench.latent.fusion import Fusion
 from adaptbench.packing import IGNORED
@@ -26,8 +26,6 @@ def latent_loss(forward: Forward, fusion: Fusion, latent_id: int):
     def loss(model, batch) -> "torch.Tensor":
         import torch
 
-        if not hasattr(model, "get_decoder"):
-            raise AdaptbenchError(f"latents train in one process only; {type(model).__name__} spreads it over several")
         options = {"iterations": forward.iterations} if forward.way == "jacobi" else {}
         way: passes.Way = getattr(passes, forward.way)
         passed = way(model, batch["input_ids"], batch["lengths"], latent_id, fusion, **options)

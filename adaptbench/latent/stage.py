@@ -45,6 +45,11 @@ class LaterConfig(CurriculumConfig):
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
     later_rate_ratio: Real = Field(1.0, gt=0, description="learning rate of later stages over the first stage's")
 
+    def sharded_problem(self, run) -> str:
+        if getattr(self, "adds_tokens", False) and not run.tuner.moves_base_weights:
+            return f"kind: under {run.tuner.kind} it trains new tokens' rows of frozen embeddings alone; use devices.strategy: ddp"
+        return super().sharded_problem(run)
+
     def later(self, training: Training, own: TrainingOverrides) -> dict[str, Any]:
         """The training options of a later stage over the run's."""
         return {"learning_rate": self.later_rate_ratio * training.learning_rate} | own.model_dump(exclude_none=True)
@@ -53,6 +58,7 @@ class LaterConfig(CurriculumConfig):
 class InsertedConfig(LaterConfig):
     """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
 
+    adds_tokens: ClassVar[bool] = True
     insertion: Literal["confidence", "random"] = Field(
         "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
     )
@@ -84,6 +90,7 @@ class FusedConfig(InsertedConfig):
 class LatentConfig(LaterConfig):
     """How training goes through latents."""
 
+    adds_tokens: ClassVar[bool] = True
     detach: bool = Field(False, description="whether gradients stop at latents")
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
@@ -94,6 +101,13 @@ class LatentConfig(LaterConfig):
             if merge_training(run.training, own.model_dump(exclude_none=True)).gradient_checkpointing:
                 return f"forward.way: must be jacobi under gradient_checkpointing (training or {name}), which leaves no cache"
         return super().problem(run, base_layers)
+
+    def sharded_problem(self, run) -> str:
+        if self.forward.way != "jacobi":  # each process would wait for others' passes, of which they have fewer or more
+            return (
+                "forward.way: must be jacobi under devices.strategy: fsdp, which needs as many passes in every process"
+            )
+        return super().sharded_problem(run)
 
 
 def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:

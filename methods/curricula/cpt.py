@@ -28,6 +28,9 @@ class Config(CurriculumConfig):
             return f"l2_sp: needs a tuner that moves the base's own weights; {run.tuner.kind} does not"
         return ""
 
+    def sharded_problem(self, run) -> str:
+        return "l2_sp: the distance is one of whole weights; use devices.strategy: ddp" if self.l2_sp > 0 else ""
+
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (Phase("tune", data=(track, "general") if config.replay else (track,)),)
@@ -68,9 +71,8 @@ def _squared_distance_from(model):
         total = 0.0
         for name, p in model.named_parameters():
             if p.requires_grad:
-                key = name.removeprefix("module.")
-                start[key] = start[key].to(p.device)  # the model may have moved since the start
-                total = total + ((p - start[key]) ** 2).sum()
+                start[name] = start[name].to(p.device)  # the model may have moved since the start
+                total = total + ((p - start[name]) ** 2).sum()
         return total
 
     return distance

@@ -25,6 +25,8 @@ from methods.tuners import adept_figures
 if TYPE_CHECKING:
     import torch
 
+    from adaptbench.training import Run
+
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
 SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unit_importance.py", "kernels/unitwise_adamw.py")
 PROBED = ("lowest", "highest")
@@ -238,17 +240,22 @@ def adapt(config: Config, model, context: StageContext):
 
 
 def unit_importance(
-    model, batches: "Sequence[Mapping[str, torch.Tensor]]", split: Mapping[str, Units]
+    model, batches: "Sequence[Mapping[str, torch.Tensor]]", split: Mapping[str, Units], run: "Run | None" = None
 ) -> "dict[str, torch.Tensor]":
     """Mean of |w * dL/dw| over each unit, L the probe loss of a batch, averaged over the batches' tokens.
 
-    Leaves no gradient, no change of mode and no step of the random generators behind.
+    `run` calls an objective where the model is spread over processes; all of them must come here with the same batches. Leaves no
+    gradient, no change of mode and no step of the random generators behind.
     """
     import torch
 
+    from adaptbench.parallel import whole
     from adaptbench.training import causal_lm
 
-    trained = {name: p for name, p in model.named_parameters() if name in split}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    before = {name: p.grad for name, p in trained.items()}
+    for p in trained.values():
+        p.grad = None
     totals: dict[str, torch.Tensor] = {}
     tokens = 0
     was_training = model.training
@@ -256,11 +263,17 @@ def unit_importance(
     with torch.random.fork_rng(), torch.enable_grad():
         for batch in batches:
             labelled = int((batch["labels"][:, 1:] >= 0).sum())
-            gradients = torch.autograd.grad(causal_lm(model, batch), list(trained.values()), materialize_grads=True)
-            for (name, p), gradient in zip(trained.items(), gradients, strict=True):
-                mean = split[name].means(p.detach(), gradient) * labelled
-                totals[name] = totals[name] + mean if name in totals else mean
+            loss = run(causal_lm, batch) if run else causal_lm(model, batch)
+            loss.backward()  # not autograd.grad, of which DDP and FSDP2 hear nothing
+            for name, p in trained.items():
+                gradient, p.grad = p.grad, None
+                if name in split:
+                    gradient = torch.zeros_like(p) if gradient is None else gradient
+                    mean = split[name].means(whole(p.detach()), whole(gradient)) * labelled
+                    totals[name] = totals[name] + mean if name in totals else mean
             tokens += labelled
+    for name, p in trained.items():
+        p.grad = before[name]
     model.train(was_training)
     return {name: total / tokens for name, total in totals.items()}
 
@@ -320,16 +333,15 @@ class Refresh:
     def __init__(self, config: Config, model, unitwise, context: StageContext) -> None:
         self.config, self.model, self.unitwise, self.context = config, model, unitwise, context
         self.units = units(model, config.unit)
-        self.parameters = {name: p for name, p in model.named_parameters() if name in self.units}
         self.batches: list[Any] | None = None
         self.current: dict[str, torch.Tensor] = {}
 
-    def after_step(self, step: int) -> dict[str, float]:
+    def after_step(self, step: int, run: "Run") -> dict[str, float]:
         if step % self.config.refresh_every:
             return {}
         if self.batches is None:
             self.batches = probe_batches(self.config, self.context)
-        importance = unit_importance(self.model, self.batches, self.units)
+        importance = unit_importance(self.model, self.batches, self.units, run)
         if any(not values.any() for values in importance.values()):
             return {}  # a copy whose output projections are still zero has no importance yet, and no order
         self._set(multipliers(importance, self.units, self.config.unit_lr))
@@ -339,8 +351,12 @@ class Refresh:
     def _set(self, by_unit: "dict[str, torch.Tensor]") -> None:
         self.current = by_unit
         self.unitwise.multipliers = {
-            p: self.units[name].spread(by_unit[name].to(p), p) for name, p in self.parameters.items()
+            p: self.units[name].spread(by_unit[name].to(p.device, p.dtype), p) for name, p in self._parameters().items()
         }
+
+    def _parameters(self) -> "dict[str, torch.nn.Parameter]":
+        """As they are now: sharding puts others in their place."""
+        return {name: p for name, p in self.model.named_parameters() if name in self.units}
 
     def state(self) -> dict[str, Any]:
         return {name: values.flatten().tolist() for name, values in self.current.items()}
@@ -349,8 +365,8 @@ class Refresh:
         import torch
 
         if state:
-            shapes = {name: self.units[name].shape for name in self.parameters}
-            dtypes = {name: p.dtype for name, p in self.parameters.items()}
+            shapes = {name: units.shape for name, units in self.units.items()}
+            dtypes = {name: p.dtype for name, p in self._parameters().items()}
             self._set({n: torch.tensor(v, dtype=dtypes[n]).reshape(shapes[n]) for n, v in state.items()})
 
 

@@ -18,6 +18,9 @@ class Config(TunerConfig):
     preserved: Real = Field(0.5, gt=0, lt=1, description="share of a matrix's singular directions that is frozen")
     target_modules: str = Field("all-linear", description="module names, or all-linear: all but the output head")
 
+    def sharded_problem(self, run) -> str:
+        return "kind: osf projects gradients of whole matrices; use devices.strategy: ddp"
+
 
 def skip_reason(config: Config) -> str:
     return "" if importlib.util.find_spec("peft") else "peft is not installed"

@@ -224,9 +224,9 @@ def test_copies_at_their_zero_start_have_no_importance_and_keep_the_base_rate(un
     after_step, plain = callback.after_step, callback._set
     callback._set = lambda rates: (sets.append(rates), plain(rates))
 
-    def watched(step):
+    def watched(step, run):
         at_start = not _differing(_weights(model), start)
-        found = after_step(step)
+        found = after_step(step, run)
         assert at_start == (step == 1)
         assert bool(found) == (step > 1)
         assert bool(optimizer.multipliers) == (step > 1)

@@ -1,0 +1,132 @@
+"""What stays on disk: a record of every stage, which outlives its weights; what can be removed; what a preset's files weigh.
+
+A model that no run is scored on lies between others. Once all runs that come of it are done nothing reads it, but costs and figures go
+on reading what its stage has noted (adaptbench.json, losses, what a method measured): that is its record, results/<preset>/records/<id>.
+Snakemake makes no missing stage again unless something that must run reads it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import whole_directory
+
+NOT_RECORDED = shutil.ignore_patterns(
+    "*.safetensors*", "tokenizer*", "vocab*", "merges.txt", "*.model", "*.jinja", "README.md"
+)
+MB = 1e6
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "data and tasks": ("data", "tasks"),
+    "records of stages": ("records",),
+    "runs: run.json, samples": ("runs",),
+    "scores of all runs": ("collected", "collected-ablation"),
+    "tables, figures, transcripts": ("tables", "figures", "transcripts"),
+    "pages": ("index.html", "report.html", "report-ablation.html"),
+    "plan and logs": ("plan", "logs"),
+    "checkpoints of unfinished stages": ("work",),
+}
+"""What lies in results/<preset> beside the stages."""
+
+
+def keep_record(made: Path, record: Path) -> None:
+    """Copy what a stage has noted, without weights and tokenizer, from the directory that it made."""
+    with whole_directory(record) as temporary:
+        shutil.copytree(made, temporary, ignore=NOT_RECORDED, dirs_exist_ok=True)
+
+
+def record(stage: Path) -> Path:
+    """Where to read what the stage of results/<preset>/stages/<id> has noted: there, or in its record if its model is gone."""
+    kept = stage.parent.parent / "records" / stage.name
+    return stage if stage.exists() or not kept.exists() else kept
+
+
+def clean(root: Path, *, force: bool = False) -> str:
+    """Remove the models of results/<preset> that lie between finished runs, and finished stages' work folders; says what went.
+
+    With `force` also the models of stages that the preset no longer has and the checkpoints of unfinished stages.
+
+    Raises:
+        AdaptbenchError: no preset has run there, or Snakemake is running here.
+    """
+    if any(Path(".snakemake/locks").glob("*")):
+        raise AdaptbenchError(
+            "Snakemake is running in this folder; wait for its end (or `snakemake --unlock` if it was killed)"
+        )
+    runs = _planned_runs(root)
+    known = {node for run in runs for node in run["lineage"]}
+    needed = {node for run in runs if not _is_done(root, run) for node in run["lineage"]}
+    models = [model for model in _models(root) if model.name not in _scored(runs) | needed]
+    going = [model for model in models if model.name in known or force]
+    finished = {path.name for path in (root / "stages").glob("*")} | (known - needed)
+    work = [path for path in (root / "work").glob("*") if path.is_dir()]
+    left = [path for path in work if path.name.rpartition("-")[0] in finished or force]
+    said = [f"removed: {_counted(going, 'model')} between finished runs, {_counted(left, 'work folder')}"]
+    staying = [path for path in (*models, *work) if path not in (*going, *left)]
+    if staying:
+        said.append(f"left: {_counted(staying, 'folder')} of unfinished stages or other options; FORCE=1 removes them")
+    for model in going:
+        keep_record(model, root / "records" / model.name)
+    for path in (*going, *left):
+        shutil.rmtree(path)
+    return "\n".join(said)
+
+
+def usage(root: Path) -> str:
+    """A table of what results/<preset> holds, in megabytes, and what of it stays with `keep: scored`.
+
+    Raises:
+        AdaptbenchError: no preset has run there.
+    """
+    between = set(json.loads((root / "plan" / "between.json").read_text())) if _planned_runs(root) else set()
+    stages = [path for path in (root / "stages").glob("*") if path.is_dir()]
+    rows = [
+        (
+            "models that stay: scored, or shared with the ablation",
+            [path for path in stages if path.name not in between],
+            True,
+        ),
+        ("models between", [path for path in stages if path.name in between], False),
+        *((name, [root / part for part in parts], True) for name, parts in KINDS.items()),
+    ]
+    sizes = [(name, _bytes(paths) / MB, stays) for name, paths, stays in rows]
+    lines = ["| what | MB | with `keep: scored` |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {size:.1f} | {size * stays:.1f} |" for name, size, stays in sizes]
+    lines.append(f"| all | {sum(size for _, size, _ in sizes):.1f} | {sum(size * stays for _, size, stays in sizes):.1f} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _planned_runs(root: Path) -> list[dict[str, Any]]:
+    runs = [json.loads(path.read_text()) for path in sorted((root / "plan").glob("run-*.json"))]
+    if not runs:
+        raise AdaptbenchError(f"{root}: no preset has run here")
+    return runs
+
+
+def _is_done(root: Path, run: Mapping[str, Any]) -> bool:
+    """Whether the run's result is there, of the options that the plan has now."""
+    path = root / "runs" / run["track"] / run["run"] / f"seed{run['seed']}" / "run.json"
+    try:
+        return json.loads(path.read_text())["hash"] == run["hash"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _scored(runs: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {Path(run["model_directory"]).name for run in runs if run["model_directory"]}
+
+
+def _models(root: Path) -> list[Path]:
+    stages = (path for path in sorted((root / "stages").glob("*")) if not path.name.startswith("."))
+    return [path for path in stages if any(path.rglob("*.safetensors"))]
+
+
+def _counted(paths: list[Path], what: str) -> str:
+    return f"{len(paths)} {what}{'' if len(paths) == 1 else 's'} ({_bytes(paths) / MB:.1f} MB)"
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
+    return sum(file.stat().st_size for file in files if file.is_file())

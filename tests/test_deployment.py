@@ -1,0 +1,135 @@
+"""The ways to use the workflow besides `snakemake` in its folder: the catalog's Snakefile, another working directory, as a module.
+
+Run: pytest tests/test_deployment.py
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, copy_of_project, snakemake
+
+from adaptbench import config
+
+SMOKE = ("--cores", "1", "--configfile", str(PROJECT / "config/smoke.yaml"))
+MODULE = """
+configfile: "config/config.yaml"
+
+module adaptbench:
+    snakefile: {snakefile}
+    config: {config}
+
+use rule * from adaptbench as its_*
+"""
+
+
+def jobs(folder: Path, *arguments: str) -> Counter[str]:
+    """How many jobs of each rule a dry run has, targets without output left out."""
+    done = snakemake(folder, *arguments, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = re.findall(r"^(?:local)?rule (?:its_)?(\w+):$", done.stdout + done.stderr, re.MULTILINE)
+    return Counter(name for name in names if name not in ("all", "default"))
+
+
+@pytest.fixture(scope="module")
+def expected() -> Counter[str]:
+    found = jobs(PROJECT, *SMOKE, "--config", "name=never-made")
+    assert found["stage"] > 30
+    assert found["evaluate"] == 20
+    return found
+
+
+def as_module(folder: Path, snakefile: str, *, config: str = "config") -> None:
+    """A workflow that does nothing but use this one, as snakedeploy lays it out."""
+    for name in ("workflow", "config"):
+        (folder / name).mkdir()
+    (folder / "workflow/Snakefile").write_text(MODULE.format(snakefile=snakefile, config=config))
+    (folder / "config/config.yaml").write_text((PROJECT / "config/smoke.yaml").read_text())
+
+
+def test_the_catalogs_snakefile_has_the_same_jobs(expected, tmp_path):
+    copy = copy_of_project(tmp_path / "copy")
+    assert jobs(copy, *SMOKE, "--snakefile", "workflow/Snakefile") == expected
+
+
+def test_from_another_folder_the_jobs_are_the_same_and_results_go_there(expected, tmp_path):
+    assert jobs(tmp_path, *SMOKE, "--snakefile", str(PROJECT / "workflow/Snakefile")) == expected
+    assert (tmp_path / "results/smoke/plan/report-main.json").exists()
+
+
+def test_the_default_preset_is_found_from_another_folder_with_the_sweep_that_it_names(tmp_path):
+    assert jobs(tmp_path, "--cores", "1", "--snakefile", str(PROJECT / "Snakefile"))["evaluate"] > 50
+
+
+def test_as_a_module_the_jobs_are_the_same_and_the_command_line_changes_the_preset(expected, tmp_path):
+    as_module(tmp_path, repr(str(PROJECT / "workflow/Snakefile")))
+    assert jobs(tmp_path, "--cores", "1") == expected
+    more = jobs(tmp_path, "--cores", "1", "--config", "seeds=[0,1]", 'training={"steps": 11}')
+    assert more["evaluate"] > expected["evaluate"]
+    assert jobs(tmp_path, "--cores", "1", "--config", "keep=scored")["stage_between"] == 12
+    done = snakemake(tmp_path, "--cores", "1", "--dry-run", "--config", "colour=red")
+    assert "error: config: colour: unknown key" in done.stderr
+
+
+def test_a_part_of_another_workflows_config_is_a_preset_too(expected, tmp_path):
+    as_module(tmp_path, repr(str(PROJECT / "workflow/Snakefile")), config='config["compared"]')
+    path = tmp_path / "config/config.yaml"
+    path.write_text(yaml.safe_dump({"compared": yaml.safe_load(path.read_text()), "other": 1}))
+    assert jobs(tmp_path, "--cores", "1", "--config", "other=2") == expected
+
+
+def test_as_a_module_jobs_run_and_are_not_made_again(tmp_path):
+    as_module(tmp_path, repr(str(PROJECT / "workflow/Snakefile")))
+    planned = snakemake(tmp_path, "--cores", "1", "--dry-run")
+    target = re.search(r"^    output: (results/smoke/data/domain-\w+)$", planned.stdout + planned.stderr, re.MULTILINE)[
+        1
+    ]
+    done = snakemake(tmp_path, "--cores", "1", target)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / target / "manifest.json").exists()
+    assert "Nothing to be done" in snakemake(tmp_path, "--cores", "1", target).stderr
+
+
+def test_of_a_repository_that_is_no_folder_here_it_says_what_to_do(project_copy, tmp_path):
+    """As snakedeploy writes it, but for the host."""
+    import git
+
+    repository = git.Repo.init(project_copy)
+    repository.git.add(".")
+    repository.git.execute(["git", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "all"])
+    (tmp_path / "deployed").mkdir()
+    as_module(tmp_path / "deployed", f'gitfile("{project_copy}", path="workflow/Snakefile", ref="HEAD")')
+    done = snakemake(tmp_path / "deployed", "--cores", "1", "--dry-run")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(
+        r"^error: git\+file://.*: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile$",
+        last,
+    )
+
+
+def test_the_catalog_finds_what_it_asks_for():
+    """https://snakemake.github.io/snakemake-workflow-catalog: standardised usage."""
+    usage = yaml.safe_load((PROJECT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert usage["software-stack-deployment"] == {"conda": True, "apptainer": False, "apptainer+conda": False}
+    assert usage["report"] is True
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    readme = (PROJECT / "README.md").read_text().casefold()
+    assert "snakemake" in readme
+    assert "workflow" in readme
+
+
+def test_the_readme_of_presets_tells_of_every_key_and_every_preset():
+    text = (PROJECT / "config/README.md").read_text()
+    keys = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert keys == list(config.preset_model().model_fields)
+    presets = re.findall(r"^\| `(\w+)\.yaml` \|", text, re.MULTILINE)
+    assert sorted(presets) == sorted(path.stem for path in (PROJECT / "config").glob("*.yaml"))
+
+
+def test_the_readmes_smallest_preset_is_one():
+    text = (PROJECT / "config/README.md").read_text()
+    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert [run.name for run in config.validate(example, "README.md").runs] == ["full", "lora"]

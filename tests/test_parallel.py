@@ -1,0 +1,311 @@
+"""Stages in two gloo processes against one: the same losses and weights under DDP and FSDP2, one's checkpoint in the other.
+
+One launch of two processes makes all stages of a strategy; the reference is the same stages in this process.
+
+Run: python -m pytest tests/test_parallel.py
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PROJECT, SMALL_GENERAL
+from safetensors.torch import load_file
+
+from adaptbench import config, graph, parallel, plan, stages
+from adaptbench import training as loop
+from adaptbench.config import Devices
+from adaptbench.contracts import AdaptbenchError
+
+LT = {"kind": "lt_tuning", "hidden_training": {"steps": 3}, "fused_training": {"steps": 3}}
+ADEPT = {"kind": "adept", "layers": 2, "refresh_every": 2}
+
+
+def _run(name, tuner, curriculum=None, track="domain", **training):
+    own = {"curriculum": curriculum or {"kind": "cpt"}, "tuner": {"kind": tuner} if isinstance(tuner, str) else tuner}
+    return {"name": name, "track": track, **own, "training": training}
+
+
+RUNS = {
+    one["name"]: one
+    for one in (
+        _run("full", "full", micro_batch_size=1),
+        _run("muon", "full", optimizer="muon"),
+        _run("kl", "full", {"kind": "cpt", "kl": 0.1, "replay": 0.2}),
+        _run("l2-sp", "full", {"kind": "cpt", "l2_sp": 0.1}),
+        _run("lora", {"kind": "lora", "rank": 4}),
+        _run("osf", "osf"),
+        _run("llama-pro", {"kind": "llama_pro", "layers": 2}),
+        _run("adept", ADEPT | {"unit": "row"}),
+        _run("adept-2x", ADEPT | {"unit_lr": "uniform_2x"}),
+        _run("lt", "full", LT, "reasoning", sequence_length=192),
+        _run("lt-lora", {"kind": "lora", "rank": 4}, LT, "reasoning", sequence_length=192),
+        _run("lt-jacobi", "full", LT | {"forward": {"way": "jacobi"}}, "reasoning", sequence_length=192),
+    )
+}
+TWICE = {
+    "ddp": [name for name in RUNS if name != "lt-jacobi"],
+    "fsdp": ["full", "kl", "lora", "llama-pro", "adept", "adept-2x", "lt-jacobi"],
+}
+
+
+def _preset(names, **devices):
+    return {
+        "name": "spread", "seeds": [0], "devices": devices, "checkpoint_seconds": 0,
+        "tokenizer": {"vocabulary": 400},
+        "base": {
+            "architecture": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4},
+            "training": {"steps": 3, "batch_size": 4, "sequence_length": 64, "precision": "float32"},
+        },
+        "data": {
+            "general": SMALL_GENERAL,
+            "domain": {"kind": "world", "entities": 20, "test_items": 16},
+            "reasoning": {"kind": "chains", "train_items": 40, "validation_items": 4, "test_items": 4},
+        },
+        "training": {"steps": 5, "batch_size": 4, "precision": "float32", "attention": "eager", "sequence_length": 32},
+        "runs": [RUNS[name] for name in names],
+    }  # fmt: skip
+
+
+def _unfold(names, **devices):
+    return graph.unfold(config.validate(_preset(names, **devices), "spread.yaml"))
+
+
+def _make(unfolded, nodes):
+    """Make the nodes that are not there, here or together with the other processes."""
+    for node in nodes:
+        out = unfolded.directory(node)
+        if not out.exists():
+            stages.run(unfolded.root / "plan" / f"{node}.json", out)
+            if parallel.here():
+                torch.distributed.barrier()
+
+
+def _trained(unfolded):
+    return [node for node in unfolded.nodes if "training" in unfolded.nodes[node].options]
+
+
+def _reset():
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Every stage of every run, made in one process."""
+    root = tmp_path_factory.mktemp("alone")
+    unfolded = _unfold(RUNS)
+    with chdir(root):
+        plan.write(unfolded)
+        _make(unfolded, [node for node in unfolded.nodes if unfolded.nodes[node].kind != "tasks"])
+    _reset()
+    return root
+
+
+def _begin(alone, folder, unfolded):
+    """A folder with the plan, and with what no training makes."""
+    folder.mkdir()
+    with chdir(folder):
+        plan.write(unfolded)
+    for node in unfolded.nodes:
+        out = unfolded.directory(node)
+        if "training" not in unfolded.nodes[node].options and (alone / out).exists():
+            shutil.copytree(alone / out, folder / out)
+
+
+@pytest.fixture(scope="module", params=TWICE)
+def together(request, alone, tmp_path_factory):
+    """The stages of a strategy, made in two processes."""
+    unfolded = _unfold(TWICE[request.param], processes=2, strategy=request.param)
+    root = tmp_path_factory.mktemp("together") / request.param
+    _begin(alone, root, unfolded)
+    with chdir(root):
+        parallel.launch(unfolded.preset.devices, _watch, unfolded)
+    return request.param, root, unfolded
+
+
+def _watch(unfolded):
+    """`_make`, and what the first process saw of how parameters lie."""
+    fill, seen = parallel.fill, []
+
+    def filled(model, *arguments, **named):
+        seen.append(sorted({type(p).__name__ for p in model.parameters()}))
+        fill(model, *arguments, **named)
+
+    parallel.fill = filled
+    _make(unfolded, [node for node in unfolded.nodes if unfolded.nodes[node].kind != "tasks"])
+    if parallel.is_main():
+        Path("seen.json").write_text(json.dumps(seen))
+
+
+def _log(folder):
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+def _weights(folder):
+    return {name: value for file in sorted(folder.rglob("*.safetensors")) for name, value in load_file(file).items()}
+
+
+def _assert_alike(one, other):
+    """The same losses to 1e-5. Adam makes a step of a gradient that is nothing but rounding, and Muon rounds to bfloat16, so that norms and
+    weights differ by more; not by more than a thousandth.
+    """
+    for ours, theirs in zip(_log(one), _log(other), strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+        assert ours["learning_rate"] == theirs["learning_rate"]
+    found, expected = _weights(one), _weights(other)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert value.dtype == expected[name].dtype
+        assert (value - expected[name]).norm() < 1e-3 * expected[name].norm().clamp_min(1e-6), name
+
+
+def test_two_processes_learn_what_one_learns(alone, together):
+    _, root, unfolded = together
+    nodes = _trained(unfolded)
+    assert len(nodes) >= 9
+    for node in nodes:
+        _assert_alike(root / unfolded.directory(node), alone / unfolded.directory(node))
+
+
+def test_a_sharded_model_is_sharded_and_a_copied_one_is_not(together):
+    strategy, root, unfolded = together
+    seen = json.loads((root / "seen.json").read_text())
+    assert len(seen) == (len(_trained(unfolded)) if strategy == "fsdp" else 0)
+    assert all(one == ["DTensor"] for one in seen)
+
+
+def test_a_manifest_says_how_a_stage_was_spread(alone, together):
+    strategy, root, unfolded = together
+    node = unfolded.directory(_trained(unfolded)[0])
+    assert json.loads((root / node / "adaptbench.json").read_text())["devices"] == {
+        "processes": 2,
+        "strategy": strategy,
+    }
+    both = [json.loads((one / node / "adaptbench.json").read_text()) for one in (root, alone)]
+    assert both[0]["parameters"] == both[1]["parameters"]
+    assert both[0]["cost"]["trained_tokens"] == both[1]["cost"]["trained_tokens"]
+
+
+class _AskedToStop:
+    """A StopSignal that the second of two processes receives in its third step."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def received(self):
+        self.steps += 1
+        return "SIGTERM" if self.steps == 3 and not parallel.is_main() else ""
+
+
+def _stop_in_the_third_step(unfolded, nodes):
+    loop.StopSignal = _AskedToStop
+    for node in nodes:
+        with pytest.raises(loop.Interrupted, match=r"after step 3 of \d"):
+            stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
+        torch.distributed.barrier()
+
+
+@pytest.mark.parametrize("strategy", TWICE)
+def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(alone, tmp_path, strategy):
+    names = ["adept", "lora", "full"]
+    unfolded = _unfold(names, processes=2, strategy=strategy)
+    root = tmp_path / "root"
+    _begin(alone, root, unfolded)
+    nodes = [node for node in _trained(unfolded) if unfolded.nodes[node].kind == "train"]
+    for node in unfolded.nodes:
+        if (
+            node not in nodes
+            and unfolded.nodes[node].kind != "tasks"
+            and not (root / unfolded.directory(node)).exists()
+        ):
+            shutil.copytree(alone / unfolded.directory(node), root / unfolded.directory(node))
+    with chdir(root):
+        parallel.launch(unfolded.preset.devices, _stop_in_the_third_step, unfolded, nodes)
+        assert [unfolded.directory(node).exists() for node in nodes] == [False] * len(nodes)
+        assert len(list(Path("results/spread/work").glob("*/checkpoint/state.json"))) == len(nodes)
+        plan.write(_unfold(names))
+        _make(unfolded, nodes)
+    _reset()
+    for node in nodes:
+        _assert_alike(root / unfolded.directory(node), alone / unfolded.directory(node))
+
+
+def _command(folder, node, unfolded, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "adaptbench", "stage", f"results/spread/plan/{node}.json", str(unfolded.directory(node))],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)} | environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_command_starts_its_processes_and_says_what_went_wrong_once(alone, tmp_path):
+    unfolded = _unfold(["lora"], processes=2)
+    root = tmp_path / "root"
+    _begin(alone, root, unfolded)
+    base, tune = _trained(unfolded)
+    done = _command(root, base, unfolded)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("step 3/3") == 1
+    _assert_alike(root / unfolded.directory(base), alone / unfolded.directory(base))
+    path = root / unfolded.root / "plan" / f"{tune}.json"
+    spec = json.loads(path.read_text())
+    spec["options"]["training"]["learning_rate"] = 1e30
+    path.write_text(json.dumps(spec))
+    failed = _command(root, tune, unfolded)
+    assert failed.returncode == 1
+    assert failed.stderr.count("the loss is") == 1
+    assert "Traceback" not in failed.stderr
+    assert failed.stderr.strip().splitlines()[-1].startswith("error: step ")
+    assert not (root / unfolded.directory(tune)).exists()
+
+
+# --- what cannot be, said when the preset is read
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"batch_size": 6}}, "runs.0.training.batch_size: must be a multiple of devices.processes, 4, not 6"),
+        ({"base": {"training": {"steps": 1, "batch_size": 2}}}, "base.training.batch_size: must be a multiple of devices.processes, 4"),
+        ({"base": {"training": {"steps": 1, "batch_size": 4, "optimizer": "muon"}}}, "base.training.optimizer: muon needs whole matrices"),
+        ({"run": "muon"}, "runs.0.training.optimizer: muon needs whole matrices"),
+        ({"run": "l2-sp"}, "runs.0.curriculum.l2_sp: the distance is one of whole weights"),
+        ({"run": "osf"}, "runs.0.tuner.kind: osf projects gradients of whole matrices"),
+        ({"run": "lt"}, "runs.0.curriculum.forward.way: must be jacobi under devices.strategy: fsdp"),
+        ({"run": "lt-lora", "forward": {"way": "jacobi"}}, "runs.0.curriculum.kind: under lora it trains new tokens' rows"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_spread_is_refused_by_its_key(change, said):
+    values = _preset([change.get("run", "full")], processes=4, strategy="fsdp")
+    values["training"] |= change.get("training", {})
+    values["base"] |= change.get("base", {})
+    if "forward" in change:
+        values["runs"][0] = values["runs"][0] | {"curriculum": LT | {"forward": change["forward"]}}
+    with pytest.raises(AdaptbenchError, match=r"^x\.yaml: ") as error:
+        config.validate(values, "x.yaml")
+    assert said in str(error.value)
+    alone = config.validate(values | {"devices": {"strategy": "fsdp"}}, "x.yaml")  # in one process all of it can be
+    assert alone.devices == Devices(strategy="fsdp")
+
+
+def test_the_devices_make_no_stage_anew():
+    assert _unfold(RUNS).nodes.keys() == _unfold(TWICE["ddp"], processes=2).nodes.keys() | {
+        node for node in _unfold(["lt-jacobi"]).nodes
+    }

@@ -1,0 +1,334 @@
+"""Attacks: what a model's folder, a preset or a data set from elsewhere must not be able to do. docs/security.md says the same in words.
+
+Run: pytest tests/test_security.py
+"""
+
+import ast
+import json
+import os
+import pickle
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, preset_values
+
+from adaptbench import config, evaluation, models, stages, warm, workflow
+from adaptbench.contracts import AdaptbenchError
+
+OURS = sorted(path for folder in ("adaptbench", "benchmarks", "kernels", "methods") for path in (PROJECT / folder).rglob("*.py"))  # fmt: skip
+BAD_NAMES = ["../x", "..", ".", "", "/tmp/x", "a/b", r"a\b", "C:x", "a\nb", "a\n", "a\0b", "-x", "$(x)", "x" * 101]
+
+
+class Touch:
+    """A pickle that leaves a file where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def folder(model_folder, tmp_path) -> Path:
+    """A good model folder, to be turned into a bad one; `tmp_path/ran` is what an attack leaves."""
+    return Path(shutil.copytree(model_folder("qwen3"), tmp_path / "model"))
+
+
+def refused(folder: Path) -> str:
+    """What is said of a base model before anything starts, or else when its weights are opened; nothing of it has run."""
+
+    def opened() -> None:
+        models.check_folder(folder)
+        models.load_model(folder)
+
+    with pytest.raises(AdaptbenchError) as caught:
+        opened()
+    assert not (folder.parent / "ran").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def weights_by_index(folder: Path, shard: str) -> None:
+    """The same weights, but in the file that an index names."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = {name: shard for name in file.keys()}  # noqa: SIM118 - no mapping
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+
+
+def test_a_folder_with_nothing_but_pickled_weights_is_refused_with_a_hint(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(folder.parent / "ran")))
+    assert refused(folder).endswith("only pickled weights, which are not read; save them as safetensors")
+
+
+def test_a_pickle_beside_or_instead_of_safetensors_is_not_read(folder):
+    bomb = pickle.dumps(Touch(folder.parent / "ran"))
+    (folder / "pytorch_model.bin").write_bytes(bomb)
+    models.load_model(folder)
+    (folder / "model.safetensors").write_bytes(bomb)
+    assert "deserializing header" in refused(folder)
+
+
+@pytest.mark.parametrize("shard", ["shard.bin", "../outside.safetensors", "/etc/passwd", "sub/x.safetensors"])
+def test_an_index_names_safetensors_beside_it_and_nothing_else(folder, shard):
+    weights_by_index(folder, shard)
+    (folder / "shard.bin").write_bytes(pickle.dumps(Touch(folder.parent / "ran")))
+    shutil.copyfile(folder / "other.safetensors", folder.parent / "outside.safetensors")
+    assert f"names {shard!r}; weights must be *.safetensors files beside it" in refused(folder)
+
+
+@pytest.mark.parametrize("weights", [None, [], "x", {"model.norm.weight": 3}, {"model.norm.weight": ["a"]}])
+def test_an_index_of_another_form_is_one_line(folder, weights):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    assert "weights must be *.safetensors files beside it" in refused(folder)
+
+
+def test_an_index_of_files_beside_it_is_read(folder):
+    expected = models.load_model(folder).state_dict()
+    weights_by_index(folder, "other.safetensors")
+    models.check_folder(folder)
+    found = models.load_model(folder).state_dict()
+    assert all(found[name].equal(value) for name, value in expected.items())
+
+
+def test_a_models_own_code_is_not_run(folder):
+    """With a known model_type the library's own class opens it; what only its own code can open is refused."""
+    for name in ("config.json", "tokenizer_config.json"):
+        change(folder / name, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Tokenizer"] * 2})  # fmt: skip
+    change(folder / "config.json", trust_remote_code=True)
+    change(folder / "tokenizer_config.json", tokenizer_class="Tokenizer", trust_remote_code=True)
+    (folder / "evil.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w')\n")
+    assert type(models.load_model(folder)).__module__.startswith("transformers.")
+    assert type(models.load_tokenizer(folder)).__module__.startswith("transformers.")
+    assert not (folder.parent / "ran").exists()
+    change(folder / "config.json", model_type="evil")
+    assert "contains custom code" in refused(folder)
+
+
+@pytest.mark.parametrize("where", [{"_attn_implementation": "evil/kernel"}, {"attn_implementation": {"": "evil/kernel:run"}}, {"text_config": {"attn_implementation": "evil/kernel"}}])  # fmt: skip
+def test_a_kernel_on_the_hub_is_code_too(folder, where):
+    change(folder / "config.json", **where)
+    assert "code on the hub; remove it" in refused(folder)
+
+
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub():
+    with pytest.raises(AdaptbenchError, match="owner/name: no such model folder"):
+        models.load_model(Path("owner/name"))
+
+
+def test_an_adapter_which_names_another_model_is_refused(folder):
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "evil/model"}))
+    assert "an adapter, which names a model elsewhere" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_file_of_the_folder_that_is_no_json_object_is_one_line(folder, name):
+    for content, said in (("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "must be a JSON object")):
+        (folder / name).write_text(content)
+        assert refused(folder).endswith(f"{name}: {said}")
+
+
+def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub = Path(shutil.copytree(model_folder("qwen3"), tmp_path / "hub"))
+    for name in ("pytorch_model.bin", "evil.py", "model.pt", "data.pkl", "original/consolidated.safetensors"):
+        (hub / name).parent.mkdir(exist_ok=True)
+        (hub / name).write_bytes(b"x")
+
+    def download(name, *, revision, allow_patterns, ignore_patterns):
+        snapshot = tmp_path / "snapshots" / revision
+        files = (path.relative_to(hub).as_posix() for path in hub.rglob("*") if path.is_file())
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(hub / file, snapshot / file)
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    made = stages._import_base({"options": {"model": "owner/name", "revision": "abc"}}, tmp_path / "out", tmp_path)
+    assert made["commit"] == "abc"
+    downloaded = {path.name for path in (tmp_path / "snapshots/abc").rglob("*")}
+    assert downloaded == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+
+
+def test_nothing_of_ours_reads_pickles_runs_text_or_unpacks_archives():
+    """Calls by name, so that a new one is looked at: the one `eval` reads an annotation of our own code."""
+    forbidden = {
+        "pickle",
+        "dill",
+        "joblib",
+        "shelve",
+        "marshal",
+        "tarfile",
+        "zipfile",
+        "shell=True",
+        "trust_remote_code=True",
+    }
+    forbidden |= {"torch.load", "np.load", "numpy.load", "pd.read_pickle", "eval", "exec", "os.system", "shutil.unpack_archive", "yaml.unsafe_load"}  # fmt: skip
+    found = set()
+    for path in OURS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            elif isinstance(node, ast.Call):
+                names = [ast.unparse(node.func), *(ast.unparse(keyword) for keyword in node.keywords)]
+            found |= {(path.relative_to(PROJECT).as_posix(), name) for name in names if name in forbidden}
+    assert found == {("adaptbench/checks.py", "eval")}
+
+
+def test_a_data_set_with_a_script_is_refused(tmp_path):
+    """datasets 5 runs none; were it to begin again, this says so."""
+    from benchmarks.domain import gsm8k
+
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/set.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k: .*[Ss]cripts are no longer supported"):
+        gsm8k.load({"path": None, "hub_id": str(tmp_path / "set/set.py"), "revision": "main"})
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("key", ["name", "runs.0.name", "runs.0.tables.0"])
+def test_a_name_that_could_leave_its_folder_is_refused(key, name):
+    values = preset_values()
+    if key == "name":
+        values["name"] = name
+    elif key == "runs.0.name":
+        values["runs"][0]["name"] = name
+    else:
+        values["runs"][0]["tables"] = [name]
+    with pytest.raises(AdaptbenchError) as caught:
+        config.validate(values, "x.yaml")
+    assert str(caught.value).startswith(f"x.yaml: {key}: must match")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["../../x", "/etc", "a/../b", "a/b/c", "a\n", r"a\b", "https://x.y/z", "a//b", ""])
+def test_a_hub_id_is_no_path(value):
+    values = preset_values()
+    values["data"]["gsm8k"] = {"hub_id": value}
+    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.hub_id: must match"):
+        config.validate(values, "x.yaml")
+
+
+@pytest.mark.parametrize("value", ["../../x", "/x", "a\n", "a/../b", ""])
+def test_a_revision_is_no_path(value):
+    for key, place in (
+        ("base", {"model": "a/b", "revision": value}),
+        ("data", preset_values()["data"] | {"gsm8k": {"revision": value}}),
+    ):
+        with pytest.raises(AdaptbenchError, match=r"revision: must match"):
+            config.validate(preset_values() | {key: place}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "value", ["main", "refs/pr/1", "v1.0", "5f0b02c75b57c5855da9ae460ce51323ea669d8a", "my-branch"]
+)
+def test_revisions_that_the_hub_has_are_accepted(value):
+    values = preset_values() | {"base": {"model": "Qwen/Qwen3-0.6B-Base", "revision": value}}
+    assert config.validate(values, "x.yaml").base.revision == value
+
+
+def test_an_archive_is_no_data_folder(tmp_path):
+    shutil.make_archive(str(tmp_path / "set"), "zip", PROJECT / "envs")
+    values = preset_values()
+    values["data"]["gsm8k"] = {"path": str(tmp_path / "set.zip")}
+    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*set\.zip: no such folder"):
+        workflow._check_surroundings(config.validate(values, "x.yaml"))
+
+
+def places(value, path=()):
+    """The paths of all mappings in a preset's values."""
+    if isinstance(value, dict):
+        yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in children:
+        yield from places(inner, (*path, key))
+
+
+def test_trust_remote_code_is_no_option_anywhere():
+    whole = json.loads(config.load(PROJECT / "config/smoke.yaml").model_dump_json(exclude_unset=True))
+    tried = 0
+    for path in places(whole):
+        values = json.loads(json.dumps(whole))
+        place = values
+        for key in path:
+            place = place[key]
+        place["trust_remote_code"] = True
+        with pytest.raises(AdaptbenchError, match=r"trust_remote_code: (unknown key|\w+ decoding has no such option)"):
+            config.validate(values, "x.yaml")
+        tried += 1
+    assert tried > 50
+    assert "trust_remote_code" not in config.json_schema()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:pathlib.Path.touch [{ran}]",
+        "name: !!python/object/apply:os.system ['touch {ran}']",
+        "name: !!python/name:os.system",
+        "name: !function os.system",
+    ],
+)
+def test_a_preset_holds_values_and_no_objects(tmp_path, text):
+    path = tmp_path / "x.yaml"
+    path.write_text(text.format(ran=tmp_path / "ran"))
+    with pytest.raises(AdaptbenchError, match="not YAML: could not determine a constructor for the tag") as caught:
+        config.load(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_preset_of_a_billion_values_by_reference_is_refused_soon(tmp_path):
+    """YAML keeps references as such, and no option is a list of lists."""
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    path = tmp_path / "x.yaml"
+    path.write_text("\n".join([*rows, "name: x", "seeds: *a9", "runs: *a9"]))
+    started = time.monotonic()
+    with pytest.raises(AdaptbenchError) as caught:
+        config.load(path)
+    assert time.monotonic() - started < 10
+    assert len(str(caught.value)) < 300
+
+
+def test_the_warm_process_listens_where_only_its_owner_can_ask(monkeypatch):
+    """Jobs' environments, tokens included, go through its socket."""
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    monkeypatch.delenv(warm.VARIABLE, raising=False)
+    before = os.umask(0)
+    try:
+        process = warm.start()
+    finally:
+        os.umask(before)
+    place = Path(os.environ[warm.VARIABLE]).parent
+    try:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        assert place.stat().st_uid == os.getuid()
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(place)
+        monkeypatch.delenv(warm.VARIABLE)
+
+
+def test_tasks_that_the_project_does_not_bring_are_not_looked_for(model_folder, task_folders):
+    """A task file can name functions to import (`!function`): those of the project are read, not lm-eval's or anybody's."""
+    with pytest.raises(KeyError, match="gsm8k"):
+        evaluation.evaluate(model_folder("qwen3"), {"kind": "plain"}, ["gsm8k"], task_folders, batch_size=1, limit=1)

@@ -1,0 +1,82 @@
+"""The presets for one GPU, cut down: the same runs, data kinds and lengths, with a small model, few items and two steps a stage.
+
+Run: python -m pytest tests/test_small_presets.py
+"""
+
+import json
+from contextlib import chdir
+
+import pytest
+import yaml
+from conftest import PROJECT, SMALL_GENERAL
+
+from adaptbench import config, evaluation, graph, plan, stages
+
+ITEMS = {"train_items": 24, "validation_items": 4, "test_items": 6}
+DATA = {
+    "general": SMALL_GENERAL,
+    "domain": {"entities": 20, "test_items": 8},
+    "agent": ITEMS,
+    "reasoning": ITEMS,
+}
+GSM8K = PROJECT.parent / "shared" / "data" / "gsm8k"
+FEW = {"steps": 2, "batch_size": 2}
+
+
+def _cut(name):
+    """The preset's values with less of everything; kinds, lengths, rates and what a method is stay."""
+    values = yaml.safe_load((PROJECT / "config" / f"{name}.yaml").read_text())
+    values["seeds"] = [0]
+    for track, less in DATA.items():
+        if track in values["data"]:
+            values["data"][track] |= less
+    values["tokenizer"]["vocabulary"] = 600
+    values["base"]["architecture"] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+    values["base"]["training"] |= FEW
+    values["evaluation"]["limit"] = 2
+    values["training"] |= FEW
+    for run in values["runs"]:
+        run["training"] = run.get("training", {}) | FEW
+        for part in run["curriculum"].values():
+            if isinstance(part, dict) and "steps" in part:
+                part["steps"] = 2
+        if "refresh_every" in run["tuner"]:
+            run["tuner"]["refresh_every"] = 1
+    if values["data"].get("agent", {}).get("kind") == "gsm8k":
+        values["data"]["gsm8k"] = {"path": str(GSM8K)}
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluated"),
+    [
+        ("small", ["domain/adept", "agent/glpft-lora", "reasoning/lt-tuning"]),
+        ("small-graphs", ["reasoning/coconut", "reasoning/lt-random"]),
+    ],
+)
+def test_a_preset_cut_down_trains_every_stage_and_scores_its_runs(tmp_path, name, evaluated):
+    if name == "small" and not GSM8K.is_dir():
+        pytest.skip(f"no GSM8K in {GSM8K}")
+    unfolded = graph.unfold(config.validate(_cut(name), f"{name}.yaml"))
+    whole = graph.unfold(config.load(PROJECT / "config" / f"{name}.yaml"))
+    assert {one.key.rpartition("/")[0] for one in unfolded.evaluations} == {
+        one.key.rpartition("/")[0] for one in whole.evaluations
+    }
+    with chdir(tmp_path):
+        plan.write(unfolded)
+        for node in unfolded.nodes:
+            stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
+        for run in evaluated:
+            out = unfolded.root / "runs" / run / "seed0"
+            evaluation.run(plan.evaluation_file(unfolded, f"{run}/seed0"), out)
+            done = json.loads((out / "run.json").read_text())
+            assert done["status"] == "done"
+            assert all(task["documents"] for task in done["metrics"].values())
+        losses = [
+            json.loads(line)["loss"]
+            for log in unfolded.root.glob("stages/*/training.jsonl")
+            for line in log.read_text().splitlines()
+        ]
+    trained = [node for node in unfolded.nodes.values() if "training" in node.options]
+    assert len(losses) == 2 * len(trained)
+    assert all(0 < loss < 20 for loss in losses)
