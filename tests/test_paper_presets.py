@@ -74,7 +74,7 @@ def make(name: str, change: dict, *runs: str) -> tuple[list[dict], list[dict]]:
     Returns their run.json and, of every trained stage, its options.
     """
     Path("toy.yaml").write_text(yaml.safe_dump(change))
-    unfolded = workflow.start({}, [PROJECT / "config" / f"{name}.yaml", Path("toy.yaml")], Path())
+    unfolded = workflow.start({}, [PROJECT / "config" / f"{name}.yaml", Path("toy.yaml")])
     found = []
     for key in runs:
         evaluated = unfolded.evaluation(key)
