@@ -104,7 +104,8 @@ def _tools(published: Any) -> list[Record]:
         raise ValueError("no tools")
     found: dict[str, Record] = {}
     for one in published:
-        name, text, parameters = (one.get(key) for key in ("Name", "function", "input"))
+        fields = one if isinstance(one, Mapping) else {}
+        name, text, parameters = (fields.get(key) for key in ("Name", "function", "input"))
         if not isinstance(name, str) or not isinstance(text, str) or not isinstance(parameters, Mapping):
             raise ValueError("a tool without 'Name', 'function' or 'input'")
         described = {"description": _one_line(text), "parameters": dialogue.canonical(dict(parameters))}
@@ -131,7 +132,7 @@ def _steps(instruction: str, turns: Sequence[Mapping[str, str]], names: set[str]
         if steps and steps[-1]["decision"] != dialogue.CALL:
             raise ValueError("it goes on after its end")
         if turn["from"] not in ("user", "assistant"):
-            raise ValueError(f"a turn from {turn['from']!r} where none can be")
+            raise ValueError(f"a turn from {turn['from'][:20]!r} where none can be")
         decided = _DECISION.search(turn["value"]) if turn["from"] == "assistant" else None
         if decided is None:
             if turn["value"].strip() and steps:

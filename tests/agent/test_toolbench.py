@@ -8,6 +8,7 @@ Run: pytest tests/agent/test_toolbench.py
 
 import copy
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def broken() -> dict[str, object]:
         "'conversations' is not a list of turns with 'from' and 'value'": [3, None, {}, {"conversations": "x"}, numbers],
         "no instruction": [glpft(*ANSWERED, instruction=" "), glpft(*ANSWERED) | {"instruction": None}],
         "no tools": [no_tools],
-        "a tool without 'Name', 'function' or 'input'": [odd_tool],
+        "a tool without 'Name', 'function' or 'input'": [odd_tool, no_tools | {"tools": ["quiz_for_moodring"]}],
         "a tool's name must be one line without spaces at its ends: 'quiz\\nfor'": [two_lines],
         "a call whose input is not a JSON object": [
             glpft(*called(f"Action: quiz_for_moodring{rest}"), *ANSWERED)
@@ -204,6 +205,35 @@ def test_every_record_that_is_no_trajectory_is_named_by_reason_and_number():
     for number, (reason, _) in enumerate(cases):
         wanted.setdefault(reason, []).append(2 * number + 2)
     assert left_out == wanted
+
+
+def places(value: object, *way: str | int) -> list[tuple[str | int, ...]]:
+    """The ways to everything inside a record."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, one in inside for found in [(*way, key), *places(one, *way, key)]]
+
+
+def test_whatever_is_wrong_in_a_record_is_one_reason():
+    rng = random.Random(0)
+    odd = [None, 3, "", [], {}, "x", {"a": 1}, [[]], float("nan"), "Next: caller.", "\ud800", True]
+    reasons = set()
+    for _ in range(3000):
+        record = copy.deepcopy(rng.choice([glpft(*called(), *ANSWERED), own(4, *WHOLE), glpft(*GAVE_UP)]))
+        *way, last = rng.choice(places(record))
+        place = record
+        for key in way:
+            place = place[key]
+        if rng.random() < 0.3:
+            del place[last]
+        else:
+            place[last] = rng.choice(odd)
+        made, left_out = trajectories([record])
+        assert len(made) + len(left_out) == 1
+        for one in made.values():
+            check(one, "here")
+        reasons |= set(left_out)
+    assert len(reasons) > 10
+    assert all("\n" not in reason for reason in reasons)
 
 
 # --- ToolBench's own form
