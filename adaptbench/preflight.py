@@ -37,7 +37,7 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
     mine = [jobs[node] for node in nodes]
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:
-        _check_memory(max(mine, key=lambda job: job.state))
+        _check_memory(max(mine, key=lambda job: job.state), preset.devices.processes if preset.devices.sharded else 1)
 
 
 def _check_data(graph: Graph, nodes: Collection[str]) -> None:
@@ -69,11 +69,12 @@ def _check_disk(root: Path, results: float, download: float) -> None:
             )
 
 
-def _check_memory(job: estimate.Job) -> None:
-    memory = gpu_memory()
-    if memory is not None and job.state > memory:
+def _check_memory(job: estimate.Job, shards: int) -> None:
+    memory, needed = gpu_memory(), job.state / shards
+    if memory is not None and needed > memory:
+        share = f" in each of {shards} processes" if shards > 1 else ""
         raise AdaptbenchError(
-            f"too little GPU memory: {job.name} needs at least {estimate.gb(job.state)} for weights, gradients and optimizer, "
+            f"too little GPU memory: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, "
             f"the largest GPU here has {estimate.gb(memory)}"
         )
 

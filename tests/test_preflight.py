@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 from collections import namedtuple
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -250,6 +251,12 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
     with pytest.raises(AdaptbenchError, match=line):
         preflight.check(one, one.nodes)
     preflight.check(one, one.nodes, here=False)
+    monkeypatch.setattr(preflight, "gpu_memory", lambda: largest.state / 2)
+    sharded = one.preset.model_copy(update={"devices": config.Devices(processes=2, strategy="fsdp")})
+    preflight.check(replace(one, preset=sharded), one.nodes)
+    monkeypatch.setattr(preflight, "gpu_memory", lambda: largest.state / 2 - 1)
+    with pytest.raises(AdaptbenchError, match="optimizer in each of 2 processes, the largest"):
+        preflight.check(replace(one, preset=sharded), one.nodes)
 
 
 def test_the_gpus_memory_is_what_nvidia_smi_says(tmp_path, monkeypatch):
