@@ -17,10 +17,12 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report.html
+	@echo "Snakemake's report: results/$(PRESET)/report.html"
 
 ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
 	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) ablation --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report-ablation.html
+	@echo "Snakemake's report: results/$(PRESET)/report-ablation.html"
 
 plan: $(READY)  ## say what a preset will take, and what of it is assumed (PRESET=paper: all config/paper-*.yaml; ASSUME='--gpus 8')
 	$(BIN)/python -m adaptbench estimate $(or $(wildcard config/$(PRESET).yaml),$(wildcard config/$(PRESET)-*.yaml),config/$(PRESET).yaml) $(OPTIONS) $(ASSUME)
