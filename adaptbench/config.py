@@ -55,8 +55,9 @@ class Training(StrictModel):
     )
     weight_decay: Real = Field(0.0, ge=0)
     max_grad_norm: Real = Field(1.0, gt=0)
-    precision: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="of the autocast forward pass; weights stay as loaded"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the autocast forward pass; auto: bfloat16 where the device computes in it, else float32; weights stay as loaded",
     )
     attention: Literal["auto", "eager", "sdpa"] = Field(
         "auto",

@@ -290,6 +290,7 @@ def _fit(
         "parameters": counts,
         "cost": vars(outcome) | {"flops": flops},
         "threads": torch.get_num_threads(),
+        "precision": loop.precision(training),
         "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
     }

@@ -69,6 +69,20 @@ class Outcome:
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
 
 
+def precision(training: Training) -> str:
+    """Of the forward pass, float32 or bfloat16. `auto` is bfloat16 where there are instructions for it: what a processor only imitates takes
+    about twice the time of float32 (docs/log.md).
+    """
+    import torch
+
+    if training.precision != "auto":
+        return training.precision
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
+
+
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
     """What the model reads of a batch: tokens, positions and, where packing needs one, the mask."""
     return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
@@ -202,7 +216,7 @@ def train(
 
     set_seed(seed)
     accelerator = Accelerator(
-        mixed_precision="bf16" if training.precision == "bfloat16" else "no",
+        mixed_precision="bf16" if precision(training) == "bfloat16" else "no",
         cpu=parallel.here() and not torch.cuda.is_available(),  # else Accelerate takes no heed of other processes there
     )
     if training.batch_size % accelerator.num_processes:  # they wait for each other in every part of a step

@@ -204,6 +204,31 @@ def test_an_objective_with_several_passes_counts_the_positions_of_each(tmp_path,
     assert outcome.tokens == 3 * 2 * (7 + 5 + LENGTH)
 
 
+def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("of processors")
+    assert Training(steps=1).precision == "auto"
+    for avx512, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert loop.precision(Training(steps=1)) == ("bfloat16" if avx512 or amx else "float32")
+        for asked in ("float32", "bfloat16"):
+            assert loop.precision(Training(steps=1, precision=asked)) == asked
+
+
+def test_a_stage_trains_in_the_precision_that_auto_stands_for(tmp_path, monkeypatch):
+    losses = {}
+    for asked in ("float32", "bfloat16"):
+        for name, option in ((asked, asked), (f"auto as {asked}", "auto")):
+            monkeypatch.setattr(loop, "precision", lambda _, asked=asked: asked)
+            from accelerate.state import AcceleratorState
+
+            AcceleratorState._reset_state(True)
+            _train(_model(), tmp_path / name, _options(steps=2, precision=option))
+            losses[name] = [row["loss"] for row in _log(tmp_path / name)]
+    assert losses["float32"] == losses["auto as float32"] != losses["bfloat16"] == losses["auto as bfloat16"]
+
+
 def test_whole_epochs_are_counted_in_the_rows_of_the_first():
     data = _data()
     rows = len(data.epoch(0))
