@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import collect, config, graph, hub, models, overall, plan, preflight, registry, stock_tasks
+from adaptbench import collect, config, graph, hub, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 
 DEFAULT_PRESET = Path("config/tiny.yaml")
@@ -54,6 +54,8 @@ def preset(overrides: Mapping[str, Any], files: Sequence[Path]) -> config.Preset
 
 def check_start(unfolded: graph.Graph, nodes: Collection[str], *, here: bool) -> None:
     """End the process with one line where what is about to be made cannot be."""
+    from adaptbench import preflight  # not needed to plan
+
     try:
         preflight.check(unfolded, nodes, here=here)
     except AdaptbenchError as error:
