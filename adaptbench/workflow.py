@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import collect, config, graph, hub, models, overall, plan, preflight, registry, stock_tasks
+from adaptbench import collect, config, graph, hub, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 
@@ -92,6 +92,8 @@ def check_writable(unfolded: graph.Graph) -> None:
 
 def check_start(unfolded: graph.Graph, nodes: Collection[str], *, here: bool) -> None:
     """End the process with one line where what is about to be made cannot be."""
+    from adaptbench import preflight  # not needed to plan
+
     try:
         preflight.check(unfolded, nodes, here=here)
     except AdaptbenchError as error:
