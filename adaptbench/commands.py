@@ -2,17 +2,13 @@
 
 import argparse
 import contextlib
-import errno
-import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from adaptbench.contracts import AdaptbenchError
-
-OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from adaptbench.files import foreseen
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,21 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; run again to go on", 130)
     except Exception as error:
-        written = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy's target is the second
-        if reason := _out_of_space(error):
-            where = written or getattr(options, "out", "the output")
-            return _fail(f"no space left for {where}: {reason}; free some and run again", 1)
-        if not isinstance(error, OSError) or written is None:
+        said = foreseen(error, getattr(options, "out", "the output"))
+        if not said:
             raise
-        return _fail(f"{written}: {error.strerror}", 1)
+        return _fail(said, 1)
     return 0
-
-
-def _out_of_space(error: Exception) -> str:
-    """The system's words, where an error comes of a full disk, a quota or a limit; libraries wrap it in types of their own."""
-    wrapped = (int(number) for number in re.findall(r"(?:\[Errno |os error )(\d+)", str(error)))
-    numbers = (getattr(error, "errno", None), *wrapped)
-    return next((os.strerror(number) for number in numbers if number in OUT_OF_SPACE), "")
 
 
 def _fail(message: str, status: int) -> int:

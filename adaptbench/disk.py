@@ -40,7 +40,7 @@ def keep_record(made: Path, record: Path) -> None:
 def record(stage: Path) -> Path:
     """Where to read what the stage of results/<preset>/stages/<id> has noted: there, or in its record if its model is gone."""
     kept = stage.parent.parent / "records" / stage.name
-    return stage if stage.exists() or not kept.exists() else kept
+    return stage if (stage / "adaptbench.json").exists() or not kept.exists() else kept
 
 
 def clean(root: Path, *, force: bool = False) -> str:
@@ -99,10 +99,10 @@ def usage(root: Path) -> str:
 
 
 def _planned_runs(root: Path) -> list[dict[str, Any]]:
-    runs = [json.loads(path.read_text()) for path in sorted((root / "plan").glob("run-*.json"))]
-    if not runs:
+    planned = root / "plan" / "runs.json"
+    if not planned.exists():
         raise AdaptbenchError(f"{root}: no preset has run here")
-    return runs
+    return [json.loads((root / "plan" / name).read_text()) for name in json.loads(planned.read_text())]
 
 
 def _is_done(root: Path, run: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from adaptbench import hub, plan, registry, stock_tasks
@@ -62,7 +62,7 @@ def shape(graph: Graph) -> Shape:
     """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub; where none can be had, of its name.
 
     Raises:
-        AdaptbenchError: the hub refuses the model, or nothing says how large it is.
+        AdaptbenchError: nothing says how large it is.
     """
     base = graph.preset.base
     if base.model is None:
@@ -71,10 +71,8 @@ def shape(graph: Graph) -> Shape:
     taken_in = hub.local(str(graph.directory(node)), "main")
     try:
         return _of_config(taken_in or hub.local(base.model, base.revision) or hub.ask(base.model, base.revision))
-    except hub.Unreachable as error:
+    except AdaptbenchError as error:  # what the start would refuse (adaptbench/preflight.py) can still be estimated
         return _of_name(base.model, str(error))
-    except AdaptbenchError as error:
-        raise AdaptbenchError(f"base.model: {error}") from None
 
 
 def _of_architecture(preset: Preset) -> Shape:
@@ -90,11 +88,16 @@ def _of_architecture(preset: Preset) -> Shape:
 
 def _of_config(found: hub.Found) -> Shape:
     config = found.config.get("text_config", found.config)
+    stored = found.bytes / found.parameters
+    if not {"num_hidden_layers", "hidden_size", "vocab_size"} <= config.keys():  # other names in older architectures
+        layer = found.parameters // ASSUMED_LAYERS
+        origin = f"{found.origin}, {ASSUMED_LAYERS} layers assumed"
+        return Shape(ASSUMED_LAYERS, layer, 0, 0, math.isqrt(layer // 12), stored, origin, found.missing)
     layers, hidden = config["num_hidden_layers"], config["hidden_size"]
     head = config["vocab_size"] * hidden
     layer = (found.parameters - head * (1 if config.get("tie_word_embeddings") else 2)) // layers
     rest = found.parameters - layers * layer
-    return Shape(layers, layer, head, rest, hidden, found.bytes / found.parameters, found.origin, found.missing)
+    return Shape(layers, layer, head, rest, hidden, stored, found.origin, found.missing)
 
 
 def _of_name(model: str, why: str) -> Shape:
@@ -132,6 +135,8 @@ class Estimate:
     def jobs(self) -> dict[str, Job]:
         """Of every node and every evaluation, by id or key."""
         nodes = {name: self._of_node(node) for name, node in self.graph.nodes.items()}
+        for name in plan.between(self.graph) if self.graph.preset.keep == "scored" else ():
+            nodes[name] = replace(nodes[name], kept=0.0, checkpoint=nodes[name].kept + nodes[name].checkpoint)
         return nodes | {one.key: self._of_evaluation(one) for one in self.graph.evaluations}
 
     def of_part(self, part: str) -> dict[str, Job]:

@@ -3,10 +3,32 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from adaptbench.contracts import AdaptbenchError
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def foreseen(error: Exception, out: object) -> str:
+    """What to say of an error that a user can mend, where `out` was being made; empty for others."""
+    if isinstance(error, AdaptbenchError):
+        return str(error)
+    written = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy's target is the second
+    if reason := _out_of_space(error):
+        return f"no space left for {written or out}: {reason}; free some and run again"
+    return f"{written}: {error.strerror}" if isinstance(error, OSError) and written is not None else ""
+
+
+def _out_of_space(error: Exception) -> str:
+    """The system's words, where an error comes of a full disk, a quota or a limit; libraries wrap it in types of their own."""
+    wrapped = (int(number) for number in re.findall(r"(?:\[Errno |os error )(\d+)", str(error)))
+    numbers = (getattr(error, "errno", None), *wrapped)
+    return next((os.strerror(number) for number in numbers if number in OUT_OF_SPACE), "")
 
 
 @contextmanager

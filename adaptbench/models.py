@@ -101,6 +101,10 @@ def fetched(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    from adaptbench import hub
+
+    if hub.local(name, revision):
+        return hub.folder(name, revision)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
     except (OSError, HFValidationError) as error:

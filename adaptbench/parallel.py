@@ -13,16 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.config import Devices
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.files import foreseen
 
 if TYPE_CHECKING:
     import torch
 
 SECONDS_TO_SAVE = 120  # from a signal to SIGKILL
+LAUNCHED = "ADAPTBENCH_LAUNCHED"
 
 
 def here() -> bool:
     """Whether this is one of several processes already."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launched() -> bool:
+    """Whether `launch` started this process, and nobody else."""
+    return LAUNCHED in os.environ
 
 
 def is_main() -> bool:
@@ -93,10 +100,12 @@ def _work(function: Callable[..., None], *arguments: Any) -> None:
     """Be one of the processes; leave what went wrong where the launcher finds it."""
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+    os.environ[LAUNCHED] = "1"
     try:
         function(*arguments)
     except Exception as error:
-        get_error_handler().record_exception(error)
+        said = foreseen(error, arguments[-1])
+        get_error_handler().record_exception(AdaptbenchError(said) if said else error)
         os._exit(1)
 
 

@@ -5,6 +5,7 @@
     report-<part>.json    which runs each table shows, which figures the methods draw, and all runs
     paper.json            what the preset starts from, what it asks, and its runs, to be held against papers
     between.json          the stages whose models nothing reads once all runs are done
+    runs.json             the files of the runs that the preset has now: those of earlier ones stay, for their results
 
 Files that are already right are left alone, so that a second start touches nothing.
 """
@@ -80,6 +81,7 @@ def files(graph: Graph) -> dict[Path, str]:
         contents[report_file(graph, part)] = report
     contents[paper_file(graph)] = for_papers(graph)
     contents[folder(graph) / "between.json"] = between(graph)
+    contents[folder(graph) / "runs.json"] = [evaluation_file(graph, one.key).name for one in graph.evaluations]
     return {path: json.dumps(content, indent=1) + "\n" for path, content in contents.items()}
 
 

@@ -4,12 +4,14 @@ Only lower bounds are asked for (models and the largest checkpoint on disk; weig
 refused that would have fitted.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from adaptbench import estimate, hub
+from adaptbench import estimate, hub, stock_tasks
+from adaptbench.config import Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
 
@@ -33,10 +35,12 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
             raise AdaptbenchError(f"base.model: {error}") from None
     if "data" in kinds:
         _check_data(graph, nodes)
+    _check_stock_data(preset)
     jobs = estimate.Estimate(graph, estimate.Assumptions()).jobs
     mine = [jobs[node] for node in nodes]
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:
+        _check_number(preset.devices.processes)
         _check_memory(max(mine, key=lambda job: job.state), preset.devices.processes if preset.devices.sharded else 1)
 
 
@@ -51,6 +55,19 @@ def _check_data(graph: Graph, nodes: Collection[str]) -> None:
                 return
             except AdaptbenchError as error:
                 raise AdaptbenchError(f"data.{name}: {error}; or set data.{name}.path to a local folder") from None
+
+
+def _check_stock_data(preset: Preset) -> None:
+    """The hub has the data of lm-eval's own tasks, which are read only when models are scored."""
+    for tasks in preset.evaluation.stock_tasks.values():
+        for task in tasks:
+            for name in stock_tasks.describe(task.task).data:
+                try:
+                    hub.check_data(name, "main")
+                except hub.Unreachable:
+                    return
+                except AdaptbenchError as error:
+                    raise AdaptbenchError(f"evaluation.stock_tasks: {task.task}: {error}") from None
 
 
 def _check_disk(root: Path, results: float, download: float) -> None:
@@ -69,6 +86,12 @@ def _check_disk(root: Path, results: float, download: float) -> None:
             )
 
 
+def _check_number(processes: int) -> None:
+    there = len(gpus())
+    if 0 < there < processes:
+        raise AdaptbenchError(f"devices.processes: must be <= {there}, the GPUs that are here, one for each process")
+
+
 def _check_memory(job: estimate.Job, shards: int) -> None:
     memory, needed = gpu_memory(), job.state / shards
     if memory is not None and needed > memory:
@@ -81,9 +104,19 @@ def _check_memory(job: estimate.Job, shards: int) -> None:
 
 def gpu_memory() -> float | None:
     """Bytes of the largest NVIDIA GPU; None where there is none."""
+    return max(gpus(), default=None)
+
+
+def gpus() -> list[float]:
+    """The bytes of each NVIDIA GPU that jobs see."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return max(float(line) for line in done.stdout.split()) * 2**20
+        sizes = [float(line) * 2**20 for line in done.stdout.split()]
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if shown is None:
+            return sizes
+        numbers = [int(one) for one in shown.split(",") if one.strip()]
+        return [sizes[number] for number in numbers if 0 <= number < len(sizes)]
     except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+        return []

@@ -35,13 +35,14 @@ def run(plan: Path, out: Path) -> None:
     work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
     if parallel.here():
         parallel.take_share()
+    if parallel.here() and (parallel.launched() or not parallel.is_main()):  # locked already, or by another one
         _make(spec, work, out)
         return
-    with plan.open("r+") as file:
+    with plan.with_name(f".{spec['id']}.lock").open("w") as file:
         if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
         devices = Devices.model_validate(spec.get("devices", {}))
-        if devices.processes > 1:
+        if devices.processes > 1 and not parallel.here():
             parallel.launch(devices, run, plan, out)
         else:
             _make(spec, work, out)
@@ -113,7 +114,8 @@ def _train_tokenizer(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     for folder in _inputs(spec).values():
         for split in ("pretrain", "train"):
             path = folder / "splits" / f"{split}.jsonl"
-            texts += [record["text"] for record in read_jsonl(path)] if path.exists() else []
+            if path.exists():
+                texts += [record["text"] for record in read_jsonl(path, require=("text",))]
     tokenizer.train(texts, spec["options"]["vocabulary"], out)
     return {}
 

@@ -129,6 +129,8 @@ def _usable(name: str, entry: "Entry") -> Mapping[str, Any]:
     config = entry.cfg or {}
     if "class" in config:
         raise AdaptbenchError(f"{name}: {entry.name} is a Python class of lm-eval, whose metrics no file names")
+    if any(one.get("hf_evaluate") for one in config.get("metric_list") or ()):
+        raise AdaptbenchError(f"{name}: {entry.name} is scored by code from the hub, which is never run here")
     if config.get("unsafe_code"):
         raise AdaptbenchError(f"{name}: {entry.name} runs code that the model writes, which is never done here")
     return config

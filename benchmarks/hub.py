@@ -1,12 +1,16 @@
 """Public sets from the hub, or from a folder that holds what the hub's repository does: by `datasets` either way.
 
-Without a network `datasets` takes what it has cached of a set last, of whatever revision.
+Without a network `datasets` takes what it has cached of a set last, of whatever revision. Of a folder only files of records that begin with a
+split's name are read: left to itself `datasets` unpacks archives and follows what a README names, wherever that is.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adaptbench.contracts import AdaptbenchError, Record
+
+READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
 def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[str]) -> list[Sequence[Record]]:
@@ -18,15 +22,31 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
     from datasets import load_dataset
 
     place = source["path"] or source["hub_id"]
-    # A folder has no revisions.
-    options = {"revision": source["revision"]} if source["path"] is None else {}
     try:
-        found = load_dataset(place, *config, **options)
+        if source["path"] is not None:
+            found = _of_folder(Path(source["path"]), splits)
+        else:
+            found = load_dataset(place, *config, revision=source["revision"])
     except Exception as error:  # `datasets`, pyarrow and the hub's client each raise their own
         reason = " ".join(str(error).split())[:200]
         hint = f"; or set data.{name}.path to a local folder" if source["path"] is None else ""
         raise AdaptbenchError(f"data.{name}: {place}: {reason}{hint}") from None
     missing = [split for split in splits if split not in found]
     if missing:
-        raise AdaptbenchError(f"data.{name}: {place}: no split {missing[0]!r}; there are {', '.join(sorted(found))}")
+        raise AdaptbenchError(
+            f"data.{name}: {place}: no split {missing[0]!r}; there are {', '.join(sorted(found)) or 'none'}"
+        )
     return [found[split] for split in splits]
+
+
+def _of_folder(folder: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """The splits that the folder has."""
+    from datasets import load_dataset
+
+    found = {}
+    for split in splits:
+        files = sorted(path for path in folder.rglob(f"{split}*") if path.suffix in READERS)
+        if files:
+            same = [str(path) for path in files if path.suffix == files[0].suffix]
+            found[split] = load_dataset(READERS[files[0].suffix], data_files=same, split="train")
+    return found

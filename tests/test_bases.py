@@ -41,10 +41,7 @@ def run(name: str, tuner: dict) -> dict:
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Makes all stages of a preset in a temporary results folder; returns the graph."""
-    from accelerate.state import AcceleratorState
-
     monkeypatch.chdir(tmp_path)
-    AcceleratorState._reset_state(True)
 
     def go(of: config.Preset) -> graph.Graph:
         unfolded = graph.unfold(of)

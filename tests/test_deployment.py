@@ -125,7 +125,7 @@ def test_the_readme_of_presets_tells_of_every_key_and_every_preset():
     text = (PROJECT / "config/README.md").read_text()
     keys = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert keys == list(config.preset_model().model_fields)
-    presets = re.findall(r"^\| `(\w+)\.yaml` \|", text, re.MULTILINE)
+    presets = re.findall(r"^\| `([\w-]+)\.yaml` \|", text, re.MULTILINE)
     assert sorted(presets) == sorted(path.stem for path in (PROJECT / "config").glob("*.yaml"))
 
 

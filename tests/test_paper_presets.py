@@ -59,12 +59,9 @@ def llama(tmp_path_factory, tokenizer) -> Path:
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A cache of the hub's clients of its own, in place of the user's, and a working directory."""
-    from accelerate.state import AcceleratorState
-
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "home" / "datasets")
     monkeypatch.chdir(tmp_path)
-    AcceleratorState._reset_state(True)
     return tmp_path / "home"
 
 

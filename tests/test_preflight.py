@@ -259,12 +259,49 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
         preflight.check(replace(one, preset=sharded), one.nodes)
 
 
+def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cached, monkeypatch):
+    values = preset_values() | {"base": {"model": cached}, "evaluation": {"stock_tasks": {"general": ["arc_easy"]}}}
+    one = graph.unfold(config.validate(values, "toy.yaml"))
+    asked = []
+
+    def refuse(name, revision):
+        asked.append(name)
+        if name == "allenai/ai2_arc":
+            raise AdaptbenchError(f"{name}: is gated")
+
+    monkeypatch.setattr(hub, "check_data", refuse)
+    with pytest.raises(AdaptbenchError, match=r"^evaluation\.stock_tasks: arc_easy: allenai/ai2_arc: is gated$"):
+        preflight.check(one, one.nodes)
+    assert asked[-1] == "allenai/ai2_arc"
+
+
+def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path, model_folder, monkeypatch):
+    folder = tmp_path / "gpt"
+    shutil.copytree(model_folder("qwen3"), folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 4, "n_embd": 32}))
+    monkeypatch.chdir(tmp_path)
+    one = unfolded(str(folder))
+    size = estimate.shape(one)
+    assert size.parameters(size.layers) == pytest.approx(hub.local(str(folder), "main").parameters, rel=0.01)
+    assert size.origin == "its folder, 32 layers assumed"
+    preflight.check(one, one.nodes)
+
+
 def test_the_gpus_memory_is_what_nvidia_smi_says(tmp_path, monkeypatch):
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\nprintf '40960\\n81559\\n'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert preflight.gpu_memory() == 81559 * 2**20
+    preflight._check_number(2)
+    with pytest.raises(AdaptbenchError, match=r"^devices\.processes: must be <= 2, the GPUs that are here"):
+        preflight._check_number(3)
+    for shown, sizes in (("0", [40960]), ("1,0", [81559, 40960]), ("", []), ("-1", []), ("7", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+        assert preflight.gpus() == [size * 2**20 for size in sizes]
+    preflight._check_number(3)  # without a GPU processes share the processor
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     tool.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
     assert preflight.gpu_memory() is None
     monkeypatch.setenv("PATH", str(tmp_path / "none"))

@@ -17,6 +17,7 @@ from conftest import PROJECT, preset_values
 
 from adaptbench import config, evaluation, models, stages, warm, workflow
 from adaptbench.contracts import AdaptbenchError
+from benchmarks import hub
 
 OURS = sorted(path for folder in ("adaptbench", "benchmarks", "kernels", "methods") for path in (PROJECT / folder).rglob("*.py"))  # fmt: skip
 BAD_NAMES = ["../x", "..", ".", "", "/tmp/x", "a/b", r"a\b", "C:x", "a\nb", "a\n", "a\0b", "-x", "$(x)", "x" * 101]
@@ -250,6 +251,25 @@ def test_an_archive_is_no_data_folder(tmp_path):
     values["data"]["gsm8k"] = {"path": str(tmp_path / "set.zip")}
     with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*set\.zip: no such folder"):
         workflow._check_surroundings(config.validate(values, "x.yaml"))
+
+
+@pytest.mark.parametrize("attack", ["archive", "elsewhere"])
+def test_a_data_folder_is_read_by_its_own_plain_files_alone(tmp_path, attack):
+    """`datasets` given the folder would unpack the one and follow the other."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    records = "".join(json.dumps({"question": "How many?", "final_ans": "7"}) + "\n" for _ in range(3))
+    (tmp_path / "secret.jsonl").write_text(records)
+    if attack == "archive":
+        (tmp_path / "inside").mkdir()
+        (tmp_path / "inside/test.jsonl").write_text(records)
+        shutil.make_archive(str(folder / "test"), "zip", tmp_path / "inside")
+    else:
+        named = "configs:\n- config_name: default\n  data_files:\n  - split: test\n    path: ../secret.jsonl\n"
+        (folder / "README.md").write_text(f"---\n{named}---\n")
+    source = {"hub_id": "owner/set", "revision": "main", "path": str(folder)}
+    with pytest.raises(AdaptbenchError, match=r"^data\.multiarith: .*: no split 'test'; there are none$"):
+        hub.load("multiarith", source, splits=("test",))
 
 
 def places(value, path=()):

@@ -16,7 +16,7 @@ import signal
 import pytest
 import safetensors.torch
 import torch
-from conftest import ARCHITECTURES, toy_model
+from conftest import ARCHITECTURES, reset_accelerate, toy_model
 
 import kernels
 from adaptbench import cost
@@ -26,18 +26,6 @@ from adaptbench.contracts import AdaptbenchError
 from adaptbench.packing import Packed, document
 
 LENGTH = 32
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    """Accelerate keeps its precision and device in class attributes; each test starts without them."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 def _data(seed=0, count=40):
@@ -221,9 +209,7 @@ def test_a_stage_trains_in_the_precision_that_auto_stands_for(tmp_path, monkeypa
     for asked in ("float32", "bfloat16"):
         for name, option in ((asked, asked), (f"auto as {asked}", "auto")):
             monkeypatch.setattr(loop, "precision", lambda _, asked=asked: asked)
-            from accelerate.state import AcceleratorState
-
-            AcceleratorState._reset_state(True)
+            reset_accelerate()
             _train(_model(), tmp_path / name, _options(steps=2, precision=option))
             losses[name] = [row["loss"] for row in _log(tmp_path / name)]
     assert losses["float32"] == losses["auto as float32"] != losses["bfloat16"] == losses["auto as bfloat16"]

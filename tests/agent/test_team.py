@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_GENERAL, preset_values
+from conftest import SMALL_GENERAL, preset_values, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
@@ -141,20 +141,13 @@ class _Workspace:
         return self.path(end.id)
 
     def stage(self, node: str) -> None:
-        _reset_accelerate()
+        reset_accelerate()
         plan.write(self.unfolded)
         stages.run(self.unfolded.root / "plan" / f"{node}.json", self.unfolded.directory(node))
 
     def roles(self, run: str) -> dict[str, Path]:
         """The directories of the stages of a run's team."""
         return {role: self.path(self.node(run).parents[role]) for role in TEAM}
-
-
-def _reset_accelerate() -> None:
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 def _contents(folder: Path) -> str:
@@ -169,7 +162,7 @@ def _contents(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, base):
     yield _Workspace(tmp_path_factory.mktemp("teams"), _unfold(base))
-    _reset_accelerate()
+    reset_accelerate()
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

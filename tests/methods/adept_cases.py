@@ -31,18 +31,6 @@ EMPTY = StageContext(0, {})
 every_unit = pytest.mark.parametrize("unit", UNITS)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    """Accelerate keeps its precision and device in class attributes; each test starts without them."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
 def _data(seed=0, count=40):
     rng = random.Random(f"rows{seed}")
     sizes = [rng.choice((3, 5, 9, 14, 30)) for _ in range(count)]

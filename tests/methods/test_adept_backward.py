@@ -15,7 +15,6 @@ from adept_cases import (
     _adapted,
     _batches,
     _differing,
-    _fresh_accelerate,
     _options,
     _tune,
     _weights,

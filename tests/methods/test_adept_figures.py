@@ -5,7 +5,7 @@ Run: python -m pytest tests/methods/test_adept_figures.py
 
 import json
 
-from adept_cases import DECOUPLED, VARIANTS, _fresh_accelerate, drawing, made
+from adept_cases import DECOUPLED, VARIANTS, drawing, made
 from matplotlib.colors import to_hex
 
 from adaptbench.contracts import RunFiles

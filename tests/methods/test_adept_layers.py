@@ -15,7 +15,6 @@ from adept_cases import (
     ROWS,
     _batches,
     _differing,
-    _fresh_accelerate,
     _labelled,
     _logits,
     _naive,

@@ -6,7 +6,7 @@ Run: python -m pytest tests/methods/test_adept_mistakes.py
 import re
 
 import pytest
-from adept_cases import EMPTY, _adapted, _batches, _fresh_accelerate, _one_line, _options, _preset, _unfold
+from adept_cases import EMPTY, _adapted, _batches, _one_line, _options, _preset, _unfold
 from conftest import preset_values, toy_model
 from transformers import AutoConfig, AutoModelForCausalLM
 

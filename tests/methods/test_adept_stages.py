@@ -6,7 +6,7 @@ Run: python -m pytest tests/methods/test_adept_stages.py
 import json
 
 import pytest
-from adept_cases import DECOUPLED, _fresh_accelerate, _lineage, _naive, _token_losses, _unfold
+from adept_cases import DECOUPLED, _lineage, _naive, _token_losses, _unfold
 from transformers import AutoModelForCausalLM
 
 from adaptbench.contracts import StageContext

@@ -20,7 +20,6 @@ from adept_cases import (
     _differing,
     _dropping,
     _flat,
-    _fresh_accelerate,
     _hand_importance,
     _hand_loss,
     _hand_multipliers,

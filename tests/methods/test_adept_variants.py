@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from adept_cases import DECOUPLED, VARIANTS, _fresh_accelerate, _log, _logits, made
+from adept_cases import DECOUPLED, VARIANTS, _log, _logits, made
 from transformers import AutoModelForCausalLM
 
 FIVE = ("llama", "qwen2", "qwen3", "mistral", "gemma")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, SMALL_GENERAL
+from conftest import PROJECT, SMALL_GENERAL, reset_accelerate
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -110,7 +110,7 @@ class _Workspace:
             out = unfolded.directory(node)
             if not out.exists():
                 plan.write(unfolded)
-                _reset_accelerate()
+                reset_accelerate()
                 _other_random_state()
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(loop, "train", self._watched(node))
@@ -165,13 +165,6 @@ def _other_random_state() -> None:
     random.seed(state)
     np.random.seed(state)
     torch.manual_seed(state)
-
-
-def _reset_accelerate() -> None:
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 @dataclass
@@ -229,7 +222,7 @@ def made(tmp_path_factory, model_folder) -> Iterator[Any]:
     for space in spaces.values():
         space.folder.mkdir()
     yield make
-    _reset_accelerate()
+    reset_accelerate()
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -24,8 +24,10 @@ def test_jobs_that_train_or_score_a_model_use_a_gpu_and_no_others():
 
 def test_the_profile_gives_the_rules_that_compute_memory_and_time():
     profile = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
-    rules = re.findall(r"^rule (\w+):", (PROJECT / "Snakefile").read_text(), re.MULTILINE)
-    assert set(profile["set-resources"]) == {"stage", "evaluate"} < set(rules)
+    text = (PROJECT / "Snakefile").read_text()
+    rules = re.findall(r"^\s*(?:rule|use rule \w+ as) (\w+)(?: with)?:", text, re.MULTILINE)
+    assert set(profile["set-resources"]) == {"stage", "stage_between", "evaluate"} < set(rules)
+    assert profile["set-resources"]["stage"] == profile["set-resources"]["stage_between"]
     for resources in (profile["default-resources"], *profile["set-resources"].values()):
         assert resources.keys() == {"mem_mb", "runtime"}
     assert profile["executor"] == "slurm"
