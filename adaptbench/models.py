@@ -43,9 +43,13 @@ def check_folder(path: Path) -> None:
             else "no *.safetensors weights"
         )
         raise AdaptbenchError(f"{path}: {hint}")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+    if not _has_tokenizer(path):
         raise AdaptbenchError(f"{path}: no tokenizer")
     check_safe(path)
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
 
 
 def check_safe(path: Path) -> None:
@@ -103,7 +107,7 @@ def fetched(name: str, revision: str) -> Path:
 
     from adaptbench import hub
 
-    if hub.local(name, revision):
+    if hub.local(name, revision) and _has_tokenizer(hub.folder(name, revision)):
         return hub.folder(name, revision)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
