@@ -150,8 +150,8 @@ def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp
     folder = plan.write(unfolded)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert (
-        len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 3
-    )  # report-main.json, paper.json, between.json
+        len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 4
+    )  # report-main.json, paper.json, between.json, runs.json
     trained = next(node for node in unfolded.nodes.values() if node.kind == "train")
     spec = json.loads((folder / f"{trained.id}.json").read_text())
     assert spec["options"] == json.loads(json.dumps(trained.options))
