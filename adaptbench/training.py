@@ -71,7 +71,7 @@ MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
 
 def precision(training: Training) -> str:
     """Of the forward pass, float32 or bfloat16. `auto` is bfloat16 where there are instructions for it: what a processor only imitates takes
-    about twice the time of float32 (docs/log.md).
+    up to twice the time of float32 (docs/log.md).
     """
     import torch
 
