@@ -204,3 +204,8 @@ def test_data_that_cannot_be_had_are_one_line(tmp_path, monkeypatch):
     hub.use(tmp_path, monkeypatch)
     with pytest.raises(AdaptbenchError, match=r"^evaluation.stock_tasks: arc_easy: .*allenai/ai2_arc"):
         stock_tasks.load({"arc_easy": {"task": "arc_easy", "num_fewshot": None}})
+
+
+def test_a_task_that_is_scored_by_code_from_the_hub_is_refused():
+    with pytest.raises(AdaptbenchError, match=r"^polemo2_in: polemo2_in is scored by code from the hub"):
+        stock_tasks.describe("polemo2_in")
