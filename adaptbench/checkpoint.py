@@ -40,20 +40,21 @@ def save(
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, flatten_optimizer_state_dict=True
     )
+    parts = {
+        "model": get_model_state_dict(model, options=options),
+        "optimizer": get_optimizer_state_dict(model, list(optimizers), options=options),
+        "rng": _random_state(),
+    }
+    if not write:
+        return
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
-    for prefix, values in (
-        ("model", get_model_state_dict(model, options=options)),
-        ("optimizer", get_optimizer_state_dict(model, list(optimizers), options=options)),
-        ("rng", _random_state()),
-    ):
+    for prefix, values in parts.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{prefix}/{name}"] = value.detach().clone().contiguous()
             else:
                 scalars[f"{prefix}/{name}"] = value
-    if not write:
-        return
     with whole_directory(folder) as temporary:
         save_file(tensors, temporary / TENSORS)
         (temporary / STATE).write_text(json.dumps({"state": state, "scalars": scalars}))

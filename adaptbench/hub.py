@@ -7,7 +7,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def ask(model: str, revision: str) -> Found:
     """
     from huggingface_hub import HfApi
 
-    with _Answers(model, revision, "model"):
+    with _answers(model, revision, "model"):
         info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=10)
         if info.gated:
             HfApi().auth_check(model)
@@ -109,7 +110,7 @@ def check_data(name: str, revision: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _Answers(name, revision, "dataset"):
+    with _answers(name, revision, "dataset"):
         info = HfApi().dataset_info(name, revision=revision, timeout=10)
         if info.gated:
             HfApi().auth_check(name, repo_type="dataset")
@@ -119,35 +120,29 @@ class Unreachable(AdaptbenchError):
     """The hub cannot be asked."""
 
 
-class _Answers:
+@contextmanager
+def _answers(name: str, revision: str, kind: str) -> Iterator[None]:
     """Turns what the hub answers into one line of ours."""
+    from huggingface_hub import errors, get_token
+    from huggingface_hub.errors import HTTPError
 
-    def __init__(self, name: str, revision: str, kind: str) -> None:
-        self.name, self.revision, self.kind = name, revision, kind
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        from huggingface_hub import errors, get_token
-        from huggingface_hub.errors import HTTPError
-
-        page = PAGE + ("datasets/" if self.kind == "dataset" else "") + self.name
-        if isinstance(error, errors.GatedRepoError):
-            token = "the token that is set has no access" if get_token() else "no token is set"
-            said = f"is gated and {token}; accept its terms at {page} and log in with `hf auth login` (or set HF_TOKEN)"
-        elif isinstance(error, errors.RepositoryNotFoundError):
-            said = f"the hub has no such {self.kind}, or it is private and no token for it is set"
-        elif isinstance(error, errors.RevisionNotFoundError):
-            said = f"has no revision {self.revision!r} on the hub"
-        elif isinstance(error, errors.HFValidationError):
-            said = "is neither a folder nor an id of the hub (name, or owner/name)"
-        elif isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, HTTPError, OSError)):
-            why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({type(error).__name__})"
-            raise Unreachable(f"{self.name}: is not in the hub's cache, and {why}") from None
-        else:
-            return
-        raise AdaptbenchError(f"{self.name}: {said}") from None
+    page = PAGE + ("datasets/" if kind == "dataset" else "") + name
+    try:
+        yield
+        return
+    except errors.GatedRepoError:
+        token = "the token that is set has no access" if get_token() else "no token is set"
+        said = f"is gated and {token}; accept its terms at {page} and log in with `hf auth login` (or set HF_TOKEN)"
+    except errors.RepositoryNotFoundError:
+        said = f"the hub has no such {kind}, or it is private and no token for it is set"
+    except errors.RevisionNotFoundError:
+        said = f"has no revision {revision!r} on the hub"
+    except errors.HFValidationError:
+        said = "is neither a folder nor an id of the hub (name, or owner/name)"
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, HTTPError, OSError) as error:
+        why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({type(error).__name__})"
+        raise Unreachable(f"{name}: is not in the hub's cache, and {why}") from None
+    raise AdaptbenchError(f"{name}: {said}")
 
 
 def _offline() -> bool:

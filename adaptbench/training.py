@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import kernels
-from adaptbench import checkpoint, models, parallel
-from adaptbench.config import Training
+from adaptbench import checkpoint, checks, models, parallel
+from adaptbench.config import Devices, Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
 from adaptbench.packing import IGNORED, Example, Packed, collate
@@ -199,7 +199,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     callback: Callback | None = None,
     collate_rows: Callable[..., Batch] = collate,
-    strategy: str = "ddp",
+    strategy: Literal["ddp", "fsdp"] = "ddp",
 ) -> Outcome:
     """Train `model` in place; `work` holds the log and the checkpoint and may hold those of an interrupted run.
 
@@ -219,15 +219,15 @@ def train(
         mixed_precision="bf16" if precision(training) == "bfloat16" else "no",
         cpu=parallel.here() and not torch.cuda.is_available(),  # else Accelerate takes no heed of other processes there
     )
-    if training.batch_size % accelerator.num_processes:  # they wait for each other in every part of a step
-        raise AdaptbenchError(f"training.batch_size: must be a multiple of the {accelerator.num_processes} processes")
+    devices = Devices(processes=accelerator.num_processes, strategy=strategy)  # as they are, whoever started them
+    if problem := checks.training_problem(devices, training):
+        raise AdaptbenchError(problem)
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     steps = total_steps(training, data)
     schedules = [_schedule(optimizer, training, steps) for optimizer in optimizers]
-    sharded = strategy == "fsdp" and accelerator.num_processes > 1
     prepared = parallel.pass_of(model)
-    if sharded:
+    if devices.sharded:
         empty = parallel.skeleton(model)
         parallel.shard(prepared, model, optimizers, accelerator.device)
         wrapped = [accelerator.prepare(optimizer) for optimizer in optimizers]
@@ -274,9 +274,12 @@ def train(
             loss_sum = torch.zeros((), device=accelerator.device)
             for i, (part, count) in enumerate(zip(parts, labelled, strict=True)):
                 last = i == len(parts) - 1
-                if sharded:
+                if devices.sharded:
                     prepared.set_requires_gradient_sync(last)
-                with nullcontext() if last or sharded else accelerator.no_sync(prepared), accelerator.autocast():
+                with (
+                    nullcontext() if last or devices.sharded else accelerator.no_sync(prepared),
+                    accelerator.autocast(),
+                ):
                     batch = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
                     # Gradients are averaged over processes, so each one's share counts num_processes times.
                     loss = prepared(objective, batch) * (count * accelerator.num_processes / step_labelled)
@@ -323,7 +326,7 @@ def train(
                 last_saved = time.monotonic()
     if log:
         log.close()
-    if sharded:
+    if devices.sharded:
         parallel.fill(model, empty, keep=accelerator.is_main_process)
     return Outcome(
         steps=steps,
