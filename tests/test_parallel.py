@@ -273,13 +273,21 @@ def test_the_command_starts_its_processes_and_says_what_went_wrong_once(alone, t
     assert not (root / unfolded.directory(tune)).exists()
 
 
-def test_a_stage_started_by_torchrun_finds_its_processes(alone, tmp_path):
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        # Without --multi_gpu, Accelerate asks MPI for the processes.
+        ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+    ],
+    ids=["torchrun", "accelerate-launch"],
+)  # fmt: skip
+def test_a_stage_started_by_another_launcher_finds_its_processes(alone, tmp_path, launcher):
     unfolded = _unfold(["lora"])  # the preset asks for one
     root = tmp_path / "root"
     _begin(alone, root, unfolded)
     base = _trained(unfolded)[0]
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = _command(root, base, unfolded, *torchrun)
+    done = _command(root, base, unfolded, *launcher)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("step 3/3") == 1
     _assert_alike(root / unfolded.directory(base), alone / unfolded.directory(base))
