@@ -32,7 +32,7 @@ smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(BIN)/python -m adaptbench time results/smoke
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from adaptbench import hub
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import normalise, without_tested
 
@@ -41,9 +42,7 @@ def read(config: CorpusConfig, source: Mapping[str, Any], count: int, *, seed: i
     except AdaptbenchError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        hint = "" if source["path"] else f"; or set data.{name}.path to a local folder"
-        raise AdaptbenchError(f"data.{name}: {source['path'] or source['hub_id']}: {reason}{hint}") from None
+        raise hub.unavailable(name, source, error) from None
     if len(found) < count:
         raise AdaptbenchError(f"data.{name}: {count} documents are asked for, there are {len(found)} different ones")
     texts = list(found.values())

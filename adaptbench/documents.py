@@ -47,6 +47,8 @@ def read_json(path: Path) -> Any:
         raise AdaptbenchError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
     except json.JSONDecodeError as error:
         raise AdaptbenchError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise AdaptbenchError(f"{path}: not JSON: nested too deeply") from None
 
 
 def _record(path: Path, number: int, line: bytes, require: Sequence[str]) -> Record:

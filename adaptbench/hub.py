@@ -1,6 +1,6 @@
 """What is known of a model or data set before it is downloaded: from a folder, from the hub's cache, or from the hub itself.
 
-A model that is whole in the cache is taken as it is, and the hub is not asked. Messages hold no token and no server's text.
+A model that is whole in the cache is taken as it is, and the hub is not asked. Messages hold no token.
 """
 
 import json
@@ -89,7 +89,7 @@ def ask(model: str, revision: str) -> Found:
     """
     from huggingface_hub import HfApi
 
-    with _answers(model, revision, "model"):
+    with answers(model, revision, "model"):
         info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=10)
         if info.gated:
             HfApi().auth_check(model)
@@ -110,7 +110,7 @@ def check_data(name: str, revision: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _answers(name, revision, "dataset"):
+    with answers(name, revision, "dataset"):
         info = HfApi().dataset_info(name, revision=revision, timeout=10)
         if info.gated:
             HfApi().auth_check(name, repo_type="dataset")
@@ -121,8 +121,13 @@ class Unreachable(AdaptbenchError):
 
 
 @contextmanager
-def _answers(name: str, revision: str, kind: str) -> Iterator[None]:
-    """Turns what the hub answers into one line of ours."""
+def answers(name: str, revision: str, kind: str) -> Iterator[None]:
+    """Turns what the hub answers into one line of ours.
+
+    Raises:
+        AdaptbenchError: there is no such model or data set, or revision, or it is gated.
+        Unreachable: the hub cannot be asked.
+    """
     from huggingface_hub import errors, get_token
     from huggingface_hub.errors import HTTPError
 
@@ -139,10 +144,23 @@ def _answers(name: str, revision: str, kind: str) -> Iterator[None]:
         said = f"has no revision {revision!r} on the hub"
     except errors.HFValidationError:
         said = "is neither a folder nor an id of the hub (name, or owner/name)"
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, HTTPError, OSError) as error:
+    except errors.RemoteEntryNotFoundError as error:
+        said = f"lacks a file on the hub: {' '.join(str(error).split())[:200]}"
+    except (errors.LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
         why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({type(error).__name__})"
         raise Unreachable(f"{name}: is not in the hub's cache, and {why}") from None
     raise AdaptbenchError(f"{name}: {said}")
+
+
+def unavailable(name: str, source: Mapping[str, Any], error: Exception) -> AdaptbenchError:
+    """One line for the data set that data.<name> describes as `source`, where `datasets` could not read it, whatever that raised."""
+    said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {' '.join(str(error).split())[:200]}")
+    return AdaptbenchError(f"data.{name}: {said}") if source["path"] else or_a_folder(name, said)
+
+
+def or_a_folder(name: str, error: AdaptbenchError) -> AdaptbenchError:
+    """The same of data.<name>, which the hub does not give, with the other way to have it."""
+    return AdaptbenchError(f"data.{name}: {error}; or set data.{name}.path to a local folder")
 
 
 def _offline() -> bool:

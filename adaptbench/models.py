@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.documents import read_json
 from adaptbench.files import write_text
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def check_safe(path: Path) -> None:
             f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
         )
     for index in sorted(path.glob("*.safetensors.index.json")):
-        weights = _read_json(index).get("weight_map")
+        weights = _read_object(index).get("weight_map")
         for shard in weights.values() if isinstance(weights, dict) else (weights,):
             if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise AdaptbenchError(f"{index}: names {shard!r}; weights must be *.safetensors files beside it")
     config = path / "config.json"
-    for key, value in _entries(_read_json(config)) if config.exists() else ():
+    for key, value in _entries(_read_object(config)) if config.exists() else ():
         if key.endswith("attn_implementation") and "/" in json.dumps(value):
             raise AdaptbenchError(f"{config}: {key} is {value!r}, code on the hub; remove it")
 
@@ -86,11 +87,8 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _entries(value)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError):
-        raise AdaptbenchError(f"{path}: not JSON") from None
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise AdaptbenchError(f"{path}: must be a JSON object")
     return content
@@ -103,16 +101,13 @@ def fetched(name: str, revision: str) -> Path:
         AdaptbenchError: it cannot be had, in one line.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     from adaptbench import hub
 
     if hub.local(name, revision) and _has_tokenizer(hub.folder(name, revision)):
         return hub.folder(name, revision)
-    try:
+    with hub.answers(name, revision, "model"):
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
-    except (OSError, HFValidationError) as error:
-        raise AdaptbenchError(f"{name}: {' '.join(str(error).split())[:300]}") from None
 
 
 def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto") -> "PreTrainedModel":

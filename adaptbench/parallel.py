@@ -1,7 +1,7 @@
 """One training stage in several processes: DDP or FSDP2 keeps them in step, torch's elastic launcher starts them.
 
-`accelerate launch --multi_gpu` calls the same launcher; a stage that was started by it, or by torchrun, finds its processes as well. Accelerate wraps a model for DDP; it shards on accelerators alone, so that FSDP2 is
-torch's own `fully_shard`, the same everywhere.
+`accelerate launch --multi_gpu` calls the same launcher; a stage that was started by it, or by torchrun, finds its processes as well.
+Accelerate wraps a model for DDP; it shards on accelerators alone, so that FSDP2 is torch's own `fully_shard`, the same everywhere.
 """
 
 import logging

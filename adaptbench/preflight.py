@@ -54,7 +54,7 @@ def _check_data(graph: Graph, nodes: Collection[str]) -> None:
             except hub.Unreachable:
                 return
             except AdaptbenchError as error:
-                raise AdaptbenchError(f"data.{name}: {error}; or set data.{name}.path to a local folder") from None
+                raise hub.or_a_folder(name, error) from None
 
 
 def _check_stock_data(preset: Preset) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptbench import hub
 from adaptbench.contracts import AdaptbenchError, Record
 
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -28,9 +29,7 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
         else:
             found = load_dataset(place, *config, revision=source["revision"])
     except Exception as error:  # `datasets`, pyarrow and the hub's client each raise their own
-        reason = " ".join(str(error).split())[:200]
-        hint = f"; or set data.{name}.path to a local folder" if source["path"] is None else ""
-        raise AdaptbenchError(f"data.{name}: {place}: {reason}{hint}") from None
+        raise hub.unavailable(name, source, error) from None
     missing = [split for split in splits if split not in found]
     if missing:
         raise AdaptbenchError(

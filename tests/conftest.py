@@ -1,5 +1,6 @@
 """Shared toy models and worlds: small enough that the whole suite is minutes, real enough that every path is the real one."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -32,7 +33,13 @@ SMALL_GENERAL = {
     "kind": "world", "entities": 50, "familiar_minerals": 5, "familiar_dialogues": 5, "fact_repeats": 1, "skill_instances": 100,
     "probe_documents": 16, "replay_documents": 64, "test_items": 16,
 }  # fmt: skip
+TOKENS = {name: f"secret-of-{name}" for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")}
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs whole graphs comes first, so that two workers end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("graph") is None)
 
 
 @pytest.fixture
@@ -226,6 +233,30 @@ def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
     """Run Snakemake in a copy of the project, as a user would; `variables` are added to the environment."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     return finished([sys.executable, "-m", "snakemake", *arguments], folder, environment=environment)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Path:
+    """A copy of the project in which the smoke preset has run, once for all workers: to be copied, not changed."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder, said = place / "smoke", place / "smoke.json"
+    with (place / "smoke.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not said.exists():
+            done = snakemake(copy_of_project(folder), "--cores", "2", "--configfile", "config/smoke.yaml", **TOKENS)
+            said.write_text(json.dumps([done.returncode, done.stdout + done.stderr]))
+    status, text = json.loads(said.read_text())
+    assert status == 0, text[-3000:]
+    assert "secret-of" not in text
+    assert "Done. Tables: results/smoke/tables" in text
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smoke(smoke_run, tmp_path_factory) -> Path:
+    """The same for one file of tests to change."""
+    return Path(shutil.copytree(smoke_run, tmp_path_factory.mktemp("smoke") / "project"))
 
 
 def has_checkpoint(work: Path) -> bool:

@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import pickle
+import re
 import shutil
 import stat
 import time
@@ -137,7 +138,7 @@ def test_an_adapter_which_names_another_model_is_refused(folder):
 def test_a_file_of_the_folder_that_is_no_json_object_is_one_line(folder, name):
     for content, said in (("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "must be a JSON object")):
         (folder / name).write_text(content)
-        assert refused(folder).endswith(f"{name}: {said}")
+        assert re.search(rf"{re.escape(name)}(:1)?: {said}", refused(folder))
 
 
 def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tmp_path, monkeypatch):
