@@ -213,7 +213,7 @@ def project_copy(tmp_path) -> Path:
 
 
 def finished(
-    command: Sequence[str], folder: Path, *, seconds: float = 300, environment: Mapping[str, str] | None = None
+    command: Sequence[str], folder: Path, *, seconds: float = 600, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. One that takes longer than `seconds` is killed with all that it started, and fails."""
     process = subprocess.Popen(
