@@ -1,8 +1,9 @@
 """What a preset will take, from parameters and tokens: jobs, GPU hours, memory, disk and downloads, before anything runs.
 
 FLOPs are those of matrix products, as adaptbench/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
-if it trains. That an untrained bottom of the network needs no way back is not counted, nor are probes, attention scores, and the
-further passes of curricula with latent tokens. What is assumed is printed, and an option of `make plan`.
+if it trains. A step of a small model takes what starting its operations takes, however little they compute. That an untrained bottom of the
+network needs no way back is not counted, nor are probes, attention scores, tokens written one after another, and the further passes of curricula
+with latent tokens. What is assumed is printed, and an option of `make plan`.
 """
 
 import math
@@ -35,7 +36,11 @@ class Assumptions:
     epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
-    job_seconds: float = 60.0  # to start a job and load its model
+    layer_seconds: float = (
+        0.002  # that a layer takes in a training step at least: about 250 operations, which the processor must start
+    )
+    job_seconds: float = 10.0  # to start a job on its GPU, waiting in a queue apart
+    read_rate: float = 1e9  # bytes of a model that are read in a second
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ class Estimate:
         makes = node.kind != "prepare" or _makes_model(node)
         kept = whole * self.size.bytes if makes and not _leaves_adapters(node) else 0.0
         if node.kind not in ("base", "train"):
-            return Job(node.id, node.kind, self.assumed.job_seconds, kept)
+            return Job(node.id, node.kind, self._start(whole), kept)
         return self._of_training(node, whole, kept)
 
     def _of_training(self, node: Node, whole: int, kept: float) -> Job:
@@ -177,13 +182,15 @@ class Estimate:
         state = 4 + OPTIMIZER[training.optimizer]  # of the weights and moments, as of the gradients and moments
         forward = 2 * matrices
         a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
-        seconds = self._seconds(a_token * self._tokens(node, training))
+        tokens = self._tokens(node, training)
+        steps = tokens / (training.batch_size * training.sequence_length)
+        seconds = max(self._arithmetic(a_token * tokens), steps * layers * self.assumed.layer_seconds)
         in_layers = 2 * layers + ACTIVATIONS if training.gradient_checkpointing else ACTIVATIONS * layers
         at_once = (training.micro_batch_size or training.batch_size) * training.sequence_length
         return Job(
             node.id,
             node.kind,
-            seconds,
+            self._start(whole) + seconds,
             kept,
             checkpoint=state * moving,
             state=4 * whole + state * moving,
@@ -206,13 +213,18 @@ class Estimate:
     def _of_evaluation(self, one: Evaluation) -> Job:
         if one.model is None:
             return Job(one.key, "evaluate")
-        matrices = self._layers(self.graph.nodes[one.model]) * self.size.layer + self.size.head
+        layers = self._layers(self.graph.nodes[one.model])
+        matrices = layers * self.size.layer + self.size.head
         asked = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
         tokens = len(asked) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
-        return Job(one.key, "evaluate", self._seconds(2 * matrices * tokens))
+        seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens)
+        return Job(one.key, "evaluate", seconds)
 
-    def _seconds(self, flops: float) -> float:
-        return flops / (self.assumed.flops * self.assumed.utilisation) + self.assumed.job_seconds
+    def _start(self, parameters: int) -> float:
+        return self.assumed.job_seconds + parameters * self.size.bytes / self.assumed.read_rate
+
+    def _arithmetic(self, flops: float) -> float:
+        return flops / (self.assumed.flops * self.assumed.utilisation)
 
 
 def _tuner(node: Node) -> TunerConfig:

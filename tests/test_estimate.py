@@ -25,7 +25,9 @@ VALUES = preset_values() | {
 LAYER = 2 * 64 + 2 * 32 + 3 * 128 + 16 + 8
 HEAD = 500 * 8
 WHOLE = HEAD + 8 + 4 * LAYER
-ASSUMED = estimate.Assumptions(flops=1e6, utilisation=0.5, job_seconds=0.0, task_tokens=1000)
+ASSUMED = estimate.Assumptions(
+    flops=1e6, utilisation=0.5, layer_seconds=0.0, job_seconds=0.0, read_rate=float("inf"), task_tokens=1000
+)
 
 
 def unfold(values: dict) -> graph.Graph:
@@ -79,6 +81,22 @@ def test_training_costs_what_a_hand_computes():
     assert (full.checkpoint, pro.checkpoint, lora.checkpoint) == (12 * WHOLE, 12 * 2 * LAYER, 0)
     assert (full.state, pro.state, lora.state) == (16 * WHOLE, 4 * (WHOLE + 2 * LAYER) + 24 * LAYER, 4 * WHOLE)
     assert full.activations == 2 * 64 * 8 * 34 * 4
+
+
+def test_a_small_models_steps_take_as_long_as_starting_their_operations():
+    plain = job(estimated(VALUES), "full").seconds
+    found = estimated(VALUES, replace(ASSUMED, flops=1e15, layer_seconds=0.5))
+    assert job(found, "full").seconds == pytest.approx(100 * 4 * 0.5)
+    assert job(found, "pro").seconds == pytest.approx(100 * 6 * 0.5)
+    assert job(estimated(VALUES, replace(ASSUMED, layer_seconds=1e-9)), "full").seconds == plain
+
+
+def test_a_job_takes_time_to_start_and_to_read_its_model():
+    plain, found = estimated(VALUES), estimated(VALUES, replace(ASSUMED, job_seconds=7.0, read_rate=100.0))
+    start = 7 + 4 * WHOLE / 100
+    assert job(found, "full").seconds - job(plain, "full").seconds == pytest.approx(start)
+    scored = found.jobs["domain/full/seed0"].seconds - plain.jobs["domain/full/seed0"].seconds
+    assert scored == pytest.approx(start)
 
 
 def test_an_evaluation_costs_its_tasks():
