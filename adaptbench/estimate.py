@@ -36,9 +36,7 @@ class Assumptions:
     epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
-    layer_seconds: float = (
-        0.002  # that a layer takes in a training step at least: about 250 operations, which the processor must start
-    )
+    layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
     job_seconds: float = 10.0  # to start a job on its GPU, waiting in a queue apart
     read_rate: float = 1e9  # bytes of a model that are read in a second
 
