@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import kernels
-from adaptbench import disk, models, provenance, registry, results, stock_tasks
+from adaptbench import disk, gpus, models, provenance, registry, results, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 
@@ -46,7 +46,7 @@ def run(plan: Path, out: Path) -> None:
         directory = Path(spec["model_directory"])
         manifest = models.read_manifest(directory)
     tasks = tasks_of(spec)
-    with kernels.used() as ran:
+    with gpus.own(0 if spec["policy"] else 1), kernels.used() as ran:
         evaluated, seconds = evaluate(
             directory,
             manifest["decode"] | spec["options"]["decode"],

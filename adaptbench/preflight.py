@@ -4,13 +4,11 @@ Only lower bounds are asked for (models and the largest checkpoint on disk; weig
 refused that would have fitted.
 """
 
-import os
 import shutil
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from adaptbench import estimate, hub, stock_tasks
+from adaptbench import estimate, gpus, hub, stock_tasks
 from adaptbench.config import Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
@@ -87,36 +85,16 @@ def _check_disk(root: Path, results: float, download: float) -> None:
 
 
 def _check_number(processes: int) -> None:
-    there = len(gpus())
+    there = len(gpus.memory())
     if 0 < there < processes:
         raise AdaptbenchError(f"devices.processes: must be <= {there}, the GPUs that are here, one for each process")
 
 
 def _check_memory(job: estimate.Job, shards: int) -> None:
-    memory, needed = gpu_memory(), job.state / shards
+    memory, needed = max(gpus.memory().values(), default=None), job.state / shards
     if memory is not None and needed > memory:
         share = f" in each of {shards} processes" if shards > 1 else ""
         raise AdaptbenchError(
             f"too little GPU memory: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, "
             f"the largest GPU here has {estimate.gb(memory)}"
         )
-
-
-def gpu_memory() -> float | None:
-    """Bytes of the largest NVIDIA GPU; None where there is none."""
-    return max(gpus(), default=None)
-
-
-def gpus() -> list[float]:
-    """The bytes of each NVIDIA GPU that jobs see."""
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        sizes = [float(line) * 2**20 for line in done.stdout.split()]
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if shown is None:
-            return sizes
-        numbers = [int(one) for one in shown.split(",") if one.strip()]
-        return [sizes[number] for number in numbers if 0 <= number < len(sizes)]
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return []

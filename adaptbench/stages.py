@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from adaptbench import data, disk, hub, models, parallel, registry, tokenizer
+from adaptbench import data, disk, gpus, hub, models, parallel, registry, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -42,10 +42,14 @@ def run(plan: Path, out: Path) -> None:
         if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
         devices = Devices.model_validate(spec.get("devices", {}))
-        if devices.processes > 1 and not parallel.here():
-            parallel.launch(devices, run, plan, out)
-        else:
+        if parallel.here():
             _make(spec, work, out)
+            return
+        with gpus.own(devices.processes if spec["kind"] in gpus.STAGES else 0):
+            if devices.processes > 1:
+                parallel.launch(devices, run, plan, out)
+            else:
+                _make(spec, work, out)
 
 
 def _make(spec: Spec, work: Path, out: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import collect, config, graph, hub, models, overall, plan, registry, stock_tasks
+from adaptbench import collect, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 
@@ -216,8 +216,8 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
 
 
 def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
-    """How many GPUs a stage's job can use: what it asks a cluster for. On one machine nothing waits for it."""
-    return processes(unfolded, node_id) if unfolded.node(node_id).kind in ("base", "prepare", "train") else 0
+    """How many GPUs a stage's job can use: what it asks a cluster for. On one machine nothing waits for it (adaptbench/gpus.py)."""
+    return processes(unfolded, node_id) if unfolded.node(node_id).kind in gpus.STAGES else 0
 
 
 def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
