@@ -33,6 +33,14 @@ os.environ.setdefault(
     "GLIBC_TUNABLES",
     f"glibc.malloc.mmap_threshold={2**30}:glibc.malloc.trim_threshold={2**32}:glibc.malloc.hugetlb=1",
 )
+# Jobs of this machine share its GPUs as far as their memory goes; --resources gpu=... says otherwise.
+if (
+    workflow.local_exec
+    and workflow.is_main_process
+    and "gpu" not in workflow.global_resources
+):
+    if (AT_ONCE := flow.jobs_on_gpus(GRAPH)) is not None:
+        workflow.register_resource("gpu", AT_ONCE)
 RUN = 'OMP_NUM_THREADS={threads} "$ADAPTBENCH_PYTHON" -m adaptbench'
 ENVIRONMENT = "envs/adaptbench.yaml"
 

@@ -61,8 +61,9 @@ class Shape:
         return self.rest + layers * self.layer
 
 
-def shape(graph: Graph) -> Shape:
-    """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub; where none can be had, of its name.
+def shape(graph: Graph, *, ask: bool = True) -> Shape:
+    """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub (if it may `ask`); where none can be
+    had, of its name.
 
     Raises:
         AdaptbenchError: nothing says how large it is.
@@ -72,8 +73,12 @@ def shape(graph: Graph) -> Shape:
         return _of_architecture(graph.preset)
     (node,) = (node.id for node in graph.nodes.values() if node.kind == "imported_base")
     taken_in = hub.local(str(graph.directory(node)), "main")
+    if found := taken_in or hub.local(base.model, base.revision):
+        return _of_config(found)
+    if not ask:
+        return _of_name(base.model, "not in the hub's cache")
     try:
-        return _of_config(taken_in or hub.local(base.model, base.revision) or hub.ask(base.model, base.revision))
+        return _of_config(hub.ask(base.model, base.revision))
     except AdaptbenchError as error:  # what the start would refuse (adaptbench/preflight.py) can still be estimated
         return _of_name(base.model, str(error))
 
@@ -131,8 +136,8 @@ class Job:
 class Estimate:
     """Everything that is estimated of one preset's graph."""
 
-    def __init__(self, graph: Graph, assumed: Assumptions) -> None:
-        self.graph, self.assumed, self.size = graph, assumed, shape(graph)
+    def __init__(self, graph: Graph, assumed: Assumptions, *, ask: bool = True) -> None:
+        self.graph, self.assumed, self.size = graph, assumed, shape(graph, ask=ask)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:

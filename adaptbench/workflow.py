@@ -17,6 +17,7 @@ from adaptbench import collect, config, gpus, graph, hub, models, overall, plan,
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 
+CUDA_CONTEXT = 1e9  # bytes of a GPU's memory that a process takes before anything lies there, at most
 DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
@@ -223,6 +224,24 @@ def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
 def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
     """The same of scoring a run: none for a policy, which is no model, nor for a run that is skipped."""
     return int(unfolded.evaluation(key).model is not None)
+
+
+def jobs_on_gpus(unfolded: graph.Graph) -> int | None:
+    """How many GPU jobs may run side by side on this machine: as many on each GPU as would fit if all were the largest, by the memory that
+    `make plan` estimates and a third more, and one at least. None where there is no GPU, or nothing says how large the model is.
+    """
+    from adaptbench import estimate  # not needed elsewhere to plan
+
+    if not (there := gpus.memory()):
+        return None
+    try:
+        jobs = estimate.Estimate(unfolded, estimate.Assumptions(), ask=False).jobs.values()
+    except AdaptbenchError:
+        return len(there)
+    devices = unfolded.preset.devices
+    shards = devices.processes if devices.sharded else 1
+    most = max(job.state / shards + job.activations for job in jobs) * 4 / 3 + CUDA_CONTEXT
+    return len(there) * max(1, int(min(there.values()) // most))
 
 
 def code(*names: str) -> list[str]:

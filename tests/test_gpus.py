@@ -3,13 +3,15 @@
 Run: pytest tests/test_gpus.py
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, SMALL_GENERAL, preset_values, snakemake
 
 from adaptbench import gpus
 
@@ -92,6 +94,43 @@ def test_a_job_that_was_killed_has_no_gpu_any_more():
     with gpus.own(1):
         assert taken() == "0"
     process.stdout.close()
+
+
+def test_as_many_jobs_run_at_once_as_the_gpus_have_memory_for(monkeypatch):
+    from adaptbench import config, estimate, graph, workflow
+
+    unfolded = graph.unfold(config.validate(preset_values(), "toy.yaml"))
+    jobs = estimate.Estimate(unfolded, estimate.Assumptions()).jobs.values()
+    most = max(job.state + job.activations for job in jobs) * 4 / 3 + 1e9
+    for sizes, slots in (((3.5, 9), 6), ((1.1, 1.1), 2), ((0.5,), 1), ((), None)):
+        monkeypatch.setattr(gpus, "memory", lambda sizes=sizes: {str(i): size * most for i, size in enumerate(sizes)})
+        assert workflow.jobs_on_gpus(unfolded) == slots
+    monkeypatch.setattr(gpus, "memory", lambda: {"0": 1e12, "1": 1e12})
+    unknown = graph.unfold(config.validate(preset_values() | {"base": {"model": "owner/large"}}, "toy.yaml"))
+    assert workflow.jobs_on_gpus(unknown) == 2
+
+
+def test_snakemake_knows_how_many_unless_it_is_told(project_copy):
+    from adaptbench import config, graph, workflow
+
+    values = preset_values() | {"data": {"general": SMALL_GENERAL, "domain": {"kind": "world"}}}
+    (project_copy / "config/toy.yaml").write_text(json.dumps(values))
+    unfolded = graph.unfold(config.validate(values, "toy.yaml"))
+    (data,) = [node for node in unfolded.nodes.values() if node.kind == "data" and node.options["track"] == "general"]
+    arguments = (
+        str(unfolded.directory(data.id)),
+        "--cores",
+        "1",
+        "--configfile",
+        "config/toy.yaml",
+        "--forcerun",
+        "stage",
+    )
+    slots = workflow.jobs_on_gpus(unfolded)
+    for more, said in (((), slots), (("--resources", "gpu=1"), 1)):
+        done = snakemake(project_copy, *arguments, *more)
+        assert done.returncode == 0, done.stderr
+        assert re.search(rf"^Provided resources: gpu=.*\b{said}\b", done.stderr, re.MULTILINE)
 
 
 def test_a_stage_and_a_scored_run_take_one_gpu_each_and_data_none(tmp_path, monkeypatch):
