@@ -57,8 +57,8 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
         files = sorted(path for path in Path(source["path"]).iterdir() if path.suffix in READERS)
         if not files:
             raise AdaptbenchError(f"data.{name}.path: {source['path']} has no file of {', '.join(READERS)}")
-        checked = plain_files.checked(name, Path(source["path"]), files)
-        streams = [_file(path, config) for path in checked]
+        patterns = plain_files.checked(name, Path(source["path"]), files)
+        streams = [_file(pattern, config) for pattern in patterns]
     else:
         streams = [
             load_dataset(
@@ -76,12 +76,12 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
                 yield text.strip()
 
 
-def _file(path: str, config: CorpusConfig) -> Iterable[Mapping[str, Any]]:
+def _file(pattern: str, config: CorpusConfig) -> Iterable[Mapping[str, Any]]:
     """A file's records; each line of a .txt is a document."""
     from datasets import load_dataset
 
-    suffix = Path(path).suffix
-    lines = load_dataset(READERS[suffix], data_files=path, split="train", streaming=True)
+    suffix = Path(pattern).suffix
+    lines = load_dataset(READERS[suffix], data_files=pattern, split="train", streaming=True)
     return ({config.text_field: line["text"]} for line in lines) if suffix == ".txt" else lines
 
 

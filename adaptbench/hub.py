@@ -154,7 +154,8 @@ def answers(name: str, revision: str, kind: str) -> Iterator[None]:
 
 def unavailable(name: str, source: Mapping[str, Any], error: Exception) -> AdaptbenchError:
     """One line for the data set that data.<name> describes as `source`, where `datasets` could not read it, whatever that raised."""
-    said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {' '.join(str(error).split())[:200]}")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {reason}")
     return AdaptbenchError(f"data.{name}: {said}") if source["path"] else or_a_folder(name, said)
 
 

@@ -2,6 +2,7 @@
 begins as an archive does, whatever its suffix, and follows links.
 """
 
+import glob
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from adaptbench.contracts import AdaptbenchError
 
 
 def checked(name: str, folder: Path, files: Iterable[Path]) -> list[str]:
-    """These files of the folder that data.<name>.path names, as `datasets` takes them.
+    """These files of the folder that data.<name>.path names, as the patterns for which `datasets` takes every path.
 
     Raises:
         AdaptbenchError: one line: one of them is no plain file, lies elsewhere, or is packed.
@@ -27,7 +28,7 @@ def checked(name: str, folder: Path, files: Iterable[Path]) -> list[str]:
         elif packed := Extractor.infer_extractor_format(where):
             said = f"packed ({packed}), and nothing is unpacked here; unpack it first"
         else:
-            found.append(str(file))
+            found.append(glob.escape(str(file)))
             continue
         raise AdaptbenchError(f"data.{name}.path: {file}: {said}")
     return found
