@@ -1,4 +1,4 @@
-"""What would stop a preset hours after its start, said before it: data or a base that cannot be had, too little disk, too little GPU memory.
+"""What would stop a preset hours after its start, said before it: data or a base that cannot be had, too little disk, too little memory.
 
 Only lower bounds are asked for (models and the largest checkpoint on disk; weights, gradients and optimizer in memory), so that nothing is
 refused that would have fitted.
@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+import psutil
+
 from adaptbench import estimate, gpus, hub, stock_tasks
-from adaptbench.config import Preset
+from adaptbench.config import Devices, Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
 
@@ -39,7 +41,7 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:
         _check_number(preset.devices.processes)
-        _check_memory(max(mine, key=lambda job: job.state), preset.devices.processes if preset.devices.sharded else 1)
+        _check_memory(max(mine, key=lambda job: job.state), preset.devices)
 
 
 def _check_data(graph: Graph, nodes: Collection[str]) -> None:
@@ -90,11 +92,21 @@ def _check_number(processes: int) -> None:
         raise AdaptbenchError(f"devices.processes: must be <= {there}, the GPUs that are here, one for each process")
 
 
-def _check_memory(job: estimate.Job, shards: int) -> None:
-    memory, needed = max(gpus.memory().values(), default=None), job.state / shards
-    if memory is not None and needed > memory:
+def _check_memory(job: estimate.Job, devices: Devices) -> None:
+    """A job's processes have room: each on a GPU of its own, or without a GPU all in this machine's memory."""
+    shards = devices.processes if devices.sharded else 1
+    memory = max(gpus.memory().values(), default=None)
+    if memory is not None:
+        kind, needed = "GPU memory", job.state / shards
         share = f" in each of {shards} processes" if shards > 1 else ""
+        there = f"the largest GPU here has {estimate.gb(memory)}"
+    else:
+        copies = devices.processes // shards
+        memory = psutil.virtual_memory().total
+        kind, needed = "memory", job.state * copies
+        share = f" in {copies} processes" if copies > 1 else ""
+        there = f"this machine has {estimate.gb(memory)} and no GPU"
+    if needed > memory:
         raise AdaptbenchError(
-            f"too little GPU memory: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, "
-            f"the largest GPU here has {estimate.gb(memory)}"
+            f"too little {kind}: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, {there}"
         )

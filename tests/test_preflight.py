@@ -1,4 +1,4 @@
-"""What is said before anything long starts: of a hub that refuses, of too little disk and of too little GPU memory.
+"""What is said before anything long starts: of a hub that refuses, of too little disk and of too little memory.
 
 The hub is a small HTTP server on this machine that answers as the real one does, with its status codes and error headers; Hugging
 Face's own client asks it, in a process of its own.
@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import hub as toy_hub
+import psutil
 import pytest
 from conftest import PROJECT, finished, preset_values
 
@@ -257,6 +258,29 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
     monkeypatch.setattr(gpus, "memory", lambda: dict.fromkeys("01", largest.state / 2 - 1))
     with pytest.raises(AdaptbenchError, match="optimizer in each of 2 processes, the largest"):
         preflight.check(replace(one, preset=sharded), one.nodes)
+
+
+def test_without_a_gpu_all_processes_share_the_machines_memory(cached, monkeypatch):
+    memory = namedtuple("memory", "total")
+    one = unfolded(cached)
+    largest = max(estimate.Estimate(one, estimate.Assumptions()).jobs.values(), key=lambda job: job.state)
+
+    def check(total: float, strategy: str, *, processes: int = 2, here: bool = True) -> None:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(total))
+        devices = config.Devices(processes=processes, strategy=strategy)
+        preset = one.preset.model_copy(update={"devices": devices})
+        preflight.check(replace(one, preset=preset), one.nodes, here=here)
+
+    monkeypatch.setattr(gpus, "memory", dict)
+    line = rf"^too little memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} for weights, gradients and optimizer, this machine has {estimate.gb(largest.state - 1)} and no GPU$"
+    for strategy, processes in (("ddp", 1), ("fsdp", 2)):
+        check(largest.state, strategy, processes=processes)
+        with pytest.raises(AdaptbenchError, match=line):
+            check(largest.state - 1, strategy, processes=processes)
+    check(2 * largest.state, "ddp")
+    with pytest.raises(AdaptbenchError, match=rf"{estimate.gb(2 * largest.state)} .* optimizer in 2 processes, this"):
+        check(2 * largest.state - 1, "ddp")
+    check(0, "ddp", here=False)
 
 
 def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cached, monkeypatch):
