@@ -299,6 +299,72 @@ def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cac
     assert asked[-1] == "allenai/ai2_arc"
 
 
+OFFLINE = "is not in the cache of `datasets`, and HF_HUB_OFFLINE is set; load it with `datasets` once while online"
+
+
+@pytest.mark.parametrize(
+    ("change", "sets", "line"),
+    [
+        (
+            {"data": {**preset_values()["data"], "domain": {"kind": "gsm8k"}}},
+            ["openai/gsm8k"],
+            f"data.gsm8k: openai/gsm8k: {OFFLINE}; or set data.gsm8k.path to a local folder",
+        ),
+        (
+            {"evaluation": {"stock_tasks": {"general": ["arc_easy"], "domain": ["mmlu_stem"]}}},
+            ["allenai/ai2_arc", "cais/mmlu"],
+            f"evaluation.stock_tasks: mmlu_stem: cais/mmlu: {OFFLINE}",
+        ),
+    ],
+    ids=["public", "stock"],
+)
+def test_without_the_hub_data_sets_must_have_been_read_before(cached, tmp_path, change, sets, line):
+    one = graph.unfold(config.validate(preset_values() | {"base": {"model": cached}} | change, "toy.yaml"))
+    *others, last = sets
+    for name in others:
+        toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
+    # What huggingface_hub has of a set is not enough for `datasets`.
+    (tmp_path / "home" / "hub" / f"datasets--{last.replace('/', '--')}" / "snapshots" / toy_hub.COMMIT).mkdir(
+        parents=True
+    )
+    with pytest.raises(AdaptbenchError) as caught:
+        preflight.check(one, one.nodes)
+    assert str(caught.value) == line
+    toy_hub.add_data(tmp_path / "home", last, {"test": [toy_hub.arc(1)]})
+    preflight.check(one, one.nodes)
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "paws-x", "ChilleD/MultiArith"])
+def test_what_datasets_would_read_without_the_hub_is_found(name, cached, tmp_path):
+    from datasets import load_dataset
+
+    assert not hub.has_data(name)
+    if "/" in name:
+        toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
+    else:
+        toy_hub.add_data(tmp_path / "home", f"x/{name}", {"test": [toy_hub.arc(1)]})
+        (tmp_path / "home" / "datasets" / f"x___{name}").rename(tmp_path / "home" / "datasets" / name)
+    assert hub.has_data(name)
+    assert load_dataset(name)["test"][0] == toy_hub.arc(1)
+
+
+def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypatch):
+    """Each time may take ten seconds."""
+    values = preset_values() | {"base": {"model": cached}}
+    values["evaluation"] = {"stock_tasks": {"general": ["arc_easy", "mmlu_stem"]}}
+    asked = []
+
+    def silent(name, revision):
+        asked.append(name)
+        raise hub.Unreachable(name)
+
+    monkeypatch.setattr(hub, "check_data", silent)
+    monkeypatch.setattr(hub, "has_data", lambda name: True)
+    one = graph.unfold(config.validate(values, "toy.yaml"))
+    preflight.check(one, one.nodes)
+    assert asked == ["allenai/ai2_arc"]
+
+
 def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path, model_folder, monkeypatch):
     folder = tmp_path / "gpt"
     shutil.copytree(model_folder("qwen3"), folder)
