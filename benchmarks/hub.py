@@ -14,6 +14,11 @@ from adaptbench.contracts import AdaptbenchError, Record
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
+def patterns(*splits: str) -> tuple[str, ...]:
+    """Of the files of a folder that are read for these splits."""
+    return tuple(f"**/{split}*{suffix}" for split in splits for suffix in READERS)
+
+
 def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[str]) -> list[Sequence[Record]]:
     """These splits of the public set `name`, of its only configuration or the one named; `source` is what data.<name> says.
 
