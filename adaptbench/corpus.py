@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from adaptbench import hub
+from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import normalise, without_tested
 
@@ -57,7 +57,8 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
         files = sorted(path for path in Path(source["path"]).iterdir() if path.suffix in READERS)
         if not files:
             raise AdaptbenchError(f"data.{name}.path: {source['path']} has no file of {', '.join(READERS)}")
-        streams = [_file(path, config) for path in files]
+        patterns = plain_files.checked(name, Path(source["path"]), files)
+        streams = [_file(pattern, config) for pattern in patterns]
     else:
         streams = [
             load_dataset(
@@ -75,12 +76,13 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
                 yield text.strip()
 
 
-def _file(path: Path, config: CorpusConfig) -> Iterable[Mapping[str, Any]]:
+def _file(pattern: str, config: CorpusConfig) -> Iterable[Mapping[str, Any]]:
     """A file's records; each line of a .txt is a document."""
     from datasets import load_dataset
 
-    lines = load_dataset(READERS[path.suffix], data_files=str(path), split="train", streaming=True)
-    return ({config.text_field: line["text"]} for line in lines) if path.suffix == ".txt" else lines
+    suffix = Path(pattern).suffix
+    lines = load_dataset(READERS[suffix], data_files=pattern, split="train", streaming=True)
+    return ({config.text_field: line["text"]} for line in lines) if suffix == ".txt" else lines
 
 
 def set_apart(texts: Sequence[str], *sizes: int) -> tuple[list[Record], ...]:

@@ -116,6 +116,18 @@ def check_data(name: str, revision: str) -> None:
             HfApi().auth_check(name, repo_type="dataset")
 
 
+def has_data(name: str) -> bool:
+    """Whether `datasets` has prepared the data set before, and so reads it without the hub. Of what lies in the hub's own cache alone it asks
+    the hub again.
+    """
+    from datasets import config
+    from datasets.naming import camelcase_to_snakecase
+
+    *owner, short = name.split("/")
+    folder = Path(os.path.expanduser(config.HF_DATASETS_CACHE)) / "___".join((*owner, camelcase_to_snakecase(short)))
+    return any(one.is_dir() for one in folder.glob("*/*/*"))  # configuration, version, hash
+
+
 class Unreachable(AdaptbenchError):
     """The hub cannot be asked."""
 
@@ -148,13 +160,18 @@ def answers(name: str, revision: str, kind: str) -> Iterator[None]:
         said = f"lacks a file on the hub: {' '.join(str(error).split())[:200]}"
     except (errors.LocalEntryNotFoundError, HTTPError, ConnectionError, TimeoutError) as error:
         why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({type(error).__name__})"
-        raise Unreachable(f"{name}: is not in the hub's cache, and {why}") from None
+        if kind == "dataset":
+            said = f"is not in the cache of `datasets`, and {why}; load it with `datasets` once while online"
+        else:
+            said = f"is not in the hub's cache, and {why}"
+        raise Unreachable(f"{name}: {said}") from None
     raise AdaptbenchError(f"{name}: {said}")
 
 
 def unavailable(name: str, source: Mapping[str, Any], error: Exception) -> AdaptbenchError:
     """One line for the data set that data.<name> describes as `source`, where `datasets` could not read it, whatever that raised."""
-    said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {' '.join(str(error).split())[:200]}")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {reason}")
     return AdaptbenchError(f"data.{name}: {said}") if source["path"] else or_a_folder(name, said)
 
 

@@ -1,15 +1,17 @@
-"""What would stop a preset hours after its start, said before it: data or a base that cannot be had, too little disk, too little GPU memory.
+"""What would stop a preset hours after its start, said before it: data or a base that cannot be had, too little disk, too little memory.
 
 Only lower bounds are asked for (models and the largest checkpoint on disk; weights, gradients and optimizer in memory), so that nothing is
 refused that would have fitted.
 """
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import psutil
+
 from adaptbench import estimate, gpus, hub, stock_tasks
-from adaptbench.config import Preset
+from adaptbench.config import Devices, Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
 
@@ -31,41 +33,47 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
             missing = (hub.local(base.model, base.revision) or hub.ask(base.model, base.revision)).missing
         except AdaptbenchError as error:
             raise AdaptbenchError(f"base.model: {error}") from None
-    if "data" in kinds:
-        _check_data(graph, nodes)
-    _check_stock_data(preset)
+    _check_data(graph, nodes)
     jobs = estimate.Estimate(graph, estimate.Assumptions()).jobs
     mine = [jobs[node] for node in nodes]
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:
         _check_number(preset.devices.processes)
-        _check_memory(max(mine, key=lambda job: job.state), preset.devices.processes if preset.devices.sharded else 1)
+        _check_memory(max(mine, key=lambda job: job.state), preset.devices)
 
 
 def _check_data(graph: Graph, nodes: Collection[str]) -> None:
-    """The hub has the data sets that are about to be read; where it cannot be asked, they may be in the cache."""
+    """The hub has the data sets that are about to be read, and those of lm-eval's own tasks, which are read only when models are scored;
+    where it cannot be asked, the cache has them.
+    """
+    reachable = True
+    for place, name, revision in (*_public_data(graph, nodes), *_stock_data(graph.preset)):
+        if not reachable and hub.has_data(name):
+            continue
+        try:
+            hub.check_data(name, revision)
+        except AdaptbenchError as error:
+            if isinstance(error, hub.Unreachable) and hub.has_data(name):
+                reachable = False
+            elif place.startswith("data."):
+                raise hub.or_a_folder(place.removeprefix("data."), error) from None
+            else:
+                raise AdaptbenchError(f"{place}: {error}") from None
+
+
+def _public_data(graph: Graph, nodes: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """The key, hub id and revision of each data set that the stages read."""
     read = {name for node in nodes for name in graph.nodes[node].options.get("public", {})}
     for name, source in estimate.public_data(graph.preset).items():
         if name in read:
-            try:
-                hub.check_data(source.hub_id, source.revision)
-            except hub.Unreachable:
-                return
-            except AdaptbenchError as error:
-                raise hub.or_a_folder(name, error) from None
+            yield f"data.{name}", source.hub_id, source.revision
 
 
-def _check_stock_data(preset: Preset) -> None:
-    """The hub has the data of lm-eval's own tasks, which are read only when models are scored."""
+def _stock_data(preset: Preset) -> Iterator[tuple[str, str, str]]:
     for tasks in preset.evaluation.stock_tasks.values():
         for task in tasks:
             for name in stock_tasks.describe(task.task).data:
-                try:
-                    hub.check_data(name, "main")
-                except hub.Unreachable:
-                    return
-                except AdaptbenchError as error:
-                    raise AdaptbenchError(f"evaluation.stock_tasks: {task.task}: {error}") from None
+                yield f"evaluation.stock_tasks: {task.task}", name, "main"
 
 
 def _check_disk(root: Path, results: float, download: float) -> None:
@@ -90,11 +98,21 @@ def _check_number(processes: int) -> None:
         raise AdaptbenchError(f"devices.processes: must be <= {there}, the GPUs that are here, one for each process")
 
 
-def _check_memory(job: estimate.Job, shards: int) -> None:
-    memory, needed = max(gpus.memory().values(), default=None), job.state / shards
-    if memory is not None and needed > memory:
+def _check_memory(job: estimate.Job, devices: Devices) -> None:
+    """A job's processes have room: each on a GPU of its own, or without a GPU all in this machine's memory."""
+    shards = devices.processes if devices.sharded else 1
+    memory = max(gpus.memory().values(), default=None)
+    if memory is not None:
+        kind, needed = "GPU memory", job.state / shards
         share = f" in each of {shards} processes" if shards > 1 else ""
+        there = f"the largest GPU here has {estimate.gb(memory)}"
+    else:
+        copies = devices.processes // shards
+        memory = psutil.virtual_memory().total
+        kind, needed = "memory", job.state * copies
+        share = f" in {copies} processes" if copies > 1 else ""
+        there = f"this machine has {estimate.gb(memory)} and no GPU"
+    if needed > memory:
         raise AdaptbenchError(
-            f"too little GPU memory: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, "
-            f"the largest GPU here has {estimate.gb(memory)}"
+            f"too little {kind}: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, {there}"
         )

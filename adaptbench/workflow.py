@@ -182,12 +182,16 @@ def _check_stock_tasks(preset: config.Preset) -> None:
 
 
 def _check_files(preset: config.Preset, module: Any) -> None:
-    """Data that only a folder has, and no hub, are in a folder that the preset names."""
+    """Data that only a folder has, and no hub, are in a folder that the preset names, and a folder in place of the hub has what is read."""
     file: str | None = getattr(module, "FILE", None)
+    reads: tuple[str, ...] = getattr(module, "READS", ())
     for name in getattr(module, "PUBLIC_DATA", {}):
         path = getattr(preset.data, name).path
         if file is not None and (path is None or not (Path(path) / file).is_file()):
             raise AdaptbenchError(f"data.{name}.path: must name a folder with {file}")
+        if reads and path is not None and not any(any(Path(path).glob(pattern)) for pattern in reads):
+            shown = ", ".join(pattern.removeprefix("**/") for pattern in reads)
+            raise AdaptbenchError(f"data.{name}.path: {path}: no file of {shown}")
 
 
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:

@@ -1,17 +1,22 @@
 """Public sets from the hub, or from a folder that holds what the hub's repository does: by `datasets` either way.
 
 Without a network `datasets` takes what it has cached of a set last, of whatever revision. Of a folder only files of records that begin with a
-split's name are read: left to itself `datasets` unpacks archives and follows what a README names, wherever that is.
+split's name are read, and only plain ones: left to itself `datasets` unpacks archives and follows what a README names, wherever that is.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptbench import hub
+from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError, Record
 
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+
+
+def patterns(*splits: str) -> tuple[str, ...]:
+    """Of the files of a folder that are read for these splits."""
+    return tuple(f"**/{split}*{suffix}" for split in splits for suffix in READERS)
 
 
 def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[str]) -> list[Sequence[Record]]:
@@ -25,9 +30,11 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
     place = source["path"] or source["hub_id"]
     try:
         if source["path"] is not None:
-            found = _of_folder(Path(source["path"]), splits)
+            found = _of_folder(name, Path(source["path"]), splits)
         else:
             found = load_dataset(place, *config, revision=source["revision"])
+    except AdaptbenchError:
+        raise
     except Exception as error:  # `datasets`, pyarrow and the hub's client each raise their own
         raise hub.unavailable(name, source, error) from None
     missing = [split for split in splits if split not in found]
@@ -38,7 +45,7 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
     return [found[split] for split in splits]
 
 
-def _of_folder(folder: Path, splits: Sequence[str]) -> dict[str, Any]:
+def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> dict[str, Any]:
     """The splits that the folder has."""
     from datasets import load_dataset
 
@@ -46,6 +53,7 @@ def _of_folder(folder: Path, splits: Sequence[str]) -> dict[str, Any]:
     for split in splits:
         files = sorted(path for path in folder.rglob(f"{split}*") if path.suffix in READERS)
         if files:
-            same = [str(path) for path in files if path.suffix == files[0].suffix]
-            found[split] = load_dataset(READERS[files[0].suffix], data_files=same, split="train")
+            same = [path for path in files if path.suffix == files[0].suffix]
+            checked = plain_files.checked(name, folder, same)
+            found[split] = load_dataset(READERS[files[0].suffix], data_files=checked, split="train")
     return found

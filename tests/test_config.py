@@ -269,6 +269,31 @@ def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("track", "kind", "name", "wanted", "file"),
+    [
+        ("domain", "gsm8k", "gsm8k", "train.jsonl, test.jsonl", "test.jsonl"),
+        ("agent", "gsm8k", "gsm8k", "train.jsonl, test.jsonl", "train.jsonl"),
+        ("reasoning", "gsm8k", "gsm8k", "train.jsonl, test.jsonl", "train.jsonl"),
+        ("reasoning", "svamp", "svamp", "test*.jsonl, test*.json, test*.parquet, test*.csv", "data/test-0.parquet"),
+        ("domain", "corpus", "domain_corpus", "*.jsonl, *.parquet, *.txt", "a.txt"),
+        ("general", "corpus", "general_corpus", "*.jsonl, *.parquet, *.txt", "a.jsonl"),
+    ],
+)
+def test_a_data_folder_without_a_file_to_read_is_said_before_anything_runs(tmp_path, track, kind, name, wanted, file):
+    from adaptbench import registry
+    from adaptbench.workflow import _check_files
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "readme.md").touch()
+    preset = config.validate(_changed(f"data.{name}", {"path": str(tmp_path)}), "x.yaml")
+    with pytest.raises(AdaptbenchError) as caught:
+        _check_files(preset, registry.benchmark(track, kind))
+    assert str(caught.value) == f"data.{name}.path: {tmp_path}: no file of {wanted}"
+    (tmp_path / file).touch()
+    _check_files(preset, registry.benchmark(track, kind))
+
+
+@pytest.mark.parametrize(
     ("content", "line"),
     [
         (b"name: a\nname: b\n", "toy.yaml: not YAML: key 'name' twice"),

@@ -75,6 +75,15 @@ def test_every_kind_of_file_and_the_hubs_cache_give_the_same_documents(folder, t
     assert build("domain", tmp_path / "3", subset="small", split="dev", text_field="content") == expected
 
 
+def test_a_folder_is_found_by_its_name_whatever_signs_that_has(folder, tmp_path):
+    """`datasets` takes paths for patterns."""
+    expected = build("domain", tmp_path / "1", path=folder)
+    odd = folder.rename(tmp_path / "d[1]*?")
+    assert build("domain", tmp_path / "2", path=odd) == expected
+    (odd / "a.jsonl").rename(odd / "b[2].txt").write_text("\n".join(TEXTS))
+    assert build("domain", tmp_path / "3", path=odd) == expected
+
+
 def test_repeated_documents_count_once_and_none_that_begins_as_a_test_is_trained_on(tmp_path):
     (tmp_path / "texts").mkdir()
     longer = [f"{text} And more is told of it." for text in TEXTS]

@@ -1,4 +1,4 @@
-"""What is said before anything long starts: of a hub that refuses, of too little disk and of too little GPU memory.
+"""What is said before anything long starts: of a hub that refuses, of too little disk and of too little memory.
 
 The hub is a small HTTP server on this machine that answers as the real one does, with its status codes and error headers; Hugging
 Face's own client asks it, in a process of its own.
@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import hub as toy_hub
+import psutil
 import pytest
 from conftest import PROJECT, finished, preset_values
 
@@ -259,6 +260,29 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
         preflight.check(replace(one, preset=sharded), one.nodes)
 
 
+def test_without_a_gpu_all_processes_share_the_machines_memory(cached, monkeypatch):
+    memory = namedtuple("memory", "total")
+    one = unfolded(cached)
+    largest = max(estimate.Estimate(one, estimate.Assumptions()).jobs.values(), key=lambda job: job.state)
+
+    def check(total: float, strategy: str, *, processes: int = 2, here: bool = True) -> None:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(total))
+        devices = config.Devices(processes=processes, strategy=strategy)
+        preset = one.preset.model_copy(update={"devices": devices})
+        preflight.check(replace(one, preset=preset), one.nodes, here=here)
+
+    monkeypatch.setattr(gpus, "memory", dict)
+    line = rf"^too little memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} for weights, gradients and optimizer, this machine has {estimate.gb(largest.state - 1)} and no GPU$"
+    for strategy, processes in (("ddp", 1), ("fsdp", 2)):
+        check(largest.state, strategy, processes=processes)
+        with pytest.raises(AdaptbenchError, match=line):
+            check(largest.state - 1, strategy, processes=processes)
+    check(2 * largest.state, "ddp")
+    with pytest.raises(AdaptbenchError, match=rf"{estimate.gb(2 * largest.state)} .* optimizer in 2 processes, this"):
+        check(2 * largest.state - 1, "ddp")
+    check(0, "ddp", here=False)
+
+
 def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cached, monkeypatch):
     values = preset_values() | {"base": {"model": cached}, "evaluation": {"stock_tasks": {"general": ["arc_easy"]}}}
     one = graph.unfold(config.validate(values, "toy.yaml"))
@@ -273,6 +297,72 @@ def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cac
     with pytest.raises(AdaptbenchError, match=r"^evaluation\.stock_tasks: arc_easy: allenai/ai2_arc: is gated$"):
         preflight.check(one, one.nodes)
     assert asked[-1] == "allenai/ai2_arc"
+
+
+OFFLINE = "is not in the cache of `datasets`, and HF_HUB_OFFLINE is set; load it with `datasets` once while online"
+
+
+@pytest.mark.parametrize(
+    ("change", "sets", "line"),
+    [
+        (
+            {"data": {**preset_values()["data"], "domain": {"kind": "gsm8k"}}},
+            ["openai/gsm8k"],
+            f"data.gsm8k: openai/gsm8k: {OFFLINE}; or set data.gsm8k.path to a local folder",
+        ),
+        (
+            {"evaluation": {"stock_tasks": {"general": ["arc_easy"], "domain": ["mmlu_stem"]}}},
+            ["allenai/ai2_arc", "cais/mmlu"],
+            f"evaluation.stock_tasks: mmlu_stem: cais/mmlu: {OFFLINE}",
+        ),
+    ],
+    ids=["public", "stock"],
+)
+def test_without_the_hub_data_sets_must_have_been_read_before(cached, tmp_path, change, sets, line):
+    one = graph.unfold(config.validate(preset_values() | {"base": {"model": cached}} | change, "toy.yaml"))
+    *others, last = sets
+    for name in others:
+        toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
+    # What huggingface_hub has of a set is not enough for `datasets`.
+    (tmp_path / "home" / "hub" / f"datasets--{last.replace('/', '--')}" / "snapshots" / toy_hub.COMMIT).mkdir(
+        parents=True
+    )
+    with pytest.raises(AdaptbenchError) as caught:
+        preflight.check(one, one.nodes)
+    assert str(caught.value) == line
+    toy_hub.add_data(tmp_path / "home", last, {"test": [toy_hub.arc(1)]})
+    preflight.check(one, one.nodes)
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "paws-x", "ChilleD/MultiArith"])
+def test_what_datasets_would_read_without_the_hub_is_found(name, cached, tmp_path):
+    from datasets import load_dataset
+
+    assert not hub.has_data(name)
+    if "/" in name:
+        toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
+    else:
+        toy_hub.add_data(tmp_path / "home", f"x/{name}", {"test": [toy_hub.arc(1)]})
+        (tmp_path / "home" / "datasets" / f"x___{name}").rename(tmp_path / "home" / "datasets" / name)
+    assert hub.has_data(name)
+    assert load_dataset(name)["test"][0] == toy_hub.arc(1)
+
+
+def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypatch):
+    """Each time may take ten seconds."""
+    values = preset_values() | {"base": {"model": cached}}
+    values["evaluation"] = {"stock_tasks": {"general": ["arc_easy", "mmlu_stem"]}}
+    asked = []
+
+    def silent(name, revision):
+        asked.append(name)
+        raise hub.Unreachable(name)
+
+    monkeypatch.setattr(hub, "check_data", silent)
+    monkeypatch.setattr(hub, "has_data", lambda name: True)
+    one = graph.unfold(config.validate(values, "toy.yaml"))
+    preflight.check(one, one.nodes)
+    assert asked == ["allenai/ai2_arc"]
 
 
 def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path, model_folder, monkeypatch):

@@ -4,21 +4,30 @@ Run: pytest tests/test_security.py
 """
 
 import ast
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import pickle
 import re
 import shutil
 import stat
+import tarfile
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT, preset_values
+from datasets.utils.extract import Extractor
 
-from adaptbench import config, evaluation, models, stages, warm, workflow
+from adaptbench import config, corpus, evaluation, models, stages, warm, workflow
 from adaptbench.contracts import AdaptbenchError
 from benchmarks import hub
+from benchmarks.domain import corpus as domain_corpus
 
 OURS = sorted(path for folder in ("adaptbench", "benchmarks", "kernels", "methods") for path in (PROJECT / folder).rglob("*.py"))  # fmt: skip
 BAD_NAMES = ["../x", "..", ".", "", "/tmp/x", "a/b", r"a\b", "C:x", "a\nb", "a\n", "a\0b", "-x", "$(x)", "x" * 101]
@@ -271,6 +280,105 @@ def test_a_data_folder_is_read_by_its_own_plain_files_alone(tmp_path, attack):
     source = {"hub_id": "owner/set", "revision": "main", "path": str(folder)}
     with pytest.raises(AdaptbenchError, match=r"^data\.multiarith: .*: no split 'test'; there are none$"):
         hub.load("multiarith", source, splits=("test",))
+
+
+def zipped(path: Path, records: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("test.jsonl", records)
+
+
+def tarred(path: Path, records: str) -> None:
+    with tarfile.open(path, "w") as archive:
+        entry = tarfile.TarInfo("test.jsonl")
+        entry.size = len(records)
+        archive.addfile(entry, io.BytesIO(records.encode()))
+
+
+def beginning(start: bytes) -> Callable[[Path, str], object]:
+    return lambda path, records: path.write_bytes(start + records.encode())
+
+
+PACKED = {
+    "zip": zipped,
+    "tar": tarred,
+    "gzip": lambda path, records: path.write_bytes(gzip.compress(records.encode())),
+    "xz": lambda path, records: path.write_bytes(lzma.compress(records.encode())),
+    "bz2": lambda path, records: path.write_bytes(bz2.compress(records.encode())),
+    "zstd": beginning(b"\x28\xb5\x2f\xfd"),
+    "7z": beginning(b"7z\xbc\xaf\x27\x1c"),
+    "lz4": beginning(b"\x04\x22\x4d\x18"),
+    "rar": beginning(b"Rar!\x1a\x07\x01\x00"),
+}
+RECORDS = "".join(json.dumps({"question": f"How many? {i}", "final_ans": "7", "text": str(i)}) + "\n" for i in range(3))
+
+
+def read_from(reader: str, folder: Path) -> list:
+    """The records of a folder's test.jsonl, by one of the two readers of public sets."""
+    source = {"hub_id": "owner/set", "revision": "main", "path": str(folder)}
+    if reader == "hub":
+        return list(*hub.load("multiarith", source, splits=("test",)))
+    return corpus.read(domain_corpus.Config(), source, 3, seed=0, name="domain_corpus")
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch) -> Path:
+    """Where `datasets` would unpack."""
+    place = tmp_path / "home" / "downloads" / "extracted"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "home")
+    monkeypatch.setattr("datasets.config.DOWNLOADED_DATASETS_PATH", place.parent)
+    monkeypatch.setattr("datasets.config.EXTRACTED_DATASETS_PATH", place)
+    return place
+
+
+@pytest.mark.parametrize("reader", ["hub", "corpus"])
+@pytest.mark.parametrize("packing", PACKED)
+def test_an_archive_by_another_name_is_not_unpacked(tmp_path, packing, reader, unpacked):
+    """`datasets` goes by how a file begins, not by its suffix."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    PACKED[packing](folder / "test.jsonl", RECORDS)
+    line = rf"^data\.\w+\.path: .*test\.jsonl: packed \({packing}\), and nothing is unpacked here; unpack it first$"
+    with pytest.raises(AdaptbenchError, match=line):
+        read_from(reader, folder)
+    assert not unpacked.exists()
+
+
+def test_every_packing_that_datasets_knows_is_tried():
+    assert PACKED.keys() == Extractor.extractors.keys()
+
+
+@pytest.mark.parametrize("reader", ["hub", "corpus"])
+@pytest.mark.parametrize("attack", ["link", "pipe", "folder", "blobs"])
+def test_a_data_folder_leads_nowhere_else(tmp_path, attack, reader, unpacked):
+    folder = tmp_path / "datasets--owner--set" / "snapshots" / "0123"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "0123").write_text(RECORDS)
+    line = "no plain file; leave it out of the folder"
+    if attack == "pipe":
+        os.mkfifo(folder / "test.jsonl")
+    elif attack == "folder":
+        (folder / "test.jsonl").mkdir()
+    else:
+        line = rf"a link to {tmp_path}/secret/0123, which is outside of the folder; copy it there"
+        (folder.parents[1] / "blobs").symlink_to(tmp_path / "secret")
+        target = "../../../secret/0123" if attack == "link" else "../../blobs/0123"
+        (folder / "test.jsonl").symlink_to(target)
+    with pytest.raises(AdaptbenchError, match=rf"^data\.\w+\.path: {folder}/test\.jsonl: {line}$"):
+        read_from(reader, folder)
+
+
+@pytest.mark.parametrize("reader", ["hub", "corpus"])
+@pytest.mark.parametrize("place", ["test.jsonl", "en/test.jsonl"])
+def test_a_snapshot_in_the_hubs_cache_is_a_data_folder(tmp_path, place, reader, unpacked):
+    """Its files are links to the blobs beside it."""
+    repository = tmp_path / "datasets--owner--set"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "blobs" / "0123").write_text(RECORDS)
+    file = repository / "snapshots" / "4567" / place
+    file.parent.mkdir(parents=True)
+    file.symlink_to(os.path.relpath(repository / "blobs" / "0123", file.parent))
+    assert len(read_from(reader, file.parent)) == 3
 
 
 def places(value, path=()):

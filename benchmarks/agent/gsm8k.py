@@ -29,10 +29,11 @@ from adaptbench.documents import normalise
 from benchmarks.agent import baselines, figures, measures
 from benchmarks.agent.measures import live_task, steps_task
 from benchmarks.agent.steps import live_documents, step_documents, training_records
+from benchmarks.domain import gsm8k as domain
 from benchmarks.domain.gsm8k import load, set_apart
 from benchmarks.splits import last_number
 
-PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
+PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 CALL_THOUGHT = "I calculate it."
 LAST_THOUGHT = "I know the answer."
 

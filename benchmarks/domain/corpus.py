@@ -13,6 +13,7 @@ from adaptbench import corpus
 from adaptbench.contracts import Record, Task
 
 SOURCES = ("adaptbench/corpus.py",)
+READS = tuple(f"*{suffix}" for suffix in corpus.READERS)
 PUBLIC_DATA = {"domain_corpus": "open-web-math/open-web-math"}
 
 

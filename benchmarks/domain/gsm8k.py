@@ -20,6 +20,7 @@ from benchmarks import hub
 from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
+READS = ("train.jsonl", "test.jsonl")
 CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
 
 
@@ -98,9 +99,7 @@ def load(source: Mapping[str, Any]) -> tuple[list[Record], list[Record]]:
     """The published training and test problems, from the folder if one is named, else from the hub."""
     if source["path"] is not None:
         folder = Path(source["path"])
-        train, test = (
-            read_jsonl(folder / f"{name}.jsonl", require=("question", "answer")) for name in ("train", "test")
-        )
+        train, test = (read_jsonl(folder / name, require=("question", "answer")) for name in READS)
         return train, test
     published = hub.load("gsm8k", source, "main", splits=("train", "test"))
     return list(published[0]), list(published[1])

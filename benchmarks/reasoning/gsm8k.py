@@ -12,12 +12,13 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.latent.text import prompt
+from benchmarks.domain import gsm8k as domain
 from benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
 from benchmarks.reasoning import measures
 from benchmarks.reasoning.measures import answers_tasks
 from benchmarks.splits import last_number
 
-PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
+PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
 SOURCES = (*measures.SOURCES, "benchmarks/domain/gsm8k.py")
 TASKS = answers_tasks("gsm8k_reasoning", "GSM8K")

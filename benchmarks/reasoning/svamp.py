@@ -10,10 +10,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import BenchmarkConfig, Record
+from benchmarks import hub
 from benchmarks.reasoning import measures
 from benchmarks.reasoning.word_problems import test_split, test_task
 
 PUBLIC_DATA = {"svamp": "ChilleD/SVAMP"}
+READS = hub.patterns("test")
 EVALUATION_ONLY = True
 DECODE, TASK_FILES, SOURCES = measures.DECODE, measures.TASK_FILES, measures.SOURCES
 TASKS = (test_task("svamp", "SVAMP"),)

@@ -71,6 +71,23 @@ def test_a_folder_like_the_hubs_repository_does_as_well(name, tmp_path):
     assert [one["target"] for one in build(name, tmp_path)[name]] == ANSWERS[name]
 
 
+def test_a_folder_is_found_by_its_name_whatever_signs_that_has(tmp_path):
+    """`datasets` takes paths for patterns."""
+    folder = tmp_path / "d[1]*?"
+    folder.mkdir()
+    (folder / "test[0].json").write_text(json.dumps(RECORDS["multiarith"]))
+    assert [one["target"] for one in build("multiarith", folder)["multiarith"]] == ANSWERS["multiarith"]
+
+
+def test_an_error_without_words_is_named_by_its_type(monkeypatch):
+    def load_dataset(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(AdaptbenchError, match=r"^data\.svamp: ChilleD/SVAMP: FileNotFoundError; or set"):
+        build("svamp")
+
+
 def test_questions_are_one_line_in_the_words_of_the_track(home):
     add_data(home, HUB_IDS["svamp"], {"test": [SVAMP]})
     add_data(home, HUB_IDS["multiarith"], {"test": RECORDS["multiarith"]})
