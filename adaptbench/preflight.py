@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from adaptbench import estimate, gpus, hub, stock_tasks
-from adaptbench.config import Preset
+from adaptbench.config import Devices, Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
 
@@ -39,7 +39,7 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
     _check_disk(graph.root, sum(job.kept for job in mine) + estimate.checkpoints(mine, 1), missing)
     if here:
         _check_number(preset.devices.processes)
-        _check_memory(max(mine, key=lambda job: job.state), preset.devices.processes if preset.devices.sharded else 1)
+        _check_memory(max(mine, key=lambda job: job.state), preset.devices)
 
 
 def _check_data(graph: Graph, nodes: Collection[str]) -> None:
@@ -90,11 +90,11 @@ def _check_number(processes: int) -> None:
         raise AdaptbenchError(f"devices.processes: must be <= {there}, the GPUs that are here, one for each process")
 
 
-def _check_memory(job: estimate.Job, shards: int) -> None:
-    memory, needed = max(gpus.memory().values(), default=None), job.state / shards
-    if memory is not None and needed > memory:
-        share = f" in each of {shards} processes" if shards > 1 else ""
+def _check_memory(job: estimate.Job, devices: Devices) -> None:
+    memory = max(gpus.memory().values(), default=None)
+    if memory is not None and job.state > memory:
+        share = f" in each of {devices.processes} processes" if devices.sharded else ""
         raise AdaptbenchError(
-            f"too little GPU memory: {job.name} needs at least {estimate.gb(needed)} for weights, gradients and optimizer{share}, "
+            f"too little GPU memory: {job.name} needs at least {estimate.gb(job.state)} for weights, gradients and optimizer{share}, "
             f"the largest GPU here has {estimate.gb(memory)}"
         )
