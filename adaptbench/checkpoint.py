@@ -48,11 +48,16 @@ def save(
     if not write:
         return
     tensors: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
     scalars: dict[str, Any] = {}
     for prefix, values in parts.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{prefix}/{name}"] = value.detach().clone().contiguous()
+                value = value.detach().contiguous()
+                place = value.untyped_storage().data_ptr()
+                # Tied weights have one storage, which safetensors refuses; all else is written from where it is.
+                tensors[f"{prefix}/{name}"] = value.clone() if place in taken else value
+                taken.add(place)
             else:
                 scalars[f"{prefix}/{name}"] = value
     with whole_directory(folder) as temporary:

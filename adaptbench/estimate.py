@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
-from adaptbench import hub, plan, registry, stock_tasks
+from adaptbench import hub, plan, published, registry, stock_tasks
 from adaptbench.config import HubData, Preset, Training
 from adaptbench.contracts import AdaptbenchError, TunerConfig
 from adaptbench.graph import Evaluation, Graph, Node
@@ -33,7 +33,7 @@ class Assumptions:
     flops: float = 989e12  # a GPU's in a second: H100 SXM, bfloat16 without sparsity (NVIDIA's data sheet)
     utilisation: float = 0.35  # the share of them that is reached
     gpus: int = 1  # that work at a time, one job each
-    epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet
+    epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet and nothing is published of them
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
     layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
@@ -63,7 +63,7 @@ class Shape:
 
 def shape(graph: Graph, *, ask: bool = True) -> Shape:
     """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub (if it may `ask`); where none can be
-    had, of its name.
+    had, as it is published, else of its name.
 
     Raises:
         AdaptbenchError: nothing says how large it is.
@@ -75,23 +75,38 @@ def shape(graph: Graph, *, ask: bool = True) -> Shape:
     taken_in = hub.local(str(graph.directory(node)), "main")
     if found := taken_in or hub.local(base.model, base.revision):
         return _of_config(found)
-    if not ask:
-        return _of_name(base.model, "not in the hub's cache")
-    try:
-        return _of_config(hub.ask(base.model, base.revision))
-    except AdaptbenchError as error:  # what the start would refuse (adaptbench/preflight.py) can still be estimated
-        return _of_name(base.model, str(error))
+    why = "not in the hub's cache"
+    if ask:
+        try:
+            return _of_config(hub.ask(base.model, base.revision))
+        except AdaptbenchError as error:  # what the start would refuse (adaptbench/preflight.py) can still be estimated
+            why = str(error)
+    if base.model in published.MODELS:
+        return _of_published(published.MODELS[base.model], f"its published config.json: {why}")
+    return _of_name(base.model, why)
 
 
 def _of_architecture(preset: Preset) -> Shape:
     """Qwen3 as it is pre-trained here, in float32."""
     made = preset.base.architecture
-    size = made.hidden_size // made.num_attention_heads
-    projections = 2 * made.hidden_size * size * (made.num_attention_heads + made.num_key_value_heads)
-    layer = projections + 3 * made.hidden_size * made.intermediate_size + 2 * made.hidden_size + 2 * size
-    head = preset.tokenizer.vocabulary * made.hidden_size
-    rest = head * (1 if made.tie_word_embeddings else 2) + made.hidden_size
-    return Shape(made.num_hidden_layers, layer, head, rest, made.hidden_size, 4.0, "base.architecture")
+    size = published.Model(
+        made.num_hidden_layers,
+        made.hidden_size,
+        made.intermediate_size,
+        made.num_attention_heads,
+        made.num_key_value_heads,
+        made.hidden_size // made.num_attention_heads,
+        preset.tokenizer.vocabulary,
+        tied=made.tie_word_embeddings,
+        head_norms=True,
+    )
+    return Shape(size.layers, size.layer, size.head, size.rest, size.hidden, 4.0, "base.architecture")
+
+
+def _of_published(size: published.Model, origin: str) -> Shape:
+    """In 16 bits, as all of them are stored."""
+    missing = 2 * (size.rest + size.layers * size.layer)
+    return Shape(size.layers, size.layer, size.head, size.rest, size.hidden, 2.0, origin, missing)
 
 
 def _of_config(found: hub.Found) -> Shape:
@@ -120,17 +135,19 @@ def _of_name(model: str, why: str) -> Shape:
 
 @dataclass(frozen=True)
 class Job:
-    """One job: `seconds` on a GPU, and in bytes what it leaves, its checkpoint, and the GPU memory of weights, gradients and optimizer
-    (`state`) and of activations.
+    """One job: its `seconds` on so many `gpus` at once; in bytes what it leaves, its checkpoint, the memory of each GPU for weights, gradients
+    and optimizer (`state`) and for activations, and that of the `host` beside GPUs: the model as every process loads it, and the checkpoint.
     """
 
     name: str
     kind: str
     seconds: float = 0.0
+    gpus: int = 1
     kept: float = 0.0
     checkpoint: float = 0.0
     state: float = 0.0
     activations: float = 0.0
+    host: float = 0.0
 
 
 class Estimate:
@@ -172,11 +189,12 @@ class Estimate:
         makes = node.kind != "prepare" or _makes_model(node)
         kept = whole * self.size.bytes if makes and not _leaves_adapters(node) else 0.0
         if node.kind not in ("base", "train"):
-            return Job(node.id, node.kind, self._start(whole), kept)
+            return Job(node.id, node.kind, self._start(whole), kept=kept, host=whole * self.size.bytes)
         return self._of_training(node, whole, kept)
 
     def _of_training(self, node: Node, whole: int, kept: float) -> Job:
         training = Training.model_validate(node.options["training"])
+        devices = self.graph.preset.devices
         layers = self._layers(node)
         trained_layers = _tuner(node).share(layers)[1] if node.kind == "train" else None
         matrices = layers * self.size.layer + self.size.head
@@ -187,17 +205,21 @@ class Estimate:
         a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
         tokens = self._tokens(node, training)
         steps = tokens / (training.batch_size * training.sequence_length)
-        seconds = max(self._arithmetic(a_token * tokens), steps * layers * self.assumed.layer_seconds)
+        arithmetic = self._arithmetic(a_token * tokens) / devices.processes
+        seconds = max(arithmetic, steps * layers * self.assumed.layer_seconds)
         in_layers = 2 * layers + ACTIVATIONS if training.gradient_checkpointing else ACTIVATIONS * layers
-        at_once = (training.micro_batch_size or training.batch_size) * training.sequence_length
+        share = training.batch_size // devices.processes
+        at_once = min(training.micro_batch_size or share, share) * training.sequence_length
         return Job(
             node.id,
             node.kind,
             self._start(whole) + seconds,
+            devices.processes,
             kept,
             checkpoint=state * moving,
-            state=4 * whole + state * moving,
+            state=(4 * whole + state * moving) / (devices.processes if devices.sharded else 1),
             activations=at_once * self.size.hidden * in_layers,
+            host=4 * whole * devices.processes + state * moving,
         )
 
     def _tokens(self, node: Node, training: Training) -> float:
@@ -211,7 +233,15 @@ class Estimate:
             if role.startswith("data.") and self.graph.nodes[parent].options["track"] != "general"
         ]
         there = [path.stat().st_size for path in splits if path.exists()]
-        return training.epochs * (sum(there) / 4 if there else self.assumed.epoch_tokens)  # about 4 bytes a token
+        if there:
+            return training.epochs * sum(there) / 4  # about 4 bytes a token
+        tracks = {
+            self.graph.nodes[parent].options["track"]
+            for role, parent in node.parents.items()
+            if role.startswith("data.")
+        }
+        known = [one for track in sorted(tracks - {"general"}) if (one := published_epoch(self.graph.preset, track))]
+        return training.epochs * (sum(one.documents * one.tokens for one in known) or self.assumed.epoch_tokens)
 
     def _of_evaluation(self, one: Evaluation) -> Job:
         if one.model is None:
@@ -221,7 +251,7 @@ class Estimate:
         asked = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
         tokens = len(asked) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
         seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens)
-        return Job(one.key, "evaluate", seconds)
+        return Job(one.key, "evaluate", seconds, host=self.size.parameters(layers) * self.size.bytes)
 
     def _start(self, parameters: int) -> float:
         return self.assumed.job_seconds + parameters * self.size.bytes / self.assumed.read_rate
@@ -263,6 +293,18 @@ def public_data(preset: Preset) -> dict[str, HubData]:
     return {name: source for name in names if (source := getattr(preset.data, name)).path is None}
 
 
+def published_epoch(preset: Preset, track: str) -> published.Epoch | None:
+    """What is published of the track's training data, where the preset takes all of them from the hub."""
+    benchmark = getattr(preset.data, track)
+    if benchmark is None or getattr(benchmark, "train_items", None) is not None:
+        return None
+    sources = [
+        getattr(preset.data, name) for name in getattr(registry.benchmark(track, benchmark.kind), "PUBLIC_DATA", {})
+    ]
+    keys = ((one.hub_id, track, getattr(benchmark, "form", None)) for one in sources if one.path is None)
+    return next((published.EPOCHS[key] for key in keys if key in published.EPOCHS), None)
+
+
 def report(graph: Graph, assumed: Assumptions) -> str:
     """What `make plan` prints of a preset.
 
@@ -285,6 +327,9 @@ def report(graph: Graph, assumed: Assumptions) -> str:
         lines += _of_jobs([job for name, job in jobs.items() if name not in done], reports, assumed)
         done = {*done, *jobs}
     lines.append(f"  downloads    {_downloads(preset, size)}")
+    for track in registry.tracks():
+        if epoch := published_epoch(preset, track):
+            lines.append(f"  an epoch     {track}: {epoch.documents} times {epoch.tokens:.3g} tokens ({epoch.source})")
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
     lines.append(f"  assumed      {values}; one pass over the batch a step; only models on disk and their checkpoints")
     return "\n".join(lines)
@@ -292,18 +337,22 @@ def report(graph: Graph, assumed: Assumptions) -> str:
 
 def _of_jobs(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:
     counts = Counter(job.kind for job in jobs) + reports
-    hours = {kind: sum(job.seconds for job in jobs if job.kind == kind) / 3600 for kind in counts}
+    hours = {kind: sum(job.seconds * job.gpus for job in jobs if job.kind == kind) / 3600 for kind in counts}
     shown = ", ".join(f"{kind} {value:.3g}" for kind, value in hours.items() if value)
     longest = max(jobs, key=lambda job: job.seconds)
     largest = max(jobs, key=lambda job: job.state + job.activations)
-    wall = max(longest.seconds / 3600, sum(hours.values()) / assumed.gpus)
+    host = max(jobs, key=lambda job: job.host)
+    gpus = max(assumed.gpus, *(job.gpus for job in jobs))
+    wall = max(longest.seconds, sum(job.seconds / (gpus // job.gpus) for job in jobs)) / 3600
+    each = f" on each of {largest.gpus} GPUs" if largest.gpus > 1 else ""
     kept = sum(job.kept for job in jobs)
     return [
         f"    jobs         {sum(counts.values())}: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()),
-        f"    GPU hours    {sum(hours.values()):.3g} ({shown}); about {wall:.3g} hours on {assumed.gpus} GPU",
+        f"    GPU hours    {sum(hours.values()):.3g} ({shown}); about {wall:.3g} hours on {gpus} GPU",
         f"    longest job  {longest.name}: {longest.seconds / 3600:.3g} hours",
-        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations: {largest.name}",
-        f"    disk         {gb(kept)} kept, {gb(kept + checkpoints(jobs, assumed.gpus))} at most",
+        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations{each}: {largest.name}",
+        f"    host memory  about {gb(host.host)}: {host.name}",
+        f"    disk         {gb(kept)} kept, {gb(kept + checkpoints(jobs, gpus))} at most",
     ]
 
 

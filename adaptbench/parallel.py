@@ -163,14 +163,16 @@ def skeleton(model: "torch.nn.Module") -> "torch.nn.Module":
 
 
 def fill(model: "torch.nn.Module", empty: "torch.nn.Module", *, keep: bool) -> None:
-    """Make the sharded `model` a whole one again by its skeleton; where not `keep`, only take part in that."""
+    """Make the sharded `model` a whole one again by its skeleton, in the host's memory, since a device may not hold it; where not `keep`, only
+    take part in that.
+    """
     import torch
 
     sharded = dict(model.named_parameters())
     for name, p in empty.named_parameters():
         values = whole(sharded[name])
         if keep:
-            torch.utils.swap_tensors(p, torch.nn.Parameter(values.detach(), p.requires_grad))
+            torch.utils.swap_tensors(p, torch.nn.Parameter(values.detach().cpu(), p.requires_grad))
     if keep:
         vars(model).update(vars(empty))
 

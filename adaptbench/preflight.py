@@ -100,17 +100,15 @@ def _check_number(processes: int) -> None:
 
 def _check_memory(job: estimate.Job, devices: Devices) -> None:
     """A job's processes have room: each on a GPU of its own, or without a GPU all in this machine's memory."""
-    shards = devices.processes if devices.sharded else 1
     memory = max(gpus.memory().values(), default=None)
     if memory is not None:
-        kind, needed = "GPU memory", job.state / shards
-        share = f" in each of {shards} processes" if shards > 1 else ""
+        kind, needed = "GPU memory", job.state
+        share = f" in each of {devices.processes} processes" if devices.sharded else ""
         there = f"the largest GPU here has {estimate.gb(memory)}"
     else:
-        copies = devices.processes // shards
         memory = psutil.virtual_memory().total
-        kind, needed = "memory", job.state * copies
-        share = f" in {copies} processes" if copies > 1 else ""
+        kind, needed = "memory", job.state * devices.processes
+        share = f" in {devices.processes} processes" if devices.processes > 1 else ""
         there = f"this machine has {estimate.gb(memory)} and no GPU"
     if needed > memory:
         raise AdaptbenchError(

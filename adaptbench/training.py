@@ -274,8 +274,7 @@ def train(
             loss_sum = torch.zeros((), device=accelerator.device)
             for i, (part, count) in enumerate(zip(parts, labelled, strict=True)):
                 last = i == len(parts) - 1
-                if devices.sharded:
-                    prepared.set_requires_gradient_sync(last)
+                # Sharded gradients are reduced after each part: kept until the last one, they are whole on every device.
                 with (
                     nullcontext() if last or devices.sharded else accelerator.no_sync(prepared),
                     accelerator.autocast(),

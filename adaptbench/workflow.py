@@ -242,9 +242,7 @@ def jobs_on_gpus(unfolded: graph.Graph) -> int | None:
         jobs = estimate.Estimate(unfolded, estimate.Assumptions(), ask=False).jobs.values()
     except AdaptbenchError:
         return len(there)
-    devices = unfolded.preset.devices
-    shards = devices.processes if devices.sharded else 1
-    most = max(job.state / shards + job.activations for job in jobs) * 4 / 3 + CUDA_CONTEXT
+    most = max(job.state + job.activations for job in jobs) * 4 / 3 + CUDA_CONTEXT
     return len(there) * max(1, int(min(there.values()) // most))
 
 

@@ -4,13 +4,14 @@ Run: pytest tests/test_estimate.py
 """
 
 import copy
+import re
 from dataclasses import replace
 
 import hub as toy_hub
 import pytest
-from conftest import preset_values, toy_model
+from conftest import PROJECT, preset_values, toy_model
 
-from adaptbench import commands, config, estimate, graph, hub
+from adaptbench import commands, config, estimate, graph, hub, published
 from adaptbench.contracts import AdaptbenchError
 
 VALUES = preset_values() | {
@@ -81,6 +82,103 @@ def test_training_costs_what_a_hand_computes():
     assert (full.checkpoint, pro.checkpoint, lora.checkpoint) == (12 * WHOLE, 12 * 2 * LAYER, 0)
     assert (full.state, pro.state, lora.state) == (16 * WHOLE, 4 * (WHOLE + 2 * LAYER) + 24 * LAYER, 4 * WHOLE)
     assert full.activations == 2 * 64 * 8 * 34 * 4
+
+
+@pytest.mark.parametrize(("strategy", "shards"), [("ddp", 1), ("fsdp", 2)])
+def test_a_stage_in_several_processes_shares_its_batch_and_sharded_its_state(strategy, shards):
+    alone, found = estimated(VALUES), estimated(VALUES | {"devices": {"processes": 2, "strategy": strategy}})
+    for run in ("full", "pro", "lora"):
+        one, spread = job(alone, run), job(found, run)
+        assert spread.seconds * 2 == pytest.approx(one.seconds)
+        assert (one.gpus, spread.gpus) == (1, 2)
+        assert spread.state == one.state / shards
+        assert spread.activations == one.activations  # micro_batch_size counts for one device
+        assert spread.checkpoint == one.checkpoint
+        assert spread.host - one.host == 4 * alone.size.parameters(6 if run == "pro" else 4)
+    assert {one.gpus for one in found.jobs.values() if one.kind not in ("train", "base")} == {1}
+    values = copy.deepcopy(VALUES)
+    del values["training"]["micro_batch_size"]
+    whole, half = (
+        job(estimated(values | {"devices": {"processes": count, "strategy": strategy}}), "full") for count in (1, 2)
+    )
+    assert half.activations == whole.activations / 2
+
+
+def test_the_report_counts_the_gpus_that_a_job_takes_at_once():
+    values = VALUES | {"devices": {"processes": 2, "strategy": "fsdp"}}
+    plain = estimate.report(unfold(VALUES), ASSUMED)
+    for assumed, gpus, side_by_side in ((ASSUMED, 2, 1), (replace(ASSUMED, gpus=4), 4, 2)):
+        text = estimate.report(unfold(values), assumed)
+        found = estimate.Estimate(unfold(values), assumed).jobs.values()
+        hours = sum(one.seconds * one.gpus for one in found) / 3600
+        assert f"GPU hours    {hours:.3g} (" in text
+        assert f"GPU hours    {hours:.3g} (" in plain
+        wall = sum(one.seconds / (side_by_side if one.gpus == 2 else gpus) for one in found) / 3600
+        assert f"; about {wall:.3g} hours on {gpus} GPU" in text
+        assert "for activations on each of 2 GPUs: " in text
+    assert "on each of" not in plain
+
+
+def test_the_hosts_memory_holds_the_model_and_what_a_checkpoint_copies():
+    full, pro, lora = (job(estimated(VALUES), run) for run in ("full", "pro", "lora"))
+    assert full.host == 4 * WHOLE + 12 * WHOLE
+    assert pro.host == 4 * (WHOLE + 2 * LAYER) + 12 * 2 * LAYER
+    assert lora.host == 4 * WHOLE
+    assert f"host memory  about {estimate.gb(full.host)}: " in estimate.report(unfold(VALUES), ASSUMED)
+
+
+# The parameters that the hub counts in each model's weights; of the 1.7B those of the technical report, as its weights hold the tied head twice.
+PARAMETERS = {
+    "Qwen/Qwen3-1.7B-Base": 1_720_574_976,
+    "Qwen/Qwen3-4B-Base": 4_022_468_096,
+    "Qwen/Qwen3-8B-Base": 8_190_735_360,
+    "meta-llama/Meta-Llama-3-8B": 8_030_261_248,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "meta-llama/Llama-2-7b-chat-hf": 6_738_415_616,
+    "meta-llama/Llama-2-13b-chat-hf": 13_015_864_320,
+}
+
+
+@pytest.mark.parametrize("name", published.MODELS)
+def test_a_model_that_cannot_be_asked_for_has_its_published_size(name, monkeypatch, tmp_path):
+    toy_hub.use(tmp_path, monkeypatch)
+    size = estimate.shape(unfold(VALUES | {"base": {"model": name}}))
+    assert size.origin.startswith(f"its published config.json: {name}: is not in the hub's cache")
+    assert size.parameters(size.layers) == pytest.approx(PARAMETERS[name], rel=0.01)
+    assert size.missing == 2 * size.parameters(size.layers)
+    assert published.MODELS[name].hidden == size.hidden
+
+
+def test_every_model_that_a_papers_preset_names_is_published():
+    named = {
+        name
+        for path in PROJECT.glob("config/paper-*.yaml")
+        for name in re.findall(r"(?:Qwen|meta-llama)/[\w.-]+\w", path.read_text())
+    }
+    assert len(named) > 5
+    assert named <= published.MODELS.keys()
+
+
+def test_an_epoch_of_published_data_is_known_before_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    preset = config.load(PROJECT / "config/paper-lt-tuning.yaml")
+    found = estimate.Estimate(graph.unfold(preset), ASSUMED)
+    (cot,) = [node for node in found.graph.nodes.values() if node.options.get("phase") == "cot"]
+    training = preset.training
+    steps = found._tokens(cot, training) / (training.batch_size * training.sequence_length)
+    assert steps == pytest.approx(117, abs=1)  # as the preset's comment says
+    for reasoning in (
+        preset.data.reasoning.model_copy(update={"train_items": 100}),
+        preset.data.reasoning.model_copy(update={"form": "equations"}),
+    ):
+        other = preset.model_copy(update={"data": preset.data.model_copy(update={"reasoning": reasoning})})
+        assert estimate.published_epoch(other, "reasoning") is None
+    agents = config.load(PROJECT / "config/paper-glpft.yaml")
+    epoch = estimate.published_epoch(agents, "agent")
+    assert epoch.documents * epoch.tokens / (8 * 4096) == pytest.approx(187_494 / 48)  # 48 samples a step
+    assert "an epoch     agent: 187494 times 683 tokens (" in estimate.report(graph.unfold(agents), ASSUMED)
 
 
 def test_a_small_models_steps_take_as_long_as_starting_their_operations():

@@ -256,6 +256,7 @@ def test_the_default_preset_has_a_run_for_every_claim():
         ("base: {base: true}", "base: {}", "runs.base: name a curriculum and a tuner, or base: true"),
         ("task: gsm8k_answers", "task: gsm8k_answer", "metrics.solved.number.task: must be one of gsm8k_answers, gsm8k_text"),
         ("metric: exact_match", "metric: acc", "metrics.solved.number.metric: must be one of exact_match"),
+        ("benchmark: gsm8k, ", "", "metrics.solved.number.benchmark: name benchmark, task and metric, or stock, or all four"),
         ("benchmark: gsm8k", "benchmark: gsm", "metrics.solved.number.benchmark: must be one of corpus, gsm8k, world"),
         ("task: general_facts", "task: general_fact", "metrics.judged.claim.task: no test of domain or general is called 'general_fact'"),
         ("general_facts, metric: acc", "general_facts, metric: f1", "metrics.judged.claim.metric: no such task measures 'f1' of each document"),
@@ -419,6 +420,57 @@ def test_a_setting_may_be_asked_by_another_task(tmp_path):
     }
     with pytest.raises(AdaptbenchError, match=r"metrics\.solved\.settings\.far\.task: must be one of domain_"):
         made_up(tmp_path, text.replace("task: domain_facts", "task: domain_fact"))
+
+
+def test_a_number_is_held_against_lm_evals_task_where_the_preset_asks_it(tmp_path):
+    asked = {"general": ["mmlu"], "domain": ["gsm8k"]}
+    samples = [
+        answered(run, rights, task=task, metric=metric, seeds=1)
+        for run, rights in (("base", 250), ("full", 240))
+        for task, metric in (("general_mmlu", "acc"), ("gsm8k", "exact_match"))
+    ]
+    base = {"model": "Qwen/Qwen3-1.7B-Base"}
+
+    def held(**changes) -> dict[tuple[str, str, str], numbers.Row]:
+        mine = made(*samples, data={"general": {"kind": "corpus"}, "domain": {"kind": "corpus"}}, **changes)
+        rows = numbers.rows({"adept": ("domain", of("adept"))}, mine)
+        return {(row.method, row.metric, row.setting): row for row in rows if row.model == "Qwen3-1.7B-Base"}
+
+    rows = held(base=base, evaluation={"stock_tasks": asked})
+    assert {(row.method, row.metric): (row.task, row.ours) for row in rows.values() if row.ours is not None} == {
+        ("base", "MMLU"): ("general_mmlu", 62.5),
+        ("base", "GSM8K"): ("gsm8k", 62.5),
+    }
+    assert rows["base", "MMLU", "math"].verdict == "reproduced"  # the paper's is 62.57
+    # What was trained was not trained on the paper's corpora.
+    assert rows["full tuning", "MMLU", "math"].why == "the paper's corpora are no benchmark of this project"
+    assert rows["base", "MedQA", "medical"].why == "needs lm-eval's task medqa_4options, which this preset does not ask"
+    unasked = held(base=base)
+    assert unasked["base", "MMLU", "math"].why == "needs lm-eval's task mmlu, which this preset does not ask"
+    assert all(row.ours is None for row in unasked.values())
+    other = held(base={"model": "owner/small"}, evaluation={"stock_tasks": asked})
+    assert other["base", "MMLU", "math"].why == "needs Qwen/Qwen3-1.7B-Base; this preset starts from owner/small"
+    limited = held(base=base, evaluation={"stock_tasks": asked, "limit": 7})
+    assert limited["base", "MMLU", "math"].why == "this preset asks only the first documents of each task"
+
+
+def test_a_trained_models_number_on_lm_evals_task_needs_the_papers_data(tmp_path):
+    text = MADE_UP.replace("number: a judge scores it", "number: {stock: mmlu}")
+    rows = [answered(run, 100, task="general_mmlu") for run in ("full", "pro")]
+    for items, why in ((None, ""), (7, "needs training on gsm8k as the paper did")):
+        changes = as_the_paper(data={"domain": {"kind": "gsm8k", "train_items": items}})
+        mine = made(*rows, **changes, evaluation={"stock_tasks": {"general": ["mmlu"]}})
+        row = numbers.rows({"made": ("domain", made_up(tmp_path, text))}, mine)[5]
+        assert (row.method, row.metric, row.why) == ("all weights", "judged", why)
+        assert (row.verdict, row.task) == (("not run", "") if why else ("not reproduced", "general_mmlu"))
+
+
+@pytest.mark.parametrize("path", [path for _, path in source.files()], ids=lambda path: path.stem)
+def test_lm_eval_has_every_task_that_stands_for_a_number_or_a_claim(path):
+    for metric in of(path.stem).metrics.values():
+        for one in (metric.claim, metric.number, *metric.settings.values()):
+            if one is not None and not isinstance(one, str) and one.stock is not None:
+                assert stock_tasks.describe(one.stock).higher_is_better
 
 
 # --- the table

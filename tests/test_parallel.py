@@ -129,17 +129,25 @@ def together(request, alone, tmp_path_factory):
 
 
 def _watch(unfolded):
-    """`_make`, and what the first process saw of how parameters lie."""
-    fill, seen = parallel.fill, []
+    """`_make`, and what the first process saw of how parameters and gradients lie."""
+    from accelerate import Accelerator
+
+    fill, backward, seen, gradients = parallel.fill, Accelerator.backward, [], set()
+
+    def back(accelerator, loss):
+        backward(accelerator, loss)
+        for optimizer in accelerator._optimizers:
+            gradients.update(type(p.grad).__name__ for group in optimizer.param_groups for p in group["params"])
 
     def filled(model, *arguments, **named):
         seen.append(sorted({type(p).__name__ for p in model.parameters()}))
         fill(model, *arguments, **named)
 
-    parallel.fill = filled
+    parallel.fill, Accelerator.backward = filled, back
     _make(unfolded, [node for node in unfolded.nodes if unfolded.nodes[node].kind != "tasks"])
     if parallel.is_main():
         Path("seen.json").write_text(json.dumps(seen))
+        Path("gradients.json").write_text(json.dumps(sorted(gradients)))
 
 
 def _log(folder):
@@ -179,6 +187,9 @@ def test_a_sharded_model_is_sharded_and_a_copied_one_is_not(together):
     seen = json.loads((root / "seen.json").read_text())
     assert len(seen) == (len(_trained(unfolded)) if strategy == "fsdp" else 0)
     assert all(one == ["DTensor"] for one in seen)
+    # Between the parts of a step, too: no device holds whole gradients.
+    gradients = json.loads((root / "gradients.json").read_text())
+    assert gradients == (["DTensor"] if strategy == "fsdp" else ["Tensor"])
 
 
 def test_a_manifest_says_how_a_stage_was_spread(alone, together):

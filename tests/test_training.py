@@ -489,6 +489,24 @@ def test_a_checkpoint_is_safetensors_and_json_and_leaves_frozen_weights_out(tmp_
     assert stored == {f"model/{name}" for name, p in model.named_parameters() if p.requires_grad}
 
 
+def test_a_checkpoint_is_written_without_a_second_copy_in_memory(tmp_path, monkeypatch):
+    """A copy would double what the largest models ask of the host; only tied weights are copied, which safetensors does not take twice."""
+    model, held = _model(), {}
+    monkeypatch.setattr(
+        safetensors.torch,
+        "save_file",
+        lambda tensors, path: held.update({name: value.data_ptr() for name, value in tensors.items()}),
+    )
+    with pytest.raises(loop.Interrupted):
+        _train(model, tmp_path, _options(), callback=_Callback(2))
+    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    here = {f"model/{name}": value.data_ptr() for name, value in model.state_dict().items()}
+    copied = {name for name, place in here.items() if held[name] != place}
+    assert len(copied) == int(tied)
+    assert any(name.startswith("optimizer/") for name in held)
+    assert len(set(held.values())) == len(held)
+
+
 # --- optimizers and cost
 
 

@@ -61,6 +61,9 @@ def _of_measured(measured: "Measured", track: str) -> str:
 
 
 def _of_exact(exact: "Exact", track: str) -> str:
+    if exact.benchmark is None or exact.task is None or exact.metric is None:
+        alone = exact.stock is not None and (exact.benchmark, exact.task, exact.metric) == (None, None, None)
+        return "" if alone else "benchmark: name benchmark, task and metric, or stock, or all four"
     kinds = registry.discover(f"benchmarks.{track}")
     if exact.benchmark not in kinds:
         return f"benchmark: must be one of {', '.join(kinds)}"

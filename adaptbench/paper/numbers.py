@@ -2,7 +2,7 @@
 
 reproduced: the paper's number lies in our interval. direction reproduced: it does not, but against the table's reference method
 ours has changed the way that the paper's has, surely (the interval of the paired difference leaves out zero). A number is never
-held against one of another model or other data.
+held against one of another model or other data; a base's own, on a task of lm-eval, is of no data.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from adaptbench import statistics
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.paper.ours import NotRun, Ours
-from adaptbench.paper.source import Cell, Exact, Paper, Table
+from adaptbench.paper.source import Cell, Paper, Table
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,39 @@ def _row(row: Row, cell: Cell, paper: Paper, table: Table, ours: Ours) -> Row:
         ours.on_track(track)
         metric = paper.metrics[cell.metric]
         asked = metric.settings.get(cell.setting, metric.number)
-        exact = ours.reproduces(track, hub=paper.models[cell.model], data=table.data, exact=asked)
-        run = ours.run(track, cell.method, paper.runs.get(cell.method))
-        mine = ours.answers(track, run, exact.task, exact.metric)
+        selector = paper.runs.get(cell.method)
+        task, our_metric = ours.reproduces(
+            track,
+            hub=paper.models[cell.model],
+            data=table.data,
+            exact=asked,
+            trained=selector is None or not selector.base,
+        )
+        run = ours.run(track, cell.method, selector)
+        mine = ours.answers(track, run, task, our_metric)
     except NotRun as why:
         return replace(row, why=str(why))
     found = statistics.mean_interval(mine)
     mean, low, high = (100 * one for one in (found.mean, found.low, found.high))
     row = replace(
-        row, run=run, task=exact.task, our_metric=exact.metric, ours=mean, low=low, high=high,
+        row, run=run, task=task, our_metric=our_metric, ours=mean, low=low, high=high,
         difference=mean - cell.value, seeds=found.seeds, documents=found.documents,
     )  # fmt: skip
     if low <= cell.value <= high:
         return replace(row, verdict="reproduced")
-    same = _same_way(cell, mine, paper=paper, table=table, ours=ours, track=track, exact=exact)
+    same = _same_way(cell, mine, paper=paper, table=table, ours=ours, track=track, measured=(task, our_metric))
     return replace(row, verdict="direction reproduced" if same else "not reproduced")
 
 
 def _same_way(
-    cell: Cell, mine: statistics.Answers, *, paper: Paper, table: Table, ours: Ours, track: str, exact: Exact
+    cell: Cell,
+    mine: statistics.Answers,
+    *,
+    paper: Paper,
+    table: Table,
+    ours: Ours,
+    track: str,
+    measured: tuple[str, str],
 ) -> bool:
     """Whether ours differs from our run of the reference method as the paper's number does from the reference's."""
     reference = table.value(cell.model, cell.setting, table.reference, cell.metric)
@@ -82,7 +96,7 @@ def _same_way(
         return False
     try:
         run = ours.run(track, table.reference, paper.runs.get(table.reference))
-        found = statistics.compare(statistics.paired(mine, ours.answers(track, run, exact.task, exact.metric)))
+        found = statistics.compare(statistics.paired(mine, ours.answers(track, run, *measured)))
     except AdaptbenchError:
         return False
     return found.low > 0 if cell.value > reference else found.high < 0

@@ -81,11 +81,9 @@ class Ours:
         Raises:
             NotRun: the preset's benchmarks have none.
         """
-        asked = self.plan["evaluation"].get("stock_tasks", {})
-        for one in (track, "general"):
-            if measured.stock in [task["task"] for task in asked.get(one, ())]:
-                task = stock_tasks.task(stock_tasks.result_name(one, str(measured.stock)))
-                return task, task.metric
+        stock = self._stock(track, measured.stock)
+        if stock is not None:
+            return stock, stock.metric
         tests = _tests(track, self.plan["tracks"][track]["benchmark"]["kind"])
         tests += _tests("general", self.plan["general"]["kind"])
         if measured.task is not None:
@@ -100,31 +98,51 @@ class Ours:
                 return task, measured.metric
         raise NotRun(f"nothing that this preset asks has {measured.metric}")
 
-    def reproduces(self, track: str, *, hub: str | None, data: Mapping[str, Any] | str, exact: Exact | str) -> Exact:
-        """The measurement whose number is the paper's own, if this preset runs that model on that data.
+    def _stock(self, track: str, name: str | None) -> Task | None:
+        """lm-eval's task of that name, if the preset asks it on the track or of the general ability."""
+        asked = self.plan["evaluation"].get("stock_tasks", {})
+        for one in (track, "general"):
+            if name in [task["task"] for task in asked.get(one, ())]:
+                return stock_tasks.task(stock_tasks.result_name(one, str(name)))
+        return None
+
+    def reproduces(
+        self, track: str, *, hub: str | None, data: Mapping[str, Any] | str, exact: Exact | str, trained: bool
+    ) -> tuple[str, str]:
+        """The task and the metric whose number is the paper's own, if this preset runs that model on that data.
+
+        What lm-eval's tasks ask is the same on any data, so a model that is not `trained` needs none there.
 
         Raises:
             NotRun: it does not, and why.
         """
-        for one in (exact, data):
-            if isinstance(one, str):
-                raise NotRun(one)
-        assert isinstance(exact, Exact)
-        assert not isinstance(data, str)
+        if isinstance(exact, str):
+            raise NotRun(exact)
+        stock = self._stock(track, exact.stock)
+        if stock is None and exact.benchmark is None:
+            raise NotRun(f"needs lm-eval's task {exact.stock}, which this preset does not ask")
+        on_data = stock is None or trained
+        if on_data and isinstance(data, str):
+            raise NotRun(data)
         if hub is None:
             raise NotRun("which checkpoint it was is not known")
         base = self.plan["base"]
         if base != hub:
             raise NotRun(f"needs {hub}; this preset starts from {base or 'a base of its own'}")
         here = self.plan["tracks"][track]
-        wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
-        if any(here["benchmark"].get(key) != wanted[key] for key in data):
-            raise NotRun(f"needs training on {data['kind']} as the paper did")
-        if exact.benchmark not in [one["kind"] for one in (here["benchmark"], *here["tests"])]:
+        if on_data and not isinstance(data, str):
+            wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
+            if any(here["benchmark"].get(key) != wanted[key] for key in data):
+                raise NotRun(f"needs training on {data['kind']} as the paper did")
+        if stock is None and exact.benchmark not in [one["kind"] for one in (here["benchmark"], *here["tests"])]:
             raise NotRun(f"needs the benchmark {exact.benchmark}, which this preset does not ask")
         if self.plan["evaluation"]["limit"] is not None:
             raise NotRun("this preset asks only the first documents of each task")
-        return exact
+        if stock is not None:
+            return stock.name, stock.metric
+        assert exact.task is not None
+        assert exact.metric is not None
+        return exact.task, exact.metric
 
     def answers(self, track: str, run: str, task: str, metric: str) -> statistics.Answers:
         """A run's values.

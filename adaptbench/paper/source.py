@@ -66,11 +66,14 @@ class Measured(StrictModel):
 
 
 class Exact(StrictModel):
-    """The measurement that is the paper's own: a task of a benchmark of the track."""
+    """The measurement that is the paper's own: lm-eval's task `stock`, by its own metric, where the preset asks it; else a task of a benchmark
+    of the track, if one is named.
+    """
 
-    benchmark: str
-    task: str
-    metric: str
+    benchmark: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    stock: str | None = None
 
 
 class Metric(StrictModel):
