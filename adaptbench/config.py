@@ -463,14 +463,36 @@ def load(path: Path) -> Preset:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
+    """YAML whose mappings hold each key once; plain YAML takes the last one silently. Every mistake is a YAMLError."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
+            what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):  # `!!map x`
+            return super().construct_mapping(node, deep)
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """What YAML says, as far as it is plain data.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or none of ours.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -480,13 +502,11 @@ def read(path: Path) -> dict[str, Any]:
         AdaptbenchError: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: no such preset") from None
     except UnicodeDecodeError:
         raise AdaptbenchError(f"{path}: not UTF-8 text") from None
-    except RecursionError:
-        raise AdaptbenchError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

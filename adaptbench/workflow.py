@@ -121,9 +121,9 @@ def _typed(value: Any) -> Any:
     if isinstance(value, list):
         return [_typed(inner) for inner in value]
     try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
+        return config.parse(value) if isinstance(value, str) else value
     except yaml.YAMLError:
-        raise AdaptbenchError(f"--config: {value!r} is not YAML; quote it") from None
+        raise AdaptbenchError(f"--config: {value!r:.80} is not YAML; quote it") from None
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
