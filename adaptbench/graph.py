@@ -126,9 +126,16 @@ class Graph:
     def ancestors(self, node_id: str) -> tuple[str, ...]:
         """The nodes that `node_id` descends from, parents first, itself last."""
         found: dict[str, None] = {}
-        for parent in self.nodes[node_id].parents.values():
-            found.update(dict.fromkeys(self.ancestors(parent)))
-        return (*found, node_id)
+        open_nodes = [(node_id, iter(self.nodes[node_id].parents.values()))]  # no recursion: a lineage may be long
+        while open_nodes:
+            node, parents = open_nodes[-1]
+            parent = next((one for one in parents if one not in found), None)
+            if parent is None:
+                found[node] = None
+                open_nodes.pop()
+            else:
+                open_nodes.append((parent, iter(self.nodes[parent].parents.values())))
+        return tuple(found)
 
 
 def _digest(content: Any) -> str:

@@ -57,6 +57,15 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("training", {"steps": 5, "betas": [0.9, 1.5]}, "training.betas.1: must be < 1"),
         ("base.architecture", {"hidden_size": 10, "num_attention_heads": 2}, "base.architecture: hidden_size / num_attention_heads must be even"),
         ("base.training", {"steps": 5, "sequence_length": 4096}, "base: training.sequence_length must be <= architecture.max_position_embeddings"),
+        ("training", {"steps": 5, "sequence_length": 2048}, "runs.0.training.sequence_length: must be <= 1024, the base's longest input"),
+        ("runs.1.training", {"sequence_length": 2048}, "runs.1.training.sequence_length: must be <= 1024, the base's longest input"),
+        ("training", {"steps": 10**80}, "training.steps: must be <= 1000000000"),
+        ("training", {"epochs": 1e308}, "training.epochs: must be <= 1e+06"),
+        ("runs.0.training", {"batch_size": 10**80}, "runs.0.training.batch_size: must be <= 1000000"),
+        ("data.domain.entities", 10**80, "data.domain.world.entities: must be <= 1000000000000"),
+        ("runs.2.tuner.rank", 10**80, "runs.2.tuner.lora.rank: must be <= 1000000000000"),
+        ("runs.0.decode", {"kind": "agent", "max_turns": 10**80}, "runs.0.decode: must be <= 1000000000000"),
+        ("base.seed", 2**32, "base.seed: must be < 4294967296"),
         ("base", {"per_seed": True, "seed": 1}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or seed"),
         ("base", {"per_seed": True, "model": "owner/name"}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or model"),
         ("tokenizer.corpora", ["seed"], "tokenizer.corpora: no data.seed"),
@@ -94,6 +103,34 @@ def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
     # While a union has one member only, the key has no tag; tags are left out of what is compared.
     assert message.replace(".cpt.", ".").startswith(f"config/toy.yaml: {line}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"latent_training": {"sequence_length": 2048}}, "latent_training.sequence_length: must be <= 1024, the base's longest input"),
+        ({"stages": 20_000}, "coconut.stages: must be <= 100"),
+        ({"latents_per_step": 10**12}, "coconut.latents_per_step: must be <= 100"),
+    ],
+)  # fmt: skip
+def test_what_a_curriculum_with_latents_cannot_be_is_refused(options, line):
+    with pytest.raises(AdaptbenchError) as caught:
+        config.validate(_coconut(options), "toy.yaml")
+    assert str(caught.value) == f"toy.yaml: runs.0.curriculum.{line}"
+
+
+def test_a_stages_rate_that_is_no_number_is_refused():
+    with pytest.raises(AdaptbenchError, match="runs.0.curriculum: of the stage 'latent1', learning_rate: must be > 0"):
+        config.validate(_coconut({"later_rate_ratio": 1e-323}), "toy.yaml")
+
+
+def _coconut(options: dict) -> dict:
+    values = preset_values()
+    values["data"]["reasoning"] = {"kind": "chains"}
+    values["runs"] = [
+        {"name": "x", "track": "reasoning", "curriculum": {"kind": "coconut"} | options, "tuner": {"kind": "full"}}
+    ]
+    return values
 
 
 def test_several_mistakes_are_counted():
