@@ -6,26 +6,36 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
+PRESETS := $(patsubst config/%.yaml,%,$(wildcard config/*.yaml))
 OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
 
 # As the Snakefile sets them for its jobs.
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1
 
-.DEFAULT_GOAL := run
-.PHONY: run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+# A preset that is not there ends in one line; Snakemake would show where it tried to open it.
+NO_PRESET = $(error config/$(PRESET).yaml: no such preset; PRESET is one of $(PRESETS)$(if $(wildcard config/$(PRESET)-*.yaml), (several at once are for `make plan`)))
 
-run: $(READY)  ## run a preset (PRESET=tiny) and say where the results are
+.DEFAULT_GOAL := run
+.PHONY: preset presets run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+
+preset:
+	$(if $(filter $(PRESET),$(PRESETS)),,$(NO_PRESET))
+
+presets:
+	$(if $(filter $(PRESET) $(PRESET)-%,$(PRESETS)),,$(NO_PRESET))
+
+run: preset $(READY)  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report.html
 	@echo "Snakemake's report: results/$(PRESET)/report.html"
 
-ablation: $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
+ablation: preset $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
 	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) ablation --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report-ablation.html
 	@echo "Snakemake's report: results/$(PRESET)/report-ablation.html"
 
-plan: $(READY)  ## say what a preset will take, and what of it is assumed (PRESET=paper: all config/paper-*.yaml; ASSUME='--gpus 8')
-	$(BIN)/python -m adaptbench estimate $(or $(wildcard config/$(PRESET).yaml),$(wildcard config/$(PRESET)-*.yaml),config/$(PRESET).yaml) $(OPTIONS) $(ASSUME)
+plan: presets $(READY)  ## say what a preset will take, and what of it is assumed (PRESET=paper: all config/paper-*.yaml; ASSUME='--gpus 8')
+	$(BIN)/python -m adaptbench estimate $(or $(wildcard config/$(PRESET).yaml),$(wildcard config/$(PRESET)-*.yaml)) $(OPTIONS) $(ASSUME)
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml
@@ -59,7 +69,7 @@ audit:  ## ask for known holes in the pinned packages (needs a network, and says
 schema: $(READY)  ## write the presets' JSON schema
 	$(BIN)/python -m adaptbench schema config/schema.json
 
-sweep: $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
+sweep: preset $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
 	$(BIN)/python -m adaptbench sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml
 	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml $(OPTIONS)
 	$(BIN)/python -m adaptbench sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv

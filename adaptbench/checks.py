@@ -12,28 +12,40 @@ from adaptbench import hub, registry
 from adaptbench.mistakes import reason
 
 if TYPE_CHECKING:
-    from adaptbench.config import Base, Devices, Preset, Run, Training, TrainingOverrides
+    from adaptbench.config import Base, Devices, Preset, Run, Training
 
 
-def run_problem(preset: "Preset", run: "Run", layers: int | None) -> str:
+def run_problem(preset: "Preset", run: "Run", layers: int | None, longest: int | None) -> str:
     """Why `run` (its training merged with the preset's) cannot work, as "<key>: <reason>"; empty if it can.
 
-    `layers` is the base's number of layers, None where only the hub knows it.
+    `layers` is the base's number of layers, `longest` its longest input in tokens, None where only the hub knows it.
     """
     problem = _track_problem(preset, run) or _decode_problem(preset, run)
     if problem:
         return problem
-    from adaptbench.config import TrainingOverrides, override_problem  # which imports this module
+    from adaptbench.config import TrainingOverrides, merge_training, override_problem  # which imports this module
 
     own = {name: value for name, value in run.curriculum if isinstance(value, TrainingOverrides)}
-    problem = override_problem(cast("Training", run.training), own)  # a run's options lie over the preset's by now
+    training = cast("Training", run.training)  # a run's options lie over the preset's by now
+    problem = override_problem(training, own)
     if problem:
         return f"curriculum.{problem}"
     for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
         problem = method.problem(run, layers) if method is not None else ""
         if problem:
             return f"{axis}.{problem}"
-    return _spread_problem(preset, run, own)
+    stages = {"training": training} | {
+        f"curriculum.{name}": merge_training(training, one.model_dump(exclude_none=True)) for name, one in own.items()
+    }
+    for phase in registry.method("curricula", run.curriculum.kind).phases(run.curriculum, run.track, training):
+        try:
+            merge_training(training, phase.training)  # a rate times a ratio, say, which is no number any more
+        except ValidationError as error:
+            return f"curriculum: of the stage {phase.name!r}, {reason(error)}"
+    for key, stage in stages.items():
+        if longest is not None and stage.sequence_length > longest:
+            return f"{key}.sequence_length: must be <= {longest}, the base's longest input"
+    return _spread_problem(preset, run, stages)
 
 
 def base_problem(preset: "Preset") -> str:
@@ -50,15 +62,9 @@ def training_problem(devices: "Devices", training: "Training") -> str:
     return ""
 
 
-def _spread_problem(preset: "Preset", run: "Run", own: "Mapping[str, TrainingOverrides]") -> str:
-    """Why the run cannot be trained on the preset's devices, as "<key>: <reason>"; empty if it can."""
-    from adaptbench.config import merge_training
-
-    training = cast("Training", run.training)
-    merged = {
-        f"curriculum.{name}": merge_training(training, one.model_dump(exclude_none=True)) for name, one in own.items()
-    }
-    for key, one in {"training": training, **merged}.items():
+def _spread_problem(preset: "Preset", run: "Run", stages: "Mapping[str, Training]") -> str:
+    """Why the run cannot be trained on the preset's devices, as "<key>: <reason>"; empty if it can. `stages` are its stages' options by key."""
+    for key, one in stages.items():
         problem = training_problem(preset.devices, one)
         if problem:
             return problem.replace("training", key, 1)
@@ -134,8 +140,19 @@ def base_layers(base: "Base") -> int | None:
     """The base's number of layers, where it can be known without a download."""
     if base.model is None:
         return base.architecture.num_hidden_layers
+    return _of_model(base.model, base.revision, "num_hidden_layers")
+
+
+def base_positions(base: "Base") -> int | None:
+    """The base's longest input in tokens, where it can be known without a download."""
+    if base.model is None:
+        return base.architecture.max_position_embeddings
+    return _of_model(base.model, base.revision, "max_position_embeddings")
+
+
+def _of_model(model: str, revision: str, key: str) -> int | None:
     try:
-        layers = json.loads((hub.folder(base.model, base.revision) / "config.json").read_text())["num_hidden_layers"]
+        found = json.loads((hub.folder(model, revision) / "config.json").read_text())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return layers if isinstance(layers, int) else None
+    return found if isinstance(found, int) else None

@@ -188,7 +188,10 @@ def _assumptions(parser: argparse.ArgumentParser) -> None:
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     def read(text: str) -> float:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a {'whole ' * (kind is int)}number, not {text!r}") from None
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError("must be > 0")
         return value

@@ -36,13 +36,13 @@ class Training(StrictModel):
     """How a stage is trained. Exactly one of `steps` and `epochs` is set."""
 
     learning_rate: Real = Field(1e-3, gt=0)
-    steps: int | None = Field(None, gt=0, description="optimizer steps")
-    epochs: Real | None = Field(None, gt=0, description="passes over the stage's examples, instead of steps")
-    batch_size: int = Field(32, gt=0, description="sequences in an optimizer step, over all devices")
+    steps: int | None = Field(None, gt=0, le=10**9, description="optimizer steps")
+    epochs: Real | None = Field(None, gt=0, le=10**6, description="passes over the stage's examples, instead of steps")
+    batch_size: int = Field(32, gt=0, le=10**6, description="sequences in an optimizer step, over all devices")
     micro_batch_size: int | None = Field(
-        None, gt=0, description="sequences in one forward pass on one device; default: all"
+        None, gt=0, le=10**6, description="sequences in one forward pass on one device; default: all"
     )
-    sequence_length: int = Field(128, ge=8, description="tokens in a packed sequence")
+    sequence_length: int = Field(128, ge=8, le=10**8, description="tokens in a packed sequence")
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "cosine"
     warmup_ratio: Real = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises")
     decay_ratio: Real = Field(0.3, gt=0, le=1, description="warmup_stable_decay: share of the steps in which it falls")
@@ -121,12 +121,12 @@ def override_problem(training: Training, stages: Mapping[str, TrainingOverrides]
 class Architecture(StrictModel):
     """The Qwen3 model that a preset pre-trains."""
 
-    hidden_size: int = Field(64, gt=0)
-    intermediate_size: int = Field(192, gt=0)
-    num_hidden_layers: int = Field(6, gt=0)
-    num_attention_heads: int = Field(2, gt=0)
-    num_key_value_heads: int = Field(2, gt=0)
-    max_position_embeddings: int = Field(1024, gt=0)
+    hidden_size: int = Field(64, gt=0, le=10**6)
+    intermediate_size: int = Field(192, gt=0, le=10**7)
+    num_hidden_layers: int = Field(6, gt=0, le=10**4)
+    num_attention_heads: int = Field(2, gt=0, le=10**6)
+    num_key_value_heads: int = Field(2, gt=0, le=10**6)
+    max_position_embeddings: int = Field(1024, gt=0, le=10**8)
     tie_word_embeddings: bool = True
 
     @model_validator(mode="after")
@@ -149,7 +149,7 @@ class Base(StrictModel):
         description="hub id or folder; then nothing is pre-trained, and seed and what follows mean nothing",
     )
     revision: str = Field("main", pattern=REVISION_PATTERN, description="of a hub model")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     per_seed: bool = Field(
         False, description="each seed's runs start from a base of their own, pre-trained under that seed"
     )
@@ -173,7 +173,7 @@ class Base(StrictModel):
 class Tokenizer(StrictModel):
     """The byte-level BPE tokenizer that a preset trains (unless `base.model` brings its own)."""
 
-    vocabulary: int = Field(768, ge=257, description="tokens, the 256 bytes and the end of text included")
+    vocabulary: int = Field(768, ge=257, le=10**7, description="tokens, the 256 bytes and the end of text included")
     corpora: tuple[str, ...] = Field(
         ("general",), strict=False, min_length=1, description="benchmarks whose training text it is trained on"
     )
@@ -215,7 +215,7 @@ StockTasks = Annotated[
 
 class Evaluation(StrictModel):
     split: Literal["test", "validation"] = Field("test", description="validation only for choosing hyper-parameters")
-    batch_size: int = Field(128, gt=0, description="requests at a time; fixed, because it changes scores")
+    batch_size: int = Field(128, gt=0, le=10**6, description="requests at a time; fixed, because it changes scores")
     limit: int | None = Field(
         None, gt=0, description="documents of each task (of a group: of each of its tasks); only for trying things out"
     )
@@ -257,7 +257,7 @@ class Run(StrictModel):
 class Devices(StrictModel):
     """What a training stage is spread over, on one machine. Changes no result but by rounding, and so makes no stage anew."""
 
-    processes: int = Field(1, gt=0, description="each with a device of its own where there are accelerators")
+    processes: int = Field(1, gt=0, le=1024, description="each with a device of its own where there are accelerators")
     strategy: Literal["ddp", "fsdp"] = Field(
         "ddp", description="fsdp: weights, gradients and optimizer state are sharded (FSDP2)"
     )
@@ -444,10 +444,10 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
     problem = checks.base_problem(preset)
     if problem:
         raise AdaptbenchError(f"{source}: base.{problem}")
-    layers = checks.base_layers(preset.base)
+    layers, longest = checks.base_layers(preset.base), checks.base_positions(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
-        problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers)
+        problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers, longest)
         if problem:
             raise AdaptbenchError(f"{source}: {key}.{problem}")
     return preset
@@ -463,14 +463,36 @@ def load(path: Path) -> Preset:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
+    """YAML whose mappings hold each key once; plain YAML takes the last one silently. Every mistake is a YAMLError."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
+            what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):  # `!!map x`
+            return super().construct_mapping(node, deep)
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """What YAML says, as far as it is plain data.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or none of ours.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -480,13 +502,11 @@ def read(path: Path) -> dict[str, Any]:
         AdaptbenchError: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: no such preset") from None
     except UnicodeDecodeError:
         raise AdaptbenchError(f"{path}: not UTF-8 text") from None
-    except RecursionError:
-        raise AdaptbenchError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

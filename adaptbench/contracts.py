@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,12 +26,22 @@ def _number(value: Any) -> Any:
 
 
 Real = Annotated[float, BeforeValidator(_number)]
+LARGEST = 10**12
+"""No number of things in a preset is larger: products of such numbers are still floats, and what is larger is a slip."""
 
 
 class StrictModel(BaseModel):
     """Every configuration: no unknown key, no coercion, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any) -> Any:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        if any(isinstance(one, int) and abs(one) > LARGEST for one in inside):
+            raise ValueError(f"must be <= {LARGEST}")
+        return value
 
 
 class BenchmarkConfig(StrictModel):

@@ -6,6 +6,7 @@ another directory: nothing stale is ever taken for fresh. The code of a node's m
 its rule. adaptbench/plan.py writes the graph down for the jobs.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -100,7 +101,7 @@ class Graph:
         for evaluation in self.evaluations:
             if evaluation.key == key:
                 return evaluation
-        raise AdaptbenchError(f"{key}: preset {self.preset.name!r} has no such run or seed")
+        raise self._missing(key, "run or seed", [evaluation.key for evaluation in self.evaluations])
 
     def node(self, node_id: str) -> Node:
         """The node of that id.
@@ -109,8 +110,13 @@ class Graph:
             AdaptbenchError: the preset has none.
         """
         if node_id not in self.nodes:
-            raise AdaptbenchError(f"{node_id}: preset {self.preset.name!r} has no such stage")
+            raise self._missing(node_id, "stage", list(self.nodes))
         return self.nodes[node_id]
+
+    def _missing(self, name: str, what: str, known: list[str]) -> AdaptbenchError:
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        return AdaptbenchError(f"{name}: preset {self.preset.name!r} has no such {what}{meant}")
 
     def run(self, evaluation: Evaluation) -> Run | None:
         """The preset's run that an evaluation scores; None for a baseline."""
@@ -120,9 +126,16 @@ class Graph:
     def ancestors(self, node_id: str) -> tuple[str, ...]:
         """The nodes that `node_id` descends from, parents first, itself last."""
         found: dict[str, None] = {}
-        for parent in self.nodes[node_id].parents.values():
-            found.update(dict.fromkeys(self.ancestors(parent)))
-        return (*found, node_id)
+        open_nodes = [(node_id, iter(self.nodes[node_id].parents.values()))]  # no recursion: a lineage may be long
+        while open_nodes:
+            node, parents = open_nodes[-1]
+            parent = next((one for one in parents if one not in found), None)
+            if parent is None:
+                found[node] = None
+                open_nodes.pop()
+            else:
+                open_nodes.append((parent, iter(self.nodes[parent].parents.values())))
+        return tuple(found)
 
 
 def _digest(content: Any) -> str:

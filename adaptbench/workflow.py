@@ -6,7 +6,8 @@ Code lies in the project, results in the working directory, which need not be th
 import fcntl
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,9 @@ def _typed(value: Any) -> Any:
     if isinstance(value, list):
         return [_typed(inner) for inner in value]
     try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
+        return config.parse(value) if isinstance(value, str) else value
     except yaml.YAMLError:
-        raise AdaptbenchError(f"--config: {value!r} is not YAML; quote it") from None
+        raise AdaptbenchError(f"--config: {value!r:.80} is not YAML; quote it") from None
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,9 +195,19 @@ def _check_files(preset: config.Preset, module: Any) -> None:
             raise AdaptbenchError(f"data.{name}.path: {path}: no file of {shown}")
 
 
+@contextmanager
+def _asked_for() -> Iterator[None]:
+    """End the process with one line where a file that was asked for is of no run or stage: Snakemake would show where that was found."""
+    try:
+        yield
+    except AdaptbenchError as error:
+        sys.exit(f"error: {error}")
+
+
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
     """The directories, data files and method files that a stage is made from."""
-    node = unfolded.node(node_id)
+    with _asked_for():
+        node = unfolded.node(node_id)
     return [
         *(str(unfolded.directory(parent)) for parent in node.parents.values()),
         *map(of_project, node.sources),
@@ -210,7 +221,8 @@ def processes(unfolded: graph.Graph, node_id: str) -> int:
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
-    evaluation = unfolded.evaluation(key)
+    with _asked_for():
+        evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
     models_and_tasks += [evaluation.data] if evaluation.data else []
     directories = [str(unfolded.directory(node)) for node in models_and_tasks]

@@ -4,17 +4,22 @@ Run: pytest tests/test_config.py
 """
 
 import copy
-import random
+import os
+import re
 import subprocess
 import sys
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PROJECT, preset_values
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from adaptbench import config, graph
+from adaptbench import config, graph, plan
+from adaptbench import workflow as flow
 from adaptbench.contracts import AdaptbenchError
 
 PRESETS = sorted((PROJECT / "config").glob("*.yaml"))
@@ -57,6 +62,15 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("training", {"steps": 5, "betas": [0.9, 1.5]}, "training.betas.1: must be < 1"),
         ("base.architecture", {"hidden_size": 10, "num_attention_heads": 2}, "base.architecture: hidden_size / num_attention_heads must be even"),
         ("base.training", {"steps": 5, "sequence_length": 4096}, "base: training.sequence_length must be <= architecture.max_position_embeddings"),
+        ("training", {"steps": 5, "sequence_length": 2048}, "runs.0.training.sequence_length: must be <= 1024, the base's longest input"),
+        ("runs.1.training", {"sequence_length": 2048}, "runs.1.training.sequence_length: must be <= 1024, the base's longest input"),
+        ("training", {"steps": 10**80}, "training.steps: must be <= 1000000000"),
+        ("training", {"epochs": 1e308}, "training.epochs: must be <= 1000000"),
+        ("runs.0.training", {"batch_size": 10**80}, "runs.0.training.batch_size: must be <= 1000000"),
+        ("data.domain.entities", 10**80, "data.domain.world.entities: must be <= 1000000000000"),
+        ("runs.2.tuner.rank", 10**80, "runs.2.tuner.lora.rank: must be <= 1000000000000"),
+        ("runs.0.decode", {"kind": "agent", "max_turns": 10**80}, "runs.0.decode: must be <= 1000000000000"),
+        ("base.seed", 2**32, "base.seed: must be < 4294967296"),
         ("base", {"per_seed": True, "seed": 1}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or seed"),
         ("base", {"per_seed": True, "model": "owner/name"}, "base: per_seed pre-trains a base under each of the preset's seeds; remove it, or model"),
         ("tokenizer.corpora", ["seed"], "tokenizer.corpora: no data.seed"),
@@ -94,6 +108,36 @@ def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
     # While a union has one member only, the key has no tag; tags are left out of what is compared.
     assert message.replace(".cpt.", ".").startswith(f"config/toy.yaml: {line}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"latent_training": {"sequence_length": 2048}}, "latent_training.sequence_length: must be <= 1024, the base's longest input"),
+        ({"stages": 20_000}, "coconut.stages: must be <= 100"),
+        ({"latents_per_step": 10**12}, "coconut.latents_per_step: must be <= 100"),
+    ],
+)  # fmt: skip
+def test_what_a_curriculum_with_latents_cannot_be_is_refused(options, line):
+    with pytest.raises(AdaptbenchError) as caught:
+        config.validate(_coconut(options), "toy.yaml")
+    assert str(caught.value) == f"toy.yaml: runs.0.curriculum.{line}"
+
+
+def test_a_stages_rate_that_is_no_number_is_refused():
+    with pytest.raises(
+        AdaptbenchError, match=r"runs\.0\.curriculum: of the stage 'latent1', learning_rate: must be > 0"
+    ):
+        config.validate(_coconut({"later_rate_ratio": 1e-323}), "toy.yaml")
+
+
+def _coconut(options: dict) -> dict:
+    values = preset_values()
+    values["data"]["reasoning"] = {"kind": "chains"}
+    values["runs"] = [
+        {"name": "x", "track": "reasoning", "curriculum": {"kind": "coconut"} | options, "tuner": {"kind": "full"}}
+    ]
+    return values
 
 
 def test_several_mistakes_are_counted():
@@ -164,55 +208,181 @@ def test_any_change_is_either_valid_or_one_line(path, value):
         assert accepted.runs
 
 
-STRANGE: list = [
+STRANGE = st.sampled_from([
     None, True, False, 0, -1, 1, 3, 10**12, 0.5, -0.1, 1e308, float("nan"), float("inf"), "", "x", "a/b", "../x", "base", "full", "\u202e", "x" * 300,
     "-x", "a b", [], [None], [0, 0], ["x"], {}, {"k": 1}, {"kind": "world"}, {"kind": "full"}, {"kind": "nothing"}, [[]], {"": 1}, {1: 2},
-]  # fmt: skip
+    10**80, -(10**80), 2**63, 10**400, 5e-324,
+]) | st.integers() | st.floats() | st.text(max_size=5)  # fmt: skip
 
 
-def _mutate(values, chance):
+ODD = [
+    "\t",
+    "\u202e",
+    "\x00",
+    "\ufeff",
+    "'",
+    '"',
+    ":",
+    "- ",
+    "#",
+    "%",
+    "@",
+    "`",
+    "|",
+    "&x ",
+    "*x",
+    "<<: ",
+    "? ",
+    "{",
+    "]",
+    "---",
+    "9" * 5000,
+    "1e999",
+]
+TAGS = ["!!int ", "!!float ", "!!bool ", "!!null ", "!!timestamp ", "!!binary ", "!!set ", "!!map ", "!!seq ", "!!str ", "!function ", "!!python/name:os.system "]  # fmt: skip
+
+
+def _mutate(values, draw):
     """Set, delete, rename, double, add or swap something, anywhere."""
     paths = list(_paths(values))
-    path = chance.choice(paths)
+    path = draw(st.sampled_from(paths))
     place = values
     for part in path[:-1]:
         place = place[part]
     key = path[-1]
-    what = chance.choice(["set", "delete", "rename", "double", "add", "swap"])
+    what = draw(st.sampled_from(["set", "delete", "rename", "double", "add", "swap"]))
     if what == "delete":
         del place[key]
     elif what == "rename" and isinstance(place, dict):
-        place[f"{key}{chance.choice(['s', '_', ' ', 'X'])}"] = place.pop(key)
+        place[f"{key}{draw(st.sampled_from(['s', '_', ' ', 'X']))}"] = place.pop(key)
     elif what == "double" and isinstance(place, list):
         place.append(copy.deepcopy(place[key]))
     elif what == "add" and isinstance(place[key], dict):
-        more = chance.choice(["kind", "steps", "x", "name", "learning_rate", "seed"])
-        place[key][more] = copy.deepcopy(chance.choice(STRANGE))
+        more = draw(st.sampled_from(["kind", "steps", "x", "name", "learning_rate", "seed"]))
+        place[key][more] = copy.deepcopy(draw(STRANGE))
     elif what == "swap":
         there = values
-        for part in chance.choice(paths):
+        for part in draw(st.sampled_from(paths)):
             there = there[part]
         place[key] = copy.deepcopy(there)
     else:
-        place[key] = copy.deepcopy(chance.choice(STRANGE))
+        place[key] = copy.deepcopy(draw(STRANGE))
+
+
+def _mutate_text(text: str, draw) -> str:
+    """Delete, double, move, indent or cut a line, or put an odd character or tag somewhere."""
+    lines = text.split("\n")
+    at = draw(st.integers(0, len(lines) - 1))
+    line = lines[at]
+    what = draw(st.sampled_from(["delete", "double", "move", "indent", "cut", "odd", "tag"]))
+    if what == "delete":
+        del lines[at]
+    elif what == "double":
+        lines.insert(at, line)
+    elif what == "move":
+        lines.insert(draw(st.integers(0, len(lines) - 1)), lines.pop(at))
+    elif what == "indent":
+        lines[at] = draw(st.sampled_from([" ", "  ", "\t"])) + line if draw(st.booleans()) else line[1:]
+    elif what == "tag":
+        key, colon, value = line.partition(": ")
+        lines[at] = f"{key}{colon}{draw(st.sampled_from(TAGS))}{value}"
+    else:
+        place = draw(st.integers(0, len(line)))
+        odd = draw(st.sampled_from(ODD) | st.characters()) if what == "odd" else ""
+        lines[at] = line[:place] + odd + (line[place:] if what == "odd" else "")
+    return "\n".join(lines)
+
+
+def _given(preset: Path, draw) -> tuple[bytes, dict]:
+    """What a user could give: a changed file, and what --config says besides."""
+    how = draw(st.sampled_from(["values", "values", "text", "config"]))
+    overrides: dict = {}
+    text = preset.read_text()
+    if how == "text":
+        for _ in range(draw(st.integers(1, 3))):
+            text = _mutate_text(text, draw)
+    else:
+        values = copy.deepcopy(_read(preset))
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+            _mutate(values, draw)
+        if how == "values":
+            text = yaml.dump(values, allow_unicode=True)
+        else:  # as `--config key=value`, which Snakemake leaves as text or has read as text inside
+            changed = {
+                key: value for key, value in values.items() if isinstance(key, str) and value != _read(preset).get(key)
+            }
+            overrides = {
+                key: draw(st.sampled_from([value, str(value), _as_text(value)])) for key, value in changed.items()
+            }
+    return text.encode("utf-8", "surrogatepass"), overrides
+
+
+def _as_text(value):
+    if isinstance(value, dict):
+        return {str(key): _as_text(inner) for key, inner in value.items()}
+    return [_as_text(inner) for inner in value] if isinstance(value, list) else str(value)
+
+
+@cache
+def _read(preset: Path) -> dict:
+    return config.read(preset)
+
+
+def _planned(unfolded: graph.Graph) -> None:
+    """What the Snakefile asks of a graph when it is parsed, and of its stages and runs before a job starts."""
+    for part in plan.parts(unfolded):
+        files = [flow.tables(unfolded, part), flow.paper_tables(unfolded, part), flow.figures(unfolded, part)]
+        files += [flow.transcripts(unfolded, part), flow.figure_sources(unfolded, part), plan.runs(unfolded, part)]
+        assert all(files[:3])
+    flow.explorer_parts(unfolded)
+    for node in unfolded.nodes:
+        flow.node_inputs(unfolded, node)
+        flow.stage_gpus(unfolded, node)
+    for one in unfolded.evaluations:
+        flow.evaluation_inputs(unfolded, one.key)
+        flow.evaluation_gpus(unfolded, one.key)
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_any_changes_to_a_preset_are_a_graph_or_one_line(preset):
-    """200 times one to three changes, unfolded as the Snakefile does it: nothing starts that has no graph."""
-    raw = config.read(preset)
-    accepted = 0
-    chance = random.Random(preset.stem)
-    for _ in range(200):
-        values = copy.deepcopy(raw)
-        for _ in range(chance.choice([1, 1, 1, 2, 3])):
-            _mutate(values, chance)
+def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkeypatch):
+    """200 changes to the file, its values or --config, taken as the Snakefile takes them: no job starts that has no plan."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        os, "fsync", lambda file: None
+    )  # thousands of plan files, of which none must outlive the machine
+    locks: list[int] = []
+    really = os.open
+
+    def remembered(path, *arguments, **named):
+        file = really(path, *arguments, **named)
+        if str(path).endswith(".lock"):
+            locks.append(file)
+        return file
+
+    monkeypatch.setattr(os, "open", remembered)
+    ends: Counter[str] = Counter()
+
+    @settings(max_examples=200, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def take(data):
+        path = Path("given.yaml")
+        content, overrides = _given(preset, data.draw)
+        path.write_bytes(content)
+        note(f"{path}: {content!r}, --config {overrides!r}")
         try:
-            accepted += bool(graph.unfold(config.validate(values, "x.yaml")).nodes)
-        except AdaptbenchError as error:
-            assert "\n" not in str(error)  # noqa: PT017
-            assert str(error).startswith("x.yaml")  # noqa: PT017
-    assert 10 < accepted < 190
+            _planned(flow.start(overrides, [path]))
+        except SystemExit as end:
+            assert re.match(r"error: (given\.yaml|--config|base\.model|sweep|data\.|evaluation\.)", end.code), end.code  # noqa: PT017
+            assert len(end.code.splitlines()) == 1, end.code  # noqa: PT017
+            ends["refused"] += 1
+        else:
+            ends["planned"] += 1
+        finally:
+            while locks:
+                os.close(locks.pop())  # as the process's end does it
+
+    take()
+    assert min(ends["refused"], ends["planned"]) > 10, ends
 
 
 def test_the_schema_in_the_repository_is_up_to_date():
@@ -302,8 +472,31 @@ def test_a_data_folder_without_a_file_to_read_is_said_before_anything_runs(tmp_p
         (b"[" * 5000 + b"]" * 5000, "toy.yaml: "),
         (b"- a\n", "toy.yaml: must be a mapping of options"),
         (b"", "toy.yaml: must be a mapping of options"),
+        (b"name: 2020-99-99\n", "toy.yaml: not YAML: '2020-99-99' is no timestamp in "),
+        (b"name: !!timestamp x\n", "toy.yaml: not YAML: 'x' is no timestamp in "),
+        (b"name: !!int x\n", "toy.yaml: not YAML: 'x' is no int in "),
+        (b"name: !!int ''\n", "toy.yaml: not YAML: '' is no int in "),
+        (b"name: !!bool x\n", "toy.yaml: not YAML: 'x' is no bool in "),
+        (b"name: " + b"9" * 5000 + b"\n", "toy.yaml: not YAML: '9999"),
+        (b"name: " + b"59:" * 300 + b"0.5\n", "toy.yaml: not YAML: '59:59"),
+        (b"!!map x\n", "toy.yaml: not YAML: expected a mapping"),
     ],
-    ids=["twice", "twice-inside", "encoding", "deep", "list", "empty"],
+    ids=[
+        "twice",
+        "twice-inside",
+        "encoding",
+        "deep",
+        "list",
+        "empty",
+        "date",
+        "timestamp",
+        "int",
+        "empty-int",
+        "bool",
+        "long-int",
+        "float",
+        "map",
+    ],
 )
 def test_a_file_that_is_no_preset_is_one_line(tmp_path, monkeypatch, content, line):
     monkeypatch.chdir(tmp_path)

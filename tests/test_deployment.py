@@ -4,6 +4,8 @@ Run: pytest tests/test_deployment.py
 """
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -42,11 +44,12 @@ def expected() -> Counter[str]:
 
 
 def as_module(folder: Path, snakefile: str, *, config: str = "config") -> None:
-    """A workflow that does nothing but use this one, as snakedeploy lays it out."""
-    for name in ("workflow", "config"):
-        (folder / name).mkdir()
+    """A workflow that does nothing but use this one: what snakedeploy lays out, and the step that config/README.md asks for then."""
+    (folder / "workflow").mkdir()
     (folder / "workflow/Snakefile").write_text(MODULE.format(snakefile=snakefile, config=config))
-    (folder / "config/config.yaml").write_text((PROJECT / "config/smoke.yaml").read_text())
+    shutil.copytree(PROJECT / "config", folder / "config")
+    step = re.search(r"^cp .*$", (PROJECT / "config/README.md").read_text(), re.MULTILINE)[0]
+    subprocess.run(step.replace("<preset>", "smoke").split(), cwd=folder, check=True)
 
 
 def test_the_catalogs_snakefile_has_the_same_jobs(expected, tmp_path):

@@ -310,6 +310,12 @@ def test_how_a_model_decodes_can_be_changed_without_training_again():
     assert found["other-decoding"].digest != found["full"].digest
 
 
+def test_a_lineage_may_be_longer_than_the_interpreters_stack():
+    long = 5 * sys.getrecursionlimit()
+    nodes = {str(n): graph.Node(str(n), "train", {}, {"model": str(n - 1)} if n else {}) for n in range(long)}
+    assert graph.Graph(config.validate(preset_values(), "toy.yaml"), nodes, ()).ancestors(str(long - 1)) == tuple(nodes)
+
+
 def test_a_run_that_the_preset_does_not_have_is_named():
     with pytest.raises(AdaptbenchError, match="domain/ful/seed0: preset 'toy' has no such run or seed"):
         unfold(preset_values()).evaluation("domain/ful/seed0")

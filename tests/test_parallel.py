@@ -46,7 +46,10 @@ RUNS = {
         _run("adept", ADEPT | {"unit": "row"}),
         _run("adept-2x", ADEPT | {"unit_lr": "uniform_2x"}),
         _run("agents", "full", {"kind": "single"}, "agent", sequence_length=800),
+        _run("glpft", "full", {"kind": "glpft"}, "agent", sequence_length=800),
         _run("lt", "full", LT, "reasoning", sequence_length=192),
+        _run("coconut", "full", {"kind": "coconut", "stages": 1}, "reasoning", sequence_length=192),
+        _run("pause", "full", {"kind": "pause"}, "reasoning", sequence_length=192),
         _run("lt-lora", {"kind": "lora", "rank": 4}, LT, "reasoning", sequence_length=192),
         _run("lt-jacobi", "full", LT | {"forward": {"way": "jacobi"}}, "reasoning", sequence_length=192),
     )
@@ -205,7 +208,7 @@ def test_a_manifest_says_how_a_stage_was_spread(alone, together):
 
 
 class _AskedToStop:
-    """A StopSignal that the second of two processes receives in its third step."""
+    """A StopSignal that a process alone, or the second of two, receives in its third step."""
 
     def __init__(self):
         self.steps = 0
@@ -219,7 +222,7 @@ class _AskedToStop:
     @property
     def received(self):
         self.steps += 1
-        return "SIGTERM" if self.steps == 3 and not parallel.is_main() else ""
+        return "SIGTERM" if self.steps == 3 and not (parallel.here() and parallel.is_main()) else ""
 
 
 def _stop_in_the_third_step(unfolded, nodes):
@@ -227,7 +230,24 @@ def _stop_in_the_third_step(unfolded, nodes):
     for node in nodes:
         with pytest.raises(loop.Interrupted, match=r"after step 3 of \d"):
             stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
-        torch.distributed.barrier()
+        if parallel.here():
+            torch.distributed.barrier()
+
+
+def _before_tuning(alone, folder, unfolded):
+    """A folder with all but the runs' own stages, which are returned."""
+    _begin(alone, folder, unfolded)
+    nodes = [node for node in _trained(unfolded) if unfolded.nodes[node].kind == "train"]
+    for node in unfolded.nodes:
+        out = unfolded.directory(node)
+        if node not in nodes and unfolded.nodes[node].kind != "tasks" and not (folder / out).exists():
+            shutil.copytree(alone / out, folder / out)
+    return nodes
+
+
+def _assert_stopped(unfolded, nodes):
+    assert [unfolded.directory(node).exists() for node in nodes] == [False] * len(nodes)
+    assert len(list(Path("results/spread/work").glob("*/checkpoint/state.json"))) == len(nodes)
 
 
 @pytest.mark.parametrize("strategy", TWICE)
@@ -235,22 +255,31 @@ def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(alone, tmp_path
     names = ["adept", "lora", "full"]
     unfolded = _unfold(names, processes=2, strategy=strategy)
     root = tmp_path / "root"
-    _begin(alone, root, unfolded)
-    nodes = [node for node in _trained(unfolded) if unfolded.nodes[node].kind == "train"]
-    for node in unfolded.nodes:
-        if (
-            node not in nodes
-            and unfolded.nodes[node].kind != "tasks"
-            and not (root / unfolded.directory(node)).exists()
-        ):
-            shutil.copytree(alone / unfolded.directory(node), root / unfolded.directory(node))
+    nodes = _before_tuning(alone, root, unfolded)
     with chdir(root):
         parallel.launch(unfolded.preset.devices, _stop_in_the_third_step, unfolded, nodes)
-        assert [unfolded.directory(node).exists() for node in nodes] == [False] * len(nodes)
-        assert len(list(Path("results/spread/work").glob("*/checkpoint/state.json"))) == len(nodes)
+        _assert_stopped(unfolded, nodes)
         plan.write(_unfold(names))
         _make(unfolded, nodes)
     reset_accelerate()
+    for node in nodes:
+        _assert_alike(root / unfolded.directory(node), alone / unfolded.directory(node))
+
+
+@pytest.mark.parametrize("strategy", TWICE)
+def test_what_one_process_began_two_end(alone, tmp_path, strategy, monkeypatch):
+    names = ["adept", "lora", "full"]
+    single, unfolded = _unfold(names), _unfold(names, processes=2, strategy=strategy)
+    root = tmp_path / "root"
+    nodes = _before_tuning(alone, root, single)
+    with chdir(root):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "StopSignal", loop.StopSignal)  # undone after the block
+            _stop_in_the_third_step(single, nodes)
+        reset_accelerate()
+        _assert_stopped(unfolded, nodes)
+        plan.write(unfolded)
+        parallel.launch(unfolded.preset.devices, _make, unfolded, nodes)
     for node in nodes:
         _assert_alike(root / unfolded.directory(node), alone / unfolded.directory(node))
 

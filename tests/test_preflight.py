@@ -183,6 +183,10 @@ def test_a_model_in_the_cache_goes_on_without_the_hub_and_its_layers_are_known(c
     values["runs"][1]["tuner"]["layers"] = 5
     with pytest.raises(AdaptbenchError, match=r"runs.1.tuner.layers: must be <= 4, the base's layers"):
         config.validate(values, "toy.yaml")
+    longest = checks.base_positions(config.Base(model=cached))
+    values = preset_values() | {"base": {"model": cached}, "training": {"steps": 1, "sequence_length": longest + 1}}
+    with pytest.raises(AdaptbenchError, match=rf"runs.0.training.sequence_length: must be <= {longest}, the base's"):
+        config.validate(values, "toy.yaml")
 
 
 @pytest.mark.parametrize("lost", ["model.safetensors", "config.json"])

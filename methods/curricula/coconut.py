@@ -28,8 +28,8 @@ EVERY = 10_000  # steps that no problem has
 
 class Config(LatentConfig):
     kind: Literal["coconut"] = "coconut"
-    latents_per_step: int = Field(2, ge=1, description="latents in place of a step")
-    stages: int = Field(3, ge=1, description="steps that latents replace, one stage for each")
+    latents_per_step: int = Field(2, ge=1, le=100, description="latents in place of a step")
+    stages: int = Field(3, ge=1, le=100, description="steps that latents replace, one stage for each")
     latent_training: TrainingOverrides = Field(TrainingOverrides(), description="of every stage with latents")
 
 

@@ -1,0 +1,66 @@
+"""What is misspelt on the command line ends in one line that says what there is.
+
+Run: pytest tests/test_command_line.py
+"""
+
+import sys
+
+import pytest
+from conftest import PROJECT, finished, snakemake
+
+PRESETS = sorted(path.stem for path in (PROJECT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("target", ["run", "ablation", "sweep", "verify", "plan"])
+def test_make_names_the_presets_that_are_there(target):
+    done = finished(["make", "PRESET=nope", target], PROJECT)
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert done.returncode == 2
+    assert "config/nope.yaml: no such preset; PRESET is one of" in line
+    assert all(name in line.replace(".", " ").split() for name in PRESETS)
+
+
+def test_make_plans_several_presets_at_once_and_runs_one():
+    done = finished(["make", "PRESET=paper"], PROJECT)
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert "config/paper.yaml: no such preset" in line
+    assert "several at once are for `make plan`" in line
+    planned = finished(["make", "--dry-run", "PRESET=paper", "plan"], PROJECT)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.count("config/paper-") == sum(name.startswith("paper-") for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        ("runs/domain/lorra/seed0/run.json", "error: domain/lorra/seed0: preset 'smoke' has no such run or seed; did you mean domain/lora/seed0?"),
+        ("runs/domain/lora/seed7/run.json", "error: domain/lora/seed7: preset 'smoke' has no such run or seed; did you mean domain/lora/seed0?"),
+        ("stages/nothing-like-it", "error: nothing-like-it: preset 'smoke' has no such stage"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_target_is_one_line_that_names_the_nearest(target, line):
+    done = snakemake(
+        PROJECT, f"results/smoke/{target}", "--dry-run", "--cores", "1", "--configfile", "config/smoke.yaml"
+    )
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1] == line
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("value", ["2020-99-99", "!!int x", "!!bool x", "[" * 3000])
+def test_a_value_that_is_no_yaml_is_one_line(value):
+    done = finished(
+        [sys.executable, "-m", "adaptbench", "estimate", "config/smoke.yaml", "--config", f"name={value}"], PROJECT
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: --config: '{value[:60]}")
+    assert line.endswith(" is not YAML; quote it")
+    assert len(line) < 200
+
+
+def test_a_wrong_number_is_said_to_be_none():
+    done = finished([sys.executable, "-m", "adaptbench", "estimate", "config/smoke.yaml", "--gpus", "x"], PROJECT)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("argument --gpus: must be a whole number, not 'x'")
