@@ -100,7 +100,7 @@ def load(
             if name.startswith(f"{prefix}/")
         }
 
-    by_name = dict(model.named_parameters())
+    by_name = dict(model.named_parameters(remove_duplicate=False))  # tied weights are kept under both names
     for name, value in tensors.items():
         prefix, _, rest = name.partition("/")
         of = by_name.get(rest) if prefix == "model" else _parameter_of(rest, by_name)

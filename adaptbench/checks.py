@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -96,17 +97,14 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     kind = run.decode.get("kind", of_track.get("kind", "plain"))
     if kind not in kinds:
         return f"decode.kind: must be one of {', '.join(kinds)}"
-    # Read, not imported: the file imports torch.
-    code = ast.parse((folder / f"{kind}.py").read_text(encoding="utf-8"))
-    (made,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
-    annotations = {argument.arg: argument.annotation for argument in made.args.kwonlyargs}
+    annotations = _options(folder / f"{kind}.py")
     unknown = sorted(run.decode.keys() - (annotations.keys() - {"batch_size", "tasks"}) - {"kind"})
     if unknown:
         return f"decode.{unknown[0]}: {kind} decoding has no such option"
     for name, value in run.decode.items():
         annotation = annotations.get(name)
         if annotation is not None:
-            problem = _value_problem(ast.unparse(annotation), value)
+            problem = _value_problem(annotation, value)
             if problem:
                 return f"decode.{name}: {problem}"
     if kind == "latent" and run.decode.keys() - {"kind"} and not _thinks(run):
@@ -117,6 +115,14 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     if roles and run.decode.get("general", roles[0]) not in roles:
         return f"decode.general: must be one of {', '.join(roles)}, the members that {run.curriculum.kind} makes"
     return ""
+
+
+@cache
+def _options(decoder: Path) -> Mapping[str, str | None]:
+    """A decoder's options and their annotations. Read, not imported: the file imports torch."""
+    code = ast.parse(decoder.read_text(encoding="utf-8"))
+    (made,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
+    return {one.arg: ast.unparse(one.annotation) if one.annotation else None for one in made.args.kwonlyargs}
 
 
 def _value_problem(annotation: str, value: object) -> str:

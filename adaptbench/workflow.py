@@ -170,6 +170,7 @@ def _check_stock_tasks(preset: config.Preset) -> None:
                 raise AdaptbenchError(f"{key}.num_fewshot: must be 0; {problem}")
             if stock_tasks.result_name(track, task.task) in own:
                 raise AdaptbenchError(f"{key}: {task.task} is a task of a benchmark here")
+    for track in preset.evaluation.stock_tasks:
         asked = [
             task.task
             for one in dict.fromkeys(("general", track))
