@@ -1,4 +1,4 @@
-"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval?
+"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval, is each verdict the same?
 
 The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains is another
 too, and with it every number: cells outside are then no error, but say how far the reference reaches.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ["table", "run", "task", "metric"]
-OURS, KEPT = ["mean"], ["mean", "low", "high"]
+OURS, KEPT = ["mean", "verdict"], ["mean", "low", "high", "verdict"]
 
 
 def write(results: Path, reference: Path) -> str:
@@ -40,10 +40,24 @@ def write(results: Path, reference: Path) -> str:
         ]
         lost = cells[cells["status"] == "missing"]
         lines += [f"  {row.run}, {row.task}, {row.metric}: missing" for row in lost.itertuples()]
+        lines += _of_verdicts(cells.dropna(subset=["verdict", "reference_verdict"]))
     made = set(ours.index.get_level_values("table"))
     absent = [one for one in dict.fromkeys(kept.index.get_level_values("table")) if one not in made]
     lines += [f"{one}: not made" for one in absent]
     return "\n".join(lines)
+
+
+def _of_verdicts(cells: "pd.DataFrame") -> list[str]:
+    """How many tests ended alike, and those that say the opposite; the others are undecided in one of the two, or a tie."""
+    if cells.empty:
+        return []
+    alike = (cells["verdict"] == cells["reference_verdict"]).sum()
+    both = [{row.verdict, row.reference_verdict} == {"better", "worse"} for row in cells.itertuples()]
+    lines = [f"  verdicts: {alike} of {len(cells)} alike, {sum(both) or 'none'} reversed"]
+    return lines + [
+        f"  {row.run}, {row.task}, {row.metric}: {row.verdict}, reference {row.reference_verdict}"
+        for row in cells[both].itertuples()
+    ]
 
 
 def read(tables: Path) -> "pd.DataFrame":
@@ -54,20 +68,22 @@ def read(tables: Path) -> "pd.DataFrame":
     for path in sorted(tables.glob("*.csv")):
         table = pd.read_csv(path)
         if {"run", "task", "metric", "mean", "low", "high"} <= set(table.columns):
-            found.append(table[table["task"].notna()].assign(table=path.stem))
+            scores = table[table["task"].notna()].assign(table=path.stem)
+            found.append(scores if "verdict" in scores else scores.assign(verdict=None))
     if not found:
         raise AdaptbenchError(f"{tables}: no tables with scores; make them first")
     return pd.concat(found).set_index(KEY)
 
 
 def compared(ours: "pd.DataFrame", kept: "pd.DataFrame") -> "pd.DataFrame":
-    """A row for each cell of the reference: our mean, the kept one and its interval, and the status.
+    """A row for each cell of the reference: our mean, the kept one and its interval, the status, and what the tests said.
 
     Of a table that was not made (an ablation's) nothing is missing. Times are not compared.
     """
     made = kept.index.get_level_values("table").isin(ours.index.get_level_values("table"))
     timed = kept.index.get_level_values("metric") == "milliseconds"
-    joined = kept[made & ~timed][KEPT].rename(columns={"mean": "reference"}).join(ours[OURS])
+    theirs = kept[made & ~timed][KEPT].rename(columns={"mean": "reference", "verdict": "reference_verdict"})
+    joined = theirs.join(ours[OURS])
     inside = joined["mean"].between(joined["low"], joined["high"])
     joined["status"] = inside.map({True: "inside", False: "outside"}).where(joined["mean"].notna(), "missing")
     return joined.reset_index()

@@ -34,6 +34,18 @@ def test_every_cell_is_inside_outside_or_missing(tmp_path):
     assert table.to_dict() == {"full": "inside", "lora": "outside", "adept": "missing"}
 
 
+def test_verdicts_are_alike_undecided_or_reversed(tmp_path):
+    for folder, verdicts in (("kept", ["better", "worse", "tie", "better", None]), ("ours", ["better", "better", "untestable", None, None])):  # fmt: skip
+        _write(tmp_path / folder, "domain", a=0.5, b=0.5, c=0.5, d=0.5, base=0.5)
+        path = tmp_path / folder / "tables/domain.csv"
+        pd.read_csv(path).assign(verdict=[*verdicts, None]).to_csv(path, index=False)
+    assert verify.write(tmp_path / "ours", tmp_path / "kept").splitlines() == [
+        "domain: 5 inside",
+        "  verdicts: 1 of 3 alike, 1 reversed",
+        "  b, facts, acc: better, reference worse",
+    ]
+
+
 def test_without_tables_it_says_so(tmp_path):
     with pytest.raises(AdaptbenchError, match="no tables with scores; make them first"):
         verify.write(tmp_path, tmp_path)
