@@ -108,7 +108,7 @@ def _check_memory(job: estimate.Job, devices: Devices) -> None:
     else:
         memory = psutil.virtual_memory().total
         kind, needed = "memory", job.state * devices.processes
-        share = f" in {devices.processes} processes" if devices.processes > 1 else ""
+        share = f" in {devices.processes} processes" if devices.processes > 1 and not devices.sharded else ""
         there = f"this machine has {estimate.gb(memory)} and no GPU"
     if needed > memory:
         raise AdaptbenchError(

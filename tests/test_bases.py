@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ARCHITECTURES, SMALL_GENERAL
 
-from adaptbench import config, evaluation, graph, models, plan, stages
+from adaptbench import checks, config, evaluation, graph, models, plan, stages
 from adaptbench.contracts import AdaptbenchError
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
@@ -110,10 +110,20 @@ def test_a_folder_whose_weights_are_damaged_is_one_line(model_folder, make, tmp_
     assert "\n" not in str(caught.value)
 
 
-def test_a_sequence_longer_than_the_model_reads_is_refused_before_training(model_folder, make):
-    too_long = preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"sequence_length": 2048}})
+def test_a_sequence_longer_than_the_model_reads_is_refused_as_early_as_the_model_is_known(
+    model_folder, make, monkeypatch
+):
+    def too_long():
+        changed = run("full", {"kind": "full"}) | {"training": {"sequence_length": 2048}}
+        return preset(model_folder("qwen3"), changed)
+
+    with pytest.raises(
+        AdaptbenchError, match=r"runs\.0\.training\.sequence_length: must be <= 1024, the base's longest input"
+    ):
+        too_long()
+    monkeypatch.setattr(checks, "base_positions", lambda base: None)  # as of a model that is not here yet
     with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 1024, the model's longest input"):
-        make(too_long)
+        make(too_long())
 
 
 def test_too_many_copies_for_a_local_base_are_refused_when_the_preset_is_read(model_folder):
