@@ -219,4 +219,7 @@ class RunFiles:
 
 
 class AdaptbenchError(Exception):
-    """Something the user can mend, said in one line."""
+    """Something the user can mend, said in one line, whatever names and values it repeats: what is no sign of a line stands as its escape."""
+
+    def __str__(self) -> str:
+        return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda sign: ascii(sign[0])[1:-1], super().__str__())
