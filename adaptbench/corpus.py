@@ -16,6 +16,8 @@ from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import normalise, without_tested
 
 READERS = {".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
+READS = tuple(f"*{suffix}" for suffix in READERS)
+"""Of a folder's files, those that are read."""
 TEST_CHARACTERS = 4000  # of a test document: what every model can read at once
 
 
@@ -54,7 +56,7 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
     from datasets import load_dataset
 
     if source["path"] is not None:
-        files = sorted(path for path in Path(source["path"]).iterdir() if path.suffix in READERS)
+        files = sorted(path for pattern in READS for path in Path(source["path"]).glob(pattern))
         if not files:
             raise AdaptbenchError(f"data.{name}.path: {source['path']} has no file of {', '.join(READERS)}")
         patterns = plain_files.checked(name, Path(source["path"]), files)

@@ -52,11 +52,11 @@ def _of_verdicts(cells: "pd.DataFrame") -> list[str]:
     if cells.empty:
         return []
     alike = (cells["verdict"] == cells["reference_verdict"]).sum()
-    both = [{row.verdict, row.reference_verdict} == {"better", "worse"} for row in cells.itertuples()]
-    lines = [f"  verdicts: {alike} of {len(cells)} alike, {sum(both) or 'none'} reversed"]
+    opposite = [{row.verdict, row.reference_verdict} == {"better", "worse"} for row in cells.itertuples()]
+    lines = [f"  verdicts: {alike} of {len(cells)} alike, {sum(opposite) or 'none'} reversed"]
     return lines + [
         f"  {row.run}, {row.task}, {row.metric}: {row.verdict}, reference {row.reference_verdict}"
-        for row in cells[both].itertuples()
+        for row in cells[opposite].itertuples()
     ]
 
 

@@ -51,7 +51,7 @@ def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> dict[str, Any]
 
     found = {}
     for split in splits:
-        files = sorted(path for path in folder.rglob(f"{split}*") if path.suffix in READERS)
+        files = sorted(path for pattern in patterns(split) for path in folder.glob(pattern))
         if files:
             same = [path for path in files if path.suffix == files[0].suffix]
             checked = plain_files.checked(name, folder, same)

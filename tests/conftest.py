@@ -23,6 +23,7 @@ if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PROJECT = Path(__file__).resolve().parent.parent
+SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 SENTENCES = [
     f"The {colour} {thing} number {i} is kept."
     for i in range(10)
@@ -244,7 +245,7 @@ def smoke_run(tmp_path_factory) -> Path:
     with (place / "smoke.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not said.exists():
-            done = snakemake(copy_of_project(folder), "--cores", "2", "--configfile", "config/smoke.yaml", **TOKENS)
+            done = snakemake(copy_of_project(folder), *SMOKE, **TOKENS)
             said.write_text(json.dumps([done.returncode, done.stdout + done.stderr]))
     status, text = json.loads(said.read_text())
     assert status == 0, text[-3000:]

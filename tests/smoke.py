@@ -7,7 +7,6 @@ from pathlib import Path
 import yaml
 from conftest import PROJECT, snakemake
 
-SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 RUNS = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())["runs"]
 DOMAIN, AGENT, REASONING = (
     [run["name"] for run in RUNS if run["track"] == track] for track in ("domain", "agent", "reasoning")

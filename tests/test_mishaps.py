@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import TOKENS, finished, has_checkpoint, snakemake, wait_until
-from smoke import POLICIES, RUNS, SMOKE, files_with, with_run
+from conftest import SMOKE, TOKENS, finished, has_checkpoint, snakemake, wait_until
+from smoke import POLICIES, RUNS, files_with, with_run
 
 pytestmark = pytest.mark.graph
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, finished, snakemake
-from smoke import DOMAIN, SMOKE, planned, run_json, with_run
+from conftest import PROJECT, SMOKE, finished, snakemake
+from smoke import DOMAIN, planned, run_json, with_run
 
 pytestmark = pytest.mark.graph
 

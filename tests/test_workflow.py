@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_of_project, finished, snakemake
-from smoke import AGENT, DOMAIN, NOTHING, POLICIES, REASONING, SMOKE, files_with, planned, run_json
+from conftest import SMOKE, copy_of_project, finished, snakemake
+from smoke import AGENT, DOMAIN, NOTHING, POLICIES, REASONING, files_with, planned, run_json
 
 pytestmark = pytest.mark.graph
 

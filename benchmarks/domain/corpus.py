@@ -13,7 +13,7 @@ from adaptbench import corpus
 from adaptbench.contracts import Record, Task
 
 SOURCES = ("adaptbench/corpus.py",)
-READS = tuple(f"*{suffix}" for suffix in corpus.READERS)
+READS = corpus.READS
 PUBLIC_DATA = {"domain_corpus": "open-web-math/open-web-math"}
 
 

@@ -12,7 +12,7 @@ from adaptbench import corpus
 from adaptbench.contracts import Record, Task
 
 SOURCES = ("adaptbench/corpus.py",)
-READS = tuple(f"*{suffix}" for suffix in corpus.READERS)
+READS = corpus.READS
 PUBLIC_DATA = {"general_corpus": "HuggingFaceFW/fineweb-edu"}
 PRETRAINS = False
 
