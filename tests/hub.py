@@ -5,9 +5,10 @@ Read with HF_HUB_OFFLINE=1 (tests/conftest.py) and HF_HOME, or the paths that `u
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+WORDS = ("one", "two", "three", "four")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -69,3 +70,45 @@ def arc(number: int, right: int = 0) -> dict:
         "choices": {"text": texts, "label": list("ABCD")},
         "answerKey": "ABCD"[right],
     }
+
+
+def question(task: str, number: int) -> dict:
+    """A made-up document as the data set of one of lm-eval's tasks has it."""
+    words = [f"{word} {number}" for word in WORDS]
+    if task.startswith("arc"):
+        return arc(number, number % 4)
+    if task.startswith("cmmlu"):
+        return {"Question": f"{task} {number}?", **dict(zip("ABCD", words, strict=True)), "Answer": "ABCD"[number % 4]}
+    if task.startswith("mmlu"):
+        return {"question": f"{task} {number}?", "subject": task, "choices": words, "answer": number % 4}
+    if task == "hellaswag":
+        return {"ctx_a": f"The cup {number}", "ctx_b": "is", "activity_label": "Cups", "endings": words, "label": str(number % 4)}  # fmt: skip
+    if task == "medqa_4options":
+        endings = {f"ending{place}": word for place, word in enumerate(words)}
+        return {"sent1": f"Which is {number}?", **endings, "label": number % 4}
+    if task == "medmcqa":
+        options = {f"op{letter}": word for letter, word in zip("abcd", words, strict=True)}
+        return {"question": f"Which is {number}?", **options, "cop": number % 4}
+    return {"question": f"What is {number} + 1?", "answer": f"It is {number + 1}.\n#### {number + 1}"}
+
+
+def add_stock(home: Path, tasks: Iterable[str]) -> None:
+    """The data of lm-eval's tasks, two documents to test on."""
+    from adaptbench import stock_tasks
+
+    for task in tasks:
+        index = stock_tasks._manager((task,)).task_index
+        for leaf in stock_tasks.describe(task).tasks:
+            options = index[leaf].cfg
+            splits = {
+                options[f"{use}_split"]: [question(leaf, i + 10 * place) for i in range(2 if use == "test" else 6)]
+                for place, use in enumerate(("training", "fewshot", "validation", "test"))
+                if options.get(f"{use}_split")
+            }
+            add_data(home, options["dataset_path"], splits, config=options.get("dataset_name") or "default")
+
+
+def add_texts(home: Path, name: str, *, field: str = "text", config: str = "default") -> None:
+    """A corpus of sixty short texts."""
+    texts = [{field: f"{name} {i}: the cup number {i * i} is kept by {'ab'[i % 2]}."} for i in range(60)]
+    add_data(home, name, {"train": texts}, config=config)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, snakemake, toy_model
 
-from adaptbench import config, stock_tasks, workflow
+from adaptbench import config, workflow
 
 pytestmark = pytest.mark.graph
 MODEL = "Qwen/Qwen3-1.7B-Base"
@@ -33,16 +33,6 @@ CUT = {
 }
 
 
-def question(task: str, number: int) -> dict:
-    """A made-up document as the data set of a stock task has it."""
-    words = [f"thing {number}{letter}" for letter in "wxyz"]
-    if task.startswith("arc"):
-        return hub.arc(number, number % 4)
-    if task.startswith("mmlu"):
-        return {"question": f"{task} {number}?", "subject": task, "choices": words, "answer": number % 4}
-    return {"question": f"What is {number} + 1?", "answer": f"It is {number + 1}.\n#### {number + 1}"}
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tokenizer) -> Path:
     """A hub's cache with what the preset names: its model, its corpora, the data of STOCK."""
@@ -53,18 +43,8 @@ def home(tmp_path_factory, tokenizer) -> Path:
     hub.add_model(folder, MODEL, model)
     preset = config.load(PROJECT / "config" / "paper-adept.yaml")
     for kind, subset in (("domain", "default"), ("general", preset.data.general.subset)):
-        texts = [{"text": f"{kind} text {i}: the cup number {i * i} is kept by {'ab'[i % 2]}."} for i in range(60)]
-        hub.add_data(folder, getattr(preset.data, f"{kind}_corpus").hub_id, {"train": texts}, config=subset)
-    for task in (task for tasks in STOCK.values() for task in tasks):
-        index = stock_tasks._manager((task,)).task_index
-        for leaf in stock_tasks.describe(task).tasks:
-            options = index[leaf].cfg
-            splits = {
-                options[f"{use}_split"]: [question(leaf, i + 10 * place) for i in range(2 if use == "test" else 6)]
-                for place, use in enumerate(("training", "fewshot", "validation", "test"))
-                if options.get(f"{use}_split")
-            }
-            hub.add_data(folder, options["dataset_path"], splits, config=options["dataset_name"])
+        hub.add_texts(folder, getattr(preset.data, f"{kind}_corpus").hub_id, config=subset)
+    hub.add_stock(folder, [task for tasks in STOCK.values() for task in tasks])
     return folder
 
 

@@ -13,48 +13,15 @@ import pytest
 import yaml
 from conftest import PROJECT, SMALL_GENERAL, toy_model
 
-from adaptbench import evaluation, plan, stages, stock_tasks, workflow
+from adaptbench import evaluation, plan, stages, workflow
+from adaptbench.graph import Graph
 
-WORDS = ("one", "two", "three", "four")
-
-
-def _question(task: str, number: int, **_) -> dict:
-    """A made-up document as the data set of one of lm-eval's tasks has it."""
-    words = [f"{word} {number}" for word in WORDS]
-    if task.startswith("arc"):
-        return hub.arc(number, number % 4)
-    if task.startswith("cmmlu"):
-        return {"Question": f"{task} {number}?", **dict(zip("ABCD", words, strict=True)), "Answer": "ABCD"[number % 4]}
-    if task.startswith("mmlu"):
-        return {"question": f"{task} {number}?", "subject": task, "choices": words, "answer": number % 4}
-    if task == "hellaswag":
-        return {"ctx_a": f"The cup {number}", "ctx_b": "is", "activity_label": "Cups", "endings": words, "label": str(number % 4)}  # fmt: skip
-    if task == "medqa_4options":
-        endings = {f"ending{place}": word for place, word in enumerate(words)}
-        return {"sent1": f"Which is {number}?", **endings, "label": number % 4}
-    if task == "medmcqa":
-        options = {f"op{letter}": word for letter, word in zip("abcd", words, strict=True)}
-        return {"question": f"Which is {number}?", **options, "cop": number % 4}
-    return {"question": f"What is {number} + 1?", "answer": f"It is {number + 1}.\n#### {number + 1}"}
-
-
-def _add_stock(home: Path, tasks: list[str]) -> None:
-    """The data of lm-eval's tasks, two documents to test on."""
-    for task in tasks:
-        index = stock_tasks._manager((task,)).task_index
-        for leaf in stock_tasks.describe(task).tasks:
-            options = index[leaf].cfg
-            splits = {
-                options[f"{use}_split"]: [_question(leaf, i + 10 * place) for i in range(2 if use == "test" else 6)]
-                for place, use in enumerate(("training", "fewshot", "validation", "test"))
-                if options.get(f"{use}_split")
-            }
-            hub.add_data(home, options["dataset_path"], splits, config=options.get("dataset_name") or "default")
-
-
-def _add_texts(home: Path, name: str, field: str, config: str) -> None:
-    texts = [{field: f"{name} {i}: the cup number {i * i} is kept by {'ab'[i % 2]}."} for i in range(60)]
-    hub.add_data(home, name, {"train": texts}, config=config)
+TOOLBENCH = "Yhyu13/ToolBench_toolllama_G123_dfs"
+STOCK = {
+    "paper-adept": {"general": ["mmlu_abstract_algebra", "cmmlu_agronomy", "hellaswag"], "domain": ["gsm8k"]},
+    "paper-adept-llama3": {"general": ["arc_easy", "arc_challenge"], "domain": ["medqa_4options", "medmcqa"]},
+}
+"""Of each kind that the presets ask for, groups by one of their tasks."""
 
 
 @pytest.fixture
@@ -66,87 +33,137 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, tokenizer) -> dict[str, Path]:
-    """Toy models: of eight layers, which ADEPT's need, and of two."""
-    folders = {}
-    for name, layers in (("llama", 8), ("qwen3", 8), ("small llama", 2)):
-        folders[name] = tmp_path_factory.mktemp(name)
-        toy_model(name.split()[-1], layers=layers, vocabulary=len(tokenizer)).save_pretrained(folders[name])
-        tokenizer.save_pretrained(folders[name])
-    return folders
+def llama(tmp_path_factory, tokenizer) -> Path:
+    """The folder of a toy model of the Llama architecture, with a chat template and without a token for padding, as Llama's are."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("llama")
+    ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    own = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, **ends)
+    own.chat_template = "{% for message in messages %}[INST] {{ message['content'] }} [/INST]{% endfor %}"
+    own.save_pretrained(folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    torch.manual_seed(0)
+    ids = {"bos_token_id": own.bos_token_id, "eos_token_id": own.eos_token_id}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(own), **sizes, **heads, **ids)).save_pretrained(folder)
+    return folder
 
 
-STOCK = {
-    "paper-adept": {"general": ["mmlu_abstract_algebra", "cmmlu_agronomy", "hellaswag"], "domain": ["gsm8k"]},
-    "paper-adept-llama3": {"general": ["arc_easy", "arc_challenge"], "domain": ["medqa_4options", "medmcqa"]},
-}
-"""Of each kind that the presets ask for, groups by one of their tasks."""
+def conversations(count: int, first: int) -> list[dict]:
+    """ToolBench's processed form: every conversation twice, once cut after its first step, and one that is broken."""
+    apis = [
+        {"name": "cup_for_kept", "description": "Finds a cup.", "parameters": {"properties": {"number": {"type": "integer"}}}},
+        {"name": "Finish", "description": "Ends.", "parameters": {"properties": {}}},
+    ]  # fmt: skip
+    made = []
+    for number in range(first, first + count):
+        asked = f"Is the red cup number {number} kept?"
+        call = f'\nThought: I look.\nAction: cup_for_kept\nAction Input: {{"number": {number}}}'
+        end = '\nThought: It is.\nAction: Finish\nAction Input: {"return_type": "give_answer", "final_answer": "It is kept."}'
+        turns = [
+            {
+                "from": "system",
+                "value": f"You have tools.\nSpecifically, you have access to the following APIs: {apis}",
+            },
+            {"from": "user", "value": f"\n{asked}\nBegin!\n"},
+            {"from": "assistant", "value": call},
+            {"from": "function", "value": '{"error": "", "response": "kept"}'},
+            {"from": "assistant", "value": end},
+        ]
+        made += [{"id": f"Step {step}: {asked}", "conversations": turns[: step + 1]} for step in (2, 4)]
+    return [*made, {"id": "Step 9: x", "conversations": []}]
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "architecture", "corpora"),
+    ("name", "model", "architecture", "corpus", "field"),
     [
-        ("paper-adept", "Qwen/Qwen3-1.7B-Base", "qwen3", {"open-web-math/open-web-math": ("text", "default")}),
-        ("paper-adept-llama3", "meta-llama/Meta-Llama-3-8B", "llama", {"epfl-llm/guidelines": ("clean_text", "default")}),
+        ("paper-adept", "Qwen/Qwen3-1.7B-Base", "qwen3", "open-web-math/open-web-math", "text"),
+        ("paper-adept-llama3", "meta-llama/Meta-Llama-3-8B", "llama", "epfl-llm/guidelines", "clean_text"),
     ],
-)  # fmt: skip
-def test_every_run_of_adepts_presets_ends_and_answers_its_tasks(name, model, architecture, corpora, home, models):
+    ids=STOCK,
+)
+def test_every_run_of_adepts_presets_ends_and_answers_its_tasks(
+    name, model, architecture, corpus, field, home, tmp_path, tokenizer
+):
     asked = yaml.safe_load((PROJECT / "config" / f"{name}.yaml").read_text())["evaluation"]["stock_tasks"]
     for track, tasks in STOCK[name].items():
         assert all(any(task.startswith(one) for one in asked[track]) for task in tasks), (
             "of a kind that the preset asks"
         )
-        _add_stock(home, tasks)
-    hub.add_model(home, model, models[architecture])
-    for corpus, (field, config) in (corpora | {"HuggingFaceFW/fineweb-edu": ("text", "sample-10BT")}).items():
-        _add_texts(home, corpus, field, config)
-    few = {"steps": 1, "batch_size": 2, "micro_batch_size": 1, "sequence_length": 32, "precision": "float32"}
+        hub.add_stock(home, tasks)
+    toy_model(architecture, layers=8, vocabulary=len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    hub.add_model(home, model, tmp_path / "model")
+    hub.add_texts(home, corpus, field=field)
+    hub.add_texts(home, "HuggingFaceFW/fineweb-edu", config="sample-10BT")
     change = {
         "data": {
             "general": {"probe_documents": 4, "replay_documents": 10, "test_items": 4},
             "domain": {"train_items": 30, "validation_items": 4, "test_items": 4},
         },
-        "training": few,
+        "training": {"steps": 1, "batch_size": 2, "micro_batch_size": 1, "sequence_length": 32, "precision": "float32"},
         "evaluation": {"stock_tasks": STOCK[name]},
     }
-    for run, result in _all(name, change).items():
-        tasks = {task.split("/")[-1] for task in result["metrics"]}
-        assert {"general_corpus_text", "corpus_text", *STOCK[name]["domain"]} <= tasks, run
-        assert {f"general_{task}" for task in STOCK[name]["general"]} <= tasks, run
+    for run, result in make(name, change)[0].items():
+        assert {"general_corpus_text", "corpus_text", *STOCK[name]["domain"]} <= set(result["metrics"]), run
+        assert {f"general_{task}" for task in STOCK[name]["general"]} <= set(result["metrics"]), run
 
 
-def test_every_run_of_glpfts_preset_ends_and_is_scored(home, models):
-    from test_paper_presets import TOOLBENCH, conversations
+def test_every_run_of_glpfts_preset_ends_and_is_scored(home, llama):
+    hub.add_model(home, "meta-llama/Llama-2-7b-chat-hf", llama)
+    hub.add_data(home, TOOLBENCH, {"train": conversations(6, 0), "test": conversations(3, 50)})
+    change = {"data": {"general": SMALL_GENERAL}, "training": {"sequence_length": 512, "batch_size": 2}}
+    made, unfolded = make("paper-glpft", change)
+    assert "always-call" in made
+    for run, result in made.items():
+        assert result["metrics"]["toolbench_steps"]["documents"] == 6, run
+    rates = {stage["phase"]: stage["training"]["learning_rate"] for stage in trained(unfolded, "agent/glpft/seed0")}
+    assert rates == {
+        "global": 5e-5,
+        "planner": pytest.approx(1e-5),
+        "caller": pytest.approx(1e-5),
+        "summarizer": pytest.approx(1e-5),
+    }
+    (manifest,) = Path("results/paper-glpft/data").glob("agent-*/manifest.json")
+    left_out = json.loads(manifest.read_text())["left_out"]
+    assert {reason: len(numbers) for reason, numbers in left_out[f"{TOOLBENCH} train"].items()} == {
+        "a part of a longer path": 6,
+        "its system text does not end in a list of APIs": 1,
+    }
 
-    hub.add_model(home, "meta-llama/Llama-2-7b-chat-hf", models["small llama"])
-    hub.add_data(home, TOOLBENCH, {"train": conversations(4, 0), "test": conversations(2, 50)})
-    few = {"sequence_length": 512, "batch_size": 2, "precision": "float32"}
-    for run, result in _all("paper-glpft", {"data": {"general": SMALL_GENERAL}, "training": few}).items():
-        assert result["metrics"]["toolbench_steps"]["documents"] == 4, run
 
-
-def test_every_run_of_lt_tunings_preset_ends_and_answers_every_set(home, models):
-    hub.add_model(home, "meta-llama/Llama-3.2-1B", models["small llama"])
+def test_every_run_of_lt_tunings_preset_ends_and_answers_every_set(home, llama):
+    hub.add_model(home, "meta-llama/Llama-3.2-1B", llama)
     problems = [
         {"question": f"Tom has {i} cups and {i} keys. How many?", "answer": f"{i} + {i} = <<{i}+{i}={2 * i}>>{2 * i} kept.\n#### {2 * i}"}
-        for i in range(6)
+        for i in range(12)
     ]  # fmt: skip
-    hub.add_data(home, "openai/gsm8k", {"train": problems[:4], "test": problems[4:]}, config="main")
+    hub.add_data(home, "openai/gsm8k", {"train": problems[:8], "test": problems[8:]}, config="main")
     hub.add_data(
-        home, "ChilleD/SVAMP", {"test": [{"Body": "Tom has 9 cups.", "Question": "How many?", "Answer": "9"}] * 2}
+        home, "ChilleD/SVAMP", {"test": [{"Body": "Tom has 9 cups.", "Question": "How many?", "Answer": "9"}] * 3}
     )
     hub.add_data(home, "ChilleD/MultiArith", {"test": [{"question": "How many cups?", "final_ans": "4"}] * 2})
     hub.add_data(home, "xuyige/ASDiv-Aug", {"test": [{"question": "How many keys?", "answer": "<<2+3=5>>\n####5"}]})
-    few = {"sequence_length": 256, "batch_size": 2, "micro_batch_size": 1, "precision": "float32"}
-    for run, result in _all("paper-lt-tuning", {"data": {"general": SMALL_GENERAL}, "training": few}).items():
-        assert {"gsm8k_reasoning", "svamp", "multiarith", "asdiv_aug"} <= set(result["metrics"]), run
+    short = {"sequence_length": 256, "batch_size": 2, "micro_batch_size": 1}
+    made, unfolded = make("paper-lt-tuning", {"data": {"general": SMALL_GENERAL}, "training": short})
+    sizes = {"gsm8k_reasoning": 4, "svamp": 3, "multiarith": 2, "asdiv_aug": 1}
+    for run, result in made.items():
+        assert {task: result["metrics"][task]["documents"] for task in sizes} == sizes, run
+    epochs = {stage["phase"]: stage["training"]["epochs"] for stage in trained(unfolded, "reasoning/lt-tuning/seed0")}
+    assert epochs == {"cot": 1, "hidden": 2, "fused": 7}
+    parameters = made["lt-tuning"]["model"]["parameters"]
+    assert parameters["trained"] == parameters["total"]
 
 
-def _all(name: str, change: dict) -> dict[str, dict]:
-    """The run.json of every run of the preset, which `change` changes as a second --configfile does; stages are made as the graph makes them."""
+def make(name: str, change: dict) -> tuple[dict[str, dict], Graph]:
+    """The run.json of every run of the preset, which `change` changes as a second --configfile does, and its graph. Stages are made one after
+    another, each as the graph makes it.
+    """
+    path = PROJECT / "config" / f"{name}.yaml"
     Path("toy.yaml").write_text(yaml.safe_dump(change))
-    unfolded = workflow.start({}, [PROJECT / "config" / f"{name}.yaml", Path("toy.yaml")])
-    written = yaml.safe_load((PROJECT / "config" / f"{name}.yaml").read_text())
+    unfolded = workflow.start({}, [path, Path("toy.yaml")])
     found = {}
     for evaluated in unfolded.evaluations:
         for end in (evaluated.model, evaluated.data, *evaluated.tasks.values()):
@@ -156,7 +173,13 @@ def _all(name: str, change: dict) -> dict[str, dict]:
         out = unfolded.root / "runs" / evaluated.key
         evaluation.run(plan.evaluation_file(unfolded, evaluated.key), out)
         found[evaluated.run] = json.loads((out / "run.json").read_text())
+    written = yaml.safe_load(path.read_text())
     assert found.keys() >= {run["name"] for run in (*written["runs"], *written.get("ablation", ()))}
-    policies = {one.run for one in unfolded.evaluations if one.policy}
     assert all(result["status"] == "done" for result in found.values())
-    return {run: result for run, result in found.items() if run not in policies}
+    return found, unfolded
+
+
+def trained(unfolded: Graph, key: str) -> list[dict]:
+    """The options of every stage that a run's model was trained in."""
+    nodes = (unfolded.nodes[node] for node in unfolded.ancestors(unfolded.evaluation(key).model))
+    return [dict(node.options) for node in nodes if node.kind == "train"]
