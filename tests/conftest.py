@@ -16,6 +16,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A make that a test starts is a user's, not a part of the `make test` around it.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
 # Test workers share the cores, and two processes of several threads each slow each other down a hundredfold (docs/log.md).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without a GPU Triton's kernels run in its interpreter, which must be asked for before one is defined.
