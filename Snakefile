@@ -61,7 +61,7 @@ onstart:
     )
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
-        warm.start()
+        warm.start(flow.imports(GRAPH))
     # Snakemake 9 limits how many jobs start in a second, and to do so looks at everything anew once a second for every job that
     # has ended: 300 of them took a third of a core (docs/log.md). Jobs on this machine need no such limit.
     if workflow.local_exec:

@@ -60,6 +60,8 @@ def training_problem(devices: "Devices", training: "Training") -> str:
         return f"training.batch_size: must be a multiple of devices.processes, {devices.processes}, not {training.batch_size}"
     if devices.sharded and training.optimizer == "muon":
         return "training.optimizer: muon needs whole matrices; use adamw, or devices.strategy: ddp"
+    if devices.processes > 1 and training.compile:
+        return "training.compile: is for devices.processes: 1"
     return ""
 
 

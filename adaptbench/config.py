@@ -65,6 +65,10 @@ class Training(StrictModel):
         "(not flash attention, whose packed batches let documents see each other unless a batch is one row)",
     )
     gradient_checkpointing: bool = False
+    compile: bool = Field(
+        False,
+        description="decoder layers through torch.compile in stages that make one pass of whole rows a step, where there is a compiler",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> "Training":

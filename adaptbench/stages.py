@@ -281,6 +281,7 @@ def _fit(
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
         strategy=Devices.model_validate(spec.get("devices", {})).strategy,
+        compiled=training.compile and objective in (None, loop.causal_lm),
         **hooks,
     )
     if not parallel.is_main():
@@ -288,15 +289,18 @@ def _fit(
     beside = getattr(objective, "forward_only", ())
     flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
     flops += sum(forward_flops(other, outcome.tokens) for other in beside)
+    cost = vars(outcome) | {"flops": flops}
+    compiled = cost.pop("compiled")
     final = result()
     models.save_model(final, text_tokenizer, out)
     counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own
     shutil.copyfile(work / "training.jsonl", out / "training.jsonl")
     return {
         "parameters": counts,
-        "cost": vars(outcome) | {"flops": flops},
+        "cost": cost,
         "threads": torch.get_num_threads(),
         "precision": loop.precision(training),
+        "compiled": compiled,
         "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
     }

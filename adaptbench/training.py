@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import kernels
-from adaptbench import checkpoint, checks, models, parallel
+from adaptbench import checkpoint, checks, compiling, models, parallel
 from adaptbench.config import Devices, Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
@@ -55,7 +56,7 @@ class Outcome:
     """What a stage cost.
 
     `tokens` are positions put through the decoder, padding included; an objective with several passes counts each of
-    them. `trained_tokens` had a label.
+    them. `trained_tokens` had a label. `compiled` is whether the layers were, at the end.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class Outcome:
     train_seconds: float
     peak_bytes: int
     final_loss: float
+    compiled: bool = False
 
 
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
@@ -200,11 +202,13 @@ def train(
     callback: Callback | None = None,
     collate_rows: Callable[..., Batch] = collate,
     strategy: Literal["ddp", "fsdp"] = "ddp",
+    compiled: bool = False,
 ) -> Outcome:
     """Train `model` in place; `work` holds the log and the checkpoint and may hold those of an interrupted run.
 
     Where this is one of several processes all must call it with the same arguments; the first one writes, and under the
-    `strategy` fsdp it alone has the trained model.
+    `strategy` fsdp it alone has the trained model. With `compiled` the decoder's layers go through torch.compile, which is for
+    objectives that make one pass of a batch's whole rows; compiling is no part of `train_seconds`.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
@@ -246,10 +250,29 @@ def train(
             schedule.load_state_dict(state)
         if callback is not None:
             callback.restore(saved["callback"])
+    rows_of_step = data.batches(training.batch_size, first=int(counts["step"]))
+
+    def parts_of(rows: Sequence[Sequence[Example]]) -> list[Batch]:
+        size = training.micro_batch_size or len(rows)
+        return [collate_rows(rows[i : i + size], data.length, pad_id) for i in range(0, len(rows), size)]
+
+    def placed(part: Batch) -> Batch:
+        return {name: tensor.to(accelerator.device) for name, tensor in part.items()}
+
+    def rehearse() -> None:
+        """Forward and back once, leaving nothing."""
+        nonlocal rows_of_step
+        rows = next(rows_of_step)
+        rows_of_step = chain([rows], rows_of_step)
+        try:
+            with torch.random.fork_rng(), accelerator.autocast():
+                accelerator.backward(prepared(objective, placed(parts_of(rows)[0])))
+        finally:
+            prepared.zero_grad(set_to_none=True)
+
     log = Log(work / "training.jsonl", steps, int(counts["step"])) if accelerator.is_main_process else None
     stop = StopSignal()
     prepared.train()
-    started = last_saved = time.monotonic()
     seconds_before = counts["seconds"]
 
     def save() -> None:
@@ -263,12 +286,10 @@ def train(
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 
-    with stop, passed:
-        rows_of_step = data.batches(training.batch_size, first=int(counts["step"]))
+    with stop, compiling.compiled(model, rehearse) if compiled else nullcontext(False) as compiled, passed:
+        started = last_saved = time.monotonic()
         while counts["step"] < steps:
-            rows = next(rows_of_step)[accelerator.process_index :: accelerator.num_processes]
-            size = training.micro_batch_size or len(rows)
-            parts = [collate_rows(rows[i : i + size], data.length, pad_id) for i in range(0, len(rows), size)]
+            parts = parts_of(next(rows_of_step)[accelerator.process_index :: accelerator.num_processes])
             labelled = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts]
             step_labelled = int(accelerator.reduce(torch.tensor(sum(labelled), device=accelerator.device), "sum"))
             loss_sum = torch.zeros((), device=accelerator.device)
@@ -279,9 +300,8 @@ def train(
                     nullcontext() if last or devices.sharded else accelerator.no_sync(prepared),
                     accelerator.autocast(),
                 ):
-                    batch = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
                     # Gradients are averaged over processes, so each one's share counts num_processes times.
-                    loss = prepared(objective, batch) * (count * accelerator.num_processes / step_labelled)
+                    loss = prepared(objective, placed(part)) * (count * accelerator.num_processes / step_labelled)
                     accelerator.backward(loss)
                 loss_sum += loss.detach()
             norm = parallel.whole(accelerator.clip_grad_norm_(trained, training.max_grad_norm))
@@ -291,7 +311,8 @@ def train(
                 schedule.step()
                 optimizer.zero_grad(set_to_none=True)
 
-            more = callback.after_step(int(counts["step"]) + 1, prepared) if callback else {}
+            with compiling.uncompiled() if compiled else nullcontext():
+                more = callback.after_step(int(counts["step"]) + 1, prepared) if callback else {}
             # Of every process: the loss is scaled so that its mean is the step's, the positions add up; all stop together if one is
             # asked to, and save together when the first one's time has come.
             due = accelerator.is_main_process and time.monotonic() - last_saved >= checkpoint_seconds
@@ -334,4 +355,5 @@ def train(
         train_seconds=round(seconds_before + time.monotonic() - started, 3),
         peak_bytes=max(int(counts["peak_bytes"]), peak_bytes()),
         final_loss=counts["loss"],
+        compiled=compiled,
     )

@@ -65,15 +65,15 @@ def forwarded(arguments: Sequence[str]) -> int | None:
 # --- the warm process
 
 
-def start() -> "subprocess.Popen[bytes] | None":
-    """Start it and tell later jobs where it is; None where it cannot be."""
+def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
+    """Start it and tell later jobs where it is; None where it cannot be. It imports the `further` modules, too."""
     if not hasattr(os, "pidfd_open") or not hasattr(socket, "send_fds"):
         return None
     path = Path(tempfile.mkdtemp(prefix="adaptbench-")) / "socket"
     os.environ[VARIABLE] = str(path)
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "adaptbench.warm", str(path)],
+        [sys.executable, "-m", "adaptbench.warm", str(path), *further],
         env=os.environ | one_thread,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -82,10 +82,10 @@ def start() -> "subprocess.Popen[bytes] | None":
     )
 
 
-def serve(path: Path) -> None:
+def serve(path: Path, further: Sequence[str]) -> None:
     """Import what jobs need, then fork for every job that is handed over; end when the process that started this one does."""
     parent = os.getppid()
-    for name in MODULES:
+    for name in (*MODULES, *further):
         importlib.import_module(name)
     waiting = selectors.DefaultSelector()
     with socket.socket(socket.AF_UNIX) as listening:
@@ -179,4 +179,4 @@ def _run(request: dict[str, Any], outputs: Sequence[int], warm: int) -> int:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), sys.argv[2:])

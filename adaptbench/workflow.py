@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from adaptbench import collect, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
+from adaptbench import collect, compiling, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 
@@ -241,6 +241,12 @@ def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
 def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
     """The same of scoring a run: none for a policy, which is no model, nor for a run that is skipped."""
     return int(unfolded.evaluation(key).model is not None)
+
+
+def imports(graph: Graph) -> tuple[str, ...]:
+    """Modules that this graph's jobs take seconds to import, besides those of every graph."""
+    asked = (node.options.get("training") or {} for node in graph.nodes.values())
+    return compiling.MODULES if any(training.get("compile") for training in asked) else ()
 
 
 def jobs_on_gpus(unfolded: graph.Graph) -> int | None:

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 
 import pytest
@@ -56,8 +57,16 @@ def _lora():
     return get_peft_model(model, options)
 
 
+def _lora_without_dropout():
+    model = _lora()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 def _train(model, work, options, *, optimizers=None, **changed):
-    settings = {"work": work, "pad_id": 0, "seed": 3} | changed
+    settings = {"work": work, "pad_id": 0, "seed": 3, "compiled": options.compile} | changed
     data, objective = settings.pop("data", None) or _data(), settings.pop("objective", loop.causal_lm)
     return loop.train(
         model, optimizers or loop.default_optimizers(model, options), data, objective, options, **settings
@@ -262,6 +271,85 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, make):
         )
 
 
+# --- compiled layers
+
+
+def _frozen_below():
+    model = _model()
+    for part in (model.get_input_embeddings(), model.get_decoder().layers[0]):
+        part.requires_grad_(False)
+    return model
+
+
+WITH_A_COMPILER = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler"
+)
+
+
+@WITH_A_COMPILER
+@pytest.mark.parametrize(
+    ("make", "changed"),
+    [
+        (_model, {}),
+        (_frozen_below, {"micro_batch_size": 1}),
+        (_lora_without_dropout, {"gradient_checkpointing": True}),
+        (_model, {"precision": "bfloat16", "optimizer": "muon"}),
+    ],
+    ids=["all", "some-frozen", "lora-checkpointed", "bfloat16"],
+)
+def test_compiled_layers_train_as_others_do(tmp_path, make, changed):
+    plain, compiled = make(), make()
+    _train(plain, tmp_path / "plain", _options(**changed))
+    counted = torch._dynamo.utils.counters["frames"]
+    before = counted["ok"]
+    outcome = _train(compiled, tmp_path / "compiled", _options(compile=True, **changed))
+    assert outcome.compiled
+    assert counted["ok"] > before
+    close = 2e-2 if changed.get("precision") == "bfloat16" else 1e-5
+    pairs = list(zip(_log(tmp_path / "plain"), _log(tmp_path / "compiled"), strict=True))
+    assert [row["loss"] for _, row in pairs] == pytest.approx([row["loss"] for row, _ in pairs], rel=close)
+    assert [row["tokens"] for _, row in pairs] == [row["tokens"] for row, _ in pairs]
+    before = counted["ok"]
+    torch.testing.assert_close(  # afterwards it is a plain model, also for other shapes
+        compiled(torch.arange(5)[None]).logits, plain(torch.arange(5)[None]).logits, rtol=0.1, atol=close * 1e3
+    )
+    assert counted["ok"] == before
+
+
+@WITH_A_COMPILER
+def test_passes_between_steps_are_not_compiled(tmp_path):
+    """A tuner's own passes have shapes of their own, which would be compiled each."""
+    seen = []
+
+    class Passing(_Callback):
+        def after_step(self, step, run=None):
+            frames = torch._dynamo.utils.counters["frames"]["total"]
+            batch = {"input_ids": torch.arange(2 + step)[None], "labels": torch.arange(2 + step)[None]}
+            run(loop.causal_lm, batch)
+            seen.append(torch._dynamo.utils.counters["frames"]["total"] - frames)
+            return {}
+
+    assert _train(_model(), tmp_path, _options(compile=True), callback=Passing()).compiled
+    assert seen == [0] * 8
+
+
+def test_without_a_compiler_layers_run_as_they_are(tmp_path, monkeypatch, capsys):
+    import torch._inductor.config
+
+    plain, other = _model(), _model()
+    _train(plain, tmp_path / "plain", _options())
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    outcome = _train(other, tmp_path / "other", _options(compile=True))
+    torch._dynamo.reset()
+    assert not outcome.compiled
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "compile" in line]
+    assert line.startswith("training.compile: ")
+    assert line.endswith("; going on uncompiled")
+    _assert_same_bits(_weights(plain), _weights(other))
+
+
 # --- killed and resumed
 
 
@@ -288,6 +376,8 @@ CASES = {
     "dropout": (_lora, {"learning_rate": 1e-2}),
     "accumulated": (_model, {"micro_batch_size": 1}),
     "bfloat16": (_model, {"precision": "bfloat16"}),
+    "compiled": (_model, {"compile": True}),
+    "compiled-dropout": (_lora, {"compile": True, "learning_rate": 1e-2}),
 }
 
 
