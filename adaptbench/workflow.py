@@ -243,9 +243,9 @@ def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
     return int(unfolded.evaluation(key).model is not None)
 
 
-def imports(graph: Graph) -> tuple[str, ...]:
+def imports(unfolded: graph.Graph) -> tuple[str, ...]:
     """Modules that this graph's jobs take seconds to import, besides those of every graph."""
-    asked = (node.options.get("training") or {} for node in graph.nodes.values())
+    asked = (node.options.get("training") or {} for node in unfolded.nodes.values())
     return compiling.MODULES if any(training.get("compile") for training in asked) else ()
 
 
