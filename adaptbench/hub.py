@@ -34,7 +34,8 @@ class Found:
 
 def is_path(model: str) -> bool:
     """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
-    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    # Path.exists fails where a name is too long for a file.
+    return os.path.exists(model) or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 def folder(model: str, revision: str) -> Path:

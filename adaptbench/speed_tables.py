@@ -1,13 +1,13 @@
 """Keeps a measurement of speed: every number as CSV, and the columns that a document shows as Markdown beside it."""
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptbench import provenance
 from adaptbench.cells import markdown
 from adaptbench.files import write_text
 
@@ -48,7 +48,7 @@ def surroundings(device: Any) -> dict[str, Any]:
 
     on_gpu = str(device).startswith("cuda")
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "device": torch.cuda.get_device_name() if on_gpu else provenance.processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

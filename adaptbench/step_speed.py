@@ -3,7 +3,8 @@
     python -m adaptbench step-speed results/tiny results/reference/bench
 
 Every stage is begun again on its own inputs and trained for a few dozen steps by the suite's own loop, whose calls are timed: data,
-forward, backward, clipping, the optimizer's step, what a method does after it, and the rest. Nothing of the preset is changed.
+forward, backward, clipping, the optimizer's step, what a method does after it, and the rest. Stages whose layers are compiled are timed both
+ways in turn; the parts are those without. Nothing of the preset is changed.
 """
 
 import json
@@ -21,6 +22,7 @@ from adaptbench import models, results, speed_tables, stages, training
 from adaptbench.contracts import AdaptbenchError
 
 WARM_UP, STEPS, PROFILED = 5, 50, 5  # ADEPT measures its units every 50 steps
+ROUNDS = 3  # of a stage that is timed both ways
 RUNS = (
     ("domain", "full"), ("domain", "lora"), ("domain", "llama-pro"), ("domain", "adept"), ("agent", "glpft"), ("reasoning", "lt-tuning"),
     ("reasoning", "coconut"),
@@ -28,7 +30,7 @@ RUNS = (
 PARTS = ("data", "forward", "backward", "clipping", "optimizer", "after the step")
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product")
 COLUMNS = {
-    "stage": "stage", "milliseconds": "ms a step", **{part: f"{part} %" for part in PARTS}, "rest": "rest %",
+    "stage": "stage", "milliseconds": "ms a step", "compiled": "compiled", "times_compiled": "times", **{part: f"{part} %" for part in PARTS}, "rest": "rest %",
     "products": "of operators' time in matrix products %", "gflops": "GFLOP/s", "share_of_product": "of a large product's %",
 }  # fmt: skip
 FLOOR_COLUMNS = {
@@ -54,7 +56,8 @@ def measure(root: Path, out: Path) -> None:
         {"stage": name, **_measured(plan, fastest), **speed_tables.surroundings(device)} for name, plan in found.items()
     ]
     caption = (
-        f"Means of {STEPS} steps of the preset {root.name}, shares of a step's time. GFLOP/s: arithmetic as the cost table counts it; a product of two"
+        f"Means of {STEPS} steps of the preset {root.name}, shares of a step's time. Compiled: with compiled layers, for stages that the preset trains so,"
+        f" medians of {ROUNDS} turns each; the first compiling is not in them. GFLOP/s: arithmetic as the cost table counts it; a product of two"
         f" 1024 x 1024 matrices runs at {fastest / 1e9:.0f} here."
     )
     kind = "gpu" if device == "cuda" else "cpu"
@@ -121,23 +124,40 @@ def _product_rate(device: str) -> float:
 
 
 def _measured(plan: Path, fastest: float) -> dict[str, Any]:
-    """One row: the parts of a step of this stage."""
+    """One row: the parts of a step of this stage, and how long it takes with compiled layers if they are."""
     spec = json.loads(plan.read_text()) | {"checkpoint_seconds": math.inf}
-    watch = _Watch()
-    with tempfile.TemporaryDirectory() as folder, watch.installed():
-        manifest = stages.KINDS[spec["kind"]](spec, _made(Path(folder) / "out"), _made(Path(folder) / "work"))
-    steps = watch.steps[WARM_UP : WARM_UP + STEPS]
-    whole = sum(step["all"] for step in steps) / len(steps)
-    shares = {part: sum(step.get(part, 0.0) for step in steps) / len(steps) / whole for part in PARTS}
-    rate = manifest["cost"]["flops"] / manifest["cost"]["steps"] / whole
+    manifest, watch = _watched(spec, compile_layers=False)
+    plain, compiled = [watch.step_seconds()], []
+    if spec["options"]["training"]["compile"]:
+        for turn in range(ROUNDS):
+            if turn:
+                plain.append(_watched(spec, compile_layers=False)[1].step_seconds())
+            made, other = _watched(spec, compile_layers=True)
+            if made["compiled"]:
+                compiled.append(other.step_seconds())
+    shares = watch.shares()
+    milliseconds = 1e3 * statistics.median(plain)
+    rate = manifest["cost"]["flops"] / manifest["cost"]["steps"] / statistics.median(plain)
     return {
-        "milliseconds": round(1e3 * whole, 2),
+        "milliseconds": round(milliseconds, 2),
+        "compiled": round(1e3 * statistics.median(compiled), 2) if compiled else "",
+        "times_compiled": round(milliseconds / (1e3 * statistics.median(compiled)), 2) if compiled else "",
         **{part: round(100 * share, 1) for part, share in shares.items()},
         "rest": round(100 * (1 - sum(shares.values())), 1),
         "products": round(100 * watch.products, 1),
         "gflops": round(rate / 1e9, 1),
         "share_of_product": round(100 * rate / fastest, 1),
     }
+
+
+def _watched(spec: dict[str, Any], *, compile_layers: bool) -> "tuple[dict[str, Any], _Watch]":
+    options = spec["options"] | {"training": spec["options"]["training"] | {"compile": compile_layers}}
+    watch = _Watch()
+    with tempfile.TemporaryDirectory() as folder, watch.installed():
+        made = stages.KINDS[spec["kind"]](
+            spec | {"options": options}, _made(Path(folder) / "out"), _made(Path(folder) / "work")
+        )
+    return made, watch
 
 
 def _made(folder: Path) -> Path:
@@ -151,7 +171,17 @@ class _Watch:
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
         self.products = math.nan
-        self.began = 0.0
+
+    def step_seconds(self) -> float:
+        """The mean of the steps that count."""
+        counted = self.steps[WARM_UP : WARM_UP + STEPS]
+        return sum(step["all"] for step in counted) / len(counted)
+
+    def shares(self) -> dict[str, float]:
+        """Of those steps' time, by part."""
+        counted = self.steps[WARM_UP : WARM_UP + STEPS]
+        whole = sum(step["all"] for step in counted)
+        return {part: sum(step.get(part, 0.0) for step in counted) / whole for part in PARTS}
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -58,7 +58,7 @@ def preset(
     source = " + ".join(map(str, shown)) or "config"
     mine = {key: value for key, value in overrides.items() if not given or key in given}
     found = config.validate(_merged(values, _typed(mine)), source)
-    if found.sweep is not None and not Path(found.sweep).exists():
+    if found.sweep is not None and not os.path.exists(found.sweep):
         # A preset of the project names its own, wherever it runs.
         found = found.model_copy(update={"sweep": of_project(found.sweep)})
     _check_surroundings(found)
@@ -143,10 +143,11 @@ def _check_surroundings(preset: config.Preset) -> None:
             models.check_folder(Path(preset.base.model))
         except AdaptbenchError as error:
             raise AdaptbenchError(f"base.model: {error}") from None
-    if preset.sweep is not None and not Path(preset.sweep).is_file():
+    # Of a name too long for a file, Path would fail instead of saying no.
+    if preset.sweep is not None and not os.path.isfile(preset.sweep):
         raise AdaptbenchError(f"sweep: {preset.sweep}: no such file")
     for name, value in preset.data:
-        if isinstance(value, config.HubData) and value.path is not None and not Path(value.path).is_dir():
+        if isinstance(value, config.HubData) and value.path is not None and not os.path.isdir(value.path):
             raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
     _check_stock_tasks(preset)
     for track in registry.tracks():

@@ -354,6 +354,19 @@ def test_what_a_line_cannot_hold_stands_as_its_escape():
     assert str(error) == r"stock_tasks.1: a\r\nb\u2028\x1b[31m: no task of lm-eval é"
 
 
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"sweep": "x" * 300}, "sweep: x+: no such file"),
+        ({"data": {"gsm8k": {"path": "x" * 300}}}, "data.gsm8k.path: x+: no such folder"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_line(changed, line):
+    with pytest.raises(SystemExit) as end:
+        flow.start(changed, [PROJECT / "config/tiny.yaml"])
+    assert re.fullmatch(f"error: {line}", str(end.value))
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkeypatch):
     """200 changes to the file, its values or --config, taken as the Snakefile takes them: no job starts that has no plan."""

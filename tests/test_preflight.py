@@ -198,6 +198,12 @@ def test_a_model_that_is_not_whole_in_the_cache_is_not_taken(cached, lost):
         preflight.check(unfolded(cached), unfolded(cached).nodes)
 
 
+def test_a_model_whose_name_no_file_can_have_is_not_taken():
+    one = unfolded("x" * 300)
+    with pytest.raises(AdaptbenchError, match=r"^base.model: x+: "):
+        preflight.check(one, one.nodes)
+
+
 def test_another_revision_is_another_model(cached):
     one = unfolded(cached, revision="v2")
     with pytest.raises(AdaptbenchError, match=r"^base.model: owner/toy: is not in the hub's cache"):

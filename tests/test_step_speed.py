@@ -4,7 +4,10 @@ Run: python -m pytest tests/test_step_speed.py
 """
 
 import math
+import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import toy_model
@@ -61,6 +64,24 @@ def test_what_is_done_after_a_step_is_counted_apart(tmp_path):
         _train(tmp_path / "after", 3, After())
     assert all(step["after the step"] > 0 for step in watch.steps[:-1])
     assert math.isfinite(watch.products)
+
+
+@pytest.mark.graph
+def test_stages_with_compiled_layers_are_timed_both_ways(smoke_run, monkeypatch, tmp_path):
+    monkeypatch.chdir(smoke_run)
+    for name, value in {"WARM_UP": 1, "STEPS": 3, "PROFILED": 1, "ROUNDS": 1, "RUNS": (("domain", "full"),)}.items():
+        monkeypatch.setattr(step_speed, name, value)
+    step_speed.measure(Path("results/smoke"), tmp_path)
+    table = pd.read_csv(tmp_path / "steps_smoke_cpu.csv").set_index("stage")
+    assert list(table.index) == ["base", "full, tune"]
+    assert (table["milliseconds"] > 0).all()
+    compiles = shutil.which("g++") is not None
+    assert (table.loc["base", "compiled"] > 0) == compiles
+    assert math.isnan(table.loc["full, tune", "compiled"])
+    parts = table[[*step_speed.PARTS, "rest"]].sum(axis=1)
+    assert parts.between(99, 101).all()
+    floor = pd.read_csv(tmp_path / "floor_smoke_cpu.csv").set_index("what")
+    assert floor.loc["all", "stages"] == floor["stages"].drop("all").sum()
 
 
 def test_a_preset_that_has_not_run_is_said_so(tmp_path):
