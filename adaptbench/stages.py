@@ -290,7 +290,7 @@ def _fit(
     flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
     flops += sum(forward_flops(other, outcome.tokens) for other in beside)
     cost = vars(outcome) | {"flops": flops}
-    compiled = cost.pop("compiled")
+    compiled, compile_seconds = cost.pop("compiled"), cost.pop("compile_seconds")
     final = result()
     models.save_model(final, text_tokenizer, out)
     counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own
@@ -302,7 +302,7 @@ def _fit(
         "precision": loop.precision(training),
         "compiled": compiled,
         "devices": spec.get("devices", {}),
-        "seconds": {"start_up": round(start_up, 3), "training": outcome.train_seconds},
+        "seconds": {"start_up": round(start_up, 3), "compiling": compile_seconds, "training": outcome.train_seconds},
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptbench.contracts import AdaptbenchError
 
-COLUMNS = ("start_up", "training", "evaluation", "all")
+COLUMNS = ("start_up", "compiling", "training", "evaluation", "all")
 
 
 def summary(root: Path) -> str:

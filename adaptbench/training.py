@@ -56,7 +56,7 @@ class Outcome:
     """What a stage cost.
 
     `tokens` are positions put through the decoder, padding included; an objective with several passes counts each of
-    them. `trained_tokens` had a label. `compiled` is whether the layers were, at the end.
+    them. `trained_tokens` had a label. `compiled` is whether the layers were, `compile_seconds` what that took before the first step.
     """
 
     steps: int
@@ -66,6 +66,7 @@ class Outcome:
     peak_bytes: int
     final_loss: float
     compiled: bool = False
+    compile_seconds: float = 0.0
 
 
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
@@ -286,6 +287,7 @@ def train(
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 
+    began = time.monotonic()
     with stop, compiling.compiled(model, rehearse) if compiled else nullcontext(False) as compiled, passed:
         started = last_saved = time.monotonic()
         while counts["step"] < steps:
@@ -356,4 +358,5 @@ def train(
         peak_bytes=max(int(counts["peak_bytes"]), peak_bytes()),
         final_loss=counts["loss"],
         compiled=compiled,
+        compile_seconds=round(started - began, 3),
     )

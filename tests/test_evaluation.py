@@ -110,6 +110,28 @@ def test_seconds_are_recorded(scored):
     assert seconds["evaluation"] > 0
 
 
+def test_a_run_costs_its_own_stages_without_the_base_and_without_compiling(tmp_path):
+    counts = {"steps": 5, "tokens": 7, "trained_tokens": 6, "flops": 11, "train_seconds": 2.0, "peak_bytes": 13}
+    for name, kind, seconds in (
+        ("base", "base", {"all": 100.0, "training": 90.0}),
+        ("first", "train", {"all": 30.0, "compiling": 20.0, "training": 2.0}),
+        ("second", "train", {"all": 4.0, "training": 2.0}),
+    ):
+        (tmp_path / name).mkdir()
+        manifest = {
+            "schema_version": models.SCHEMA_VERSION,
+            "kind": kind,
+            "options": {},
+            "cost": counts,
+            "seconds": seconds,
+        }
+        (tmp_path / name / models.MANIFEST).write_text(json.dumps(manifest))
+    cost = evaluation.training_cost({name: str(tmp_path / name) for name in ("base", "first", "second")})
+    assert cost["wall_seconds"] == 30 - 20 + 4
+    assert (cost["steps"], cost["flops"], cost["train_seconds"], cost["peak_bytes"]) == (10, 22, 4.0, 13)
+    assert list(cost["stages"]) == ["base", "first", "second"]
+
+
 def test_an_unknown_way_of_decoding_is_one_line(model_folder):
     with pytest.raises(AdaptbenchError, match="decodes by 'telepathy', which adaptbench/decoding does not have"):
         evaluation.evaluate(model_folder("qwen3"), {"kind": "telepathy"}, [], {}, batch_size=1, limit=None)

@@ -200,7 +200,7 @@ def test_time_says_where_it_went(smoke):
     done = finished([sys.executable, "-m", "adaptbench", "time", "results/smoke"], smoke)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["seconds", "jobs", "start-up", "training", "evaluation", "all"]
+    assert lines[0].split() == ["seconds", "jobs", "start-up", "compiling", "training", "evaluation", "all"]
     assert {line.split()[0] for line in lines[1:]} >= {
         "base",
         "train",

@@ -29,7 +29,7 @@ class Column:
 
 COSTS = (
     Column("cost/trained_parameters", "trained parameters", "", "Weights that training moves; of a run's several stages, the most.", "cost", -1, "count"),
-    Column("cost/wall_seconds", "seconds", "", "Seconds of all the run's own stages, start-up and saving included.", "cost", -1, "seconds"),
+    Column("cost/wall_seconds", "seconds", "", "Seconds of all the run's own stages, start-up and saving included, compiling left out.", "cost", -1, "seconds"),
     Column("cost/flops", "training FLOPs", "", "Floating-point operations of training, estimated from the matrix products.", "cost", -1, "count"),
     Column("cost/tokens", "tokens", "", "Tokens that the run's training read, padding included.", "cost", -1, "count"),
     Column("cost/peak_bytes", "peak memory", "", "The most memory that a stage held while training.", "cost", -1, "bytes"),
