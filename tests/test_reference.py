@@ -4,9 +4,12 @@ Run: pytest tests/test_reference.py
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+
+from conftest import PROJECT
 
 from adaptbench import reference
 from adaptbench.contracts import AdaptbenchError
@@ -85,3 +88,19 @@ def test_documents_show_the_tables_that_their_markers_name(tmp_path):
     document.write_text("<!-- table: tables/b.md -->\n<!-- end -->\n")
     with pytest.raises(AdaptbenchError, match=r"page\.md: no table tables/b\.md"):
         reference.show(document)
+
+
+NUMBER = re.compile(r"(?<![\d.])\d+\.\d{3}(?![\d,])")
+
+
+def test_scores_that_documents_tell_stand_in_the_kept_tables():
+    """Text is not generated, so that it may be older than the tables that it speaks of."""
+    kept = PROJECT / "results/reference/tiny/tables"
+    known = {number for table in kept.glob("*.md") for number in NUMBER.findall(table.read_text())}
+    told = {}
+    for document in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        text = document.read_text()
+        if "reference/tiny/tables" in text:
+            told[document.name] = set(NUMBER.findall(reference.MARKED.sub("", text)))
+    assert {name: sorted(numbers - known) for name, numbers in told.items() if numbers - known} == {}
+    assert all(told[name] for name in ("adept.md", "agents.md", "reasoning.md"))
