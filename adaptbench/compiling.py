@@ -1,45 +1,72 @@
 """Decoder layers through torch.compile while a stage trains, where the machine can.
 
 Layers of one kind share what is compiled, so that a model's depth costs nothing, and only the layers are: the rest of a step is the
-loss and the optimizer. Every shape has its own code and what another process compiled is read from torch's cache, so that a
-resumed run computes in the same bits as an uninterrupted one.
+loss and the optimizer. Every shape has code of its own, whichever came first, and there is no silent way back to uncompiled layers
+once training has begun: a resumed run computes in the same bits as an uninterrupted one.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.cost import forget_peak
+from adaptbench.expansion import decoder_layers
+
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 MODULES = ("torch._dynamo", "torch._inductor.compile_fx")
 """What importing takes seconds, for the process that imports it once for all jobs."""
+KINDS = 64
+"""Of layers and their inputs, that torch may keep code for; 8, its own limit, are few where some layers are frozen."""
 
 
 @contextmanager
-def compiled(model: "torch.nn.Module", once: Callable[[], None]) -> Iterator[bool]:
-    """The model's decoder layers are compiled inside the block. `once`, a pass like those to come, is made first, so that compiling
-    is over when the block begins; if it fails (there is no C++ compiler, or no Triton on a GPU), that is said and the block gets False.
+def compiled(model: "PreTrainedModel", rehearse: Callable[[], None], *, before: bool | None) -> Iterator[bool]:
+    """The model's decoder layers are compiled inside the block. `rehearse`, a pass like those to come, is made first, so that most
+    compiling is over when the block begins; if it fails (there is no C++ compiler, or no Triton on a GPU), that is said and the
+    block gets False.
+
+    Args:
+        before: whether they were compiled in the earlier part of this training; None if there is none.
+
+    Raises:
+        AdaptbenchError: they were compiled before and cannot be now, or something that has to be compiled later cannot.
     """
-    import torch
     import torch._dynamo
     import torch._inductor.config
 
-    layers = list(getattr(model.get_decoder(), "layers", ()))
-    done = bool(layers)
+    if before is False:
+        yield False
+        return
+    layers: list[torch.nn.Module] = []
     # In this process: other jobs have the other cores.
-    with torch._inductor.config.patch(compile_threads=1):
-        for layer in layers:
-            layer.compile(dynamic=False)
+    with torch._inductor.config.patch(compile_threads=1), torch._dynamo.config.patch(recompile_limit=KINDS):
         try:
+            problem = ""
             try:
-                once()
+                layers += decoder_layers(model)
+                if torch._dynamo.config.disable:
+                    raise AdaptbenchError("TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set")
+                for layer in layers:
+                    layer.compile(dynamic=False, fullgraph=True)
+                rehearse()
+                forget_peak()
             except Exception as error:  # one of the model's own comes again without
-                said = str(error).strip().splitlines() or [type(error).__name__]
-                print(f"training.compile: {said[0]}; going on uncompiled", flush=True)
+                problem = f"training.compile: {_first_line(error)}"
                 _undo(layers)
-                done = False
-            yield done
+            if problem and before:
+                raise AdaptbenchError(
+                    f"{problem}; this training began with compiled layers and goes on with them alone"
+                )
+            if problem:
+                print(f"{problem}; going on uncompiled", file=sys.stderr, flush=True)
+            yield not problem
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise AdaptbenchError(f"training.compile: {_first_line(error)}; set it to false") from error
         finally:
             _undo(layers)
 
@@ -47,6 +74,11 @@ def compiled(model: "torch.nn.Module", once: Callable[[], None]) -> Iterator[boo
 def _undo(layers: "list[torch.nn.Module]") -> None:
     for layer in layers:
         layer._compiled_call_impl = None  # what Module.compile sets; it has no opposite
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]  # after "backend='inductor' raised:"
 
 
 @contextmanager

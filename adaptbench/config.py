@@ -67,7 +67,7 @@ class Training(StrictModel):
     gradient_checkpointing: bool = False
     compile: bool = Field(
         False,
-        description="decoder layers through torch.compile in stages that make one pass of whole rows a step, where there is a compiler",
+        description="decoder layers through torch.compile in stages whose step is one pass of packed rows, where there is a compiler",
     )
 
     @model_validator(mode="after")

@@ -281,7 +281,7 @@ def _fit(
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
         strategy=Devices.model_validate(spec.get("devices", {})).strategy,
-        compiled=training.compile and objective in (None, loop.causal_lm),
+        compile_layers=training.compile and objective in (None, loop.causal_lm) and "collate_rows" not in hooks,
         **hooks,
     )
     if not parallel.is_main():

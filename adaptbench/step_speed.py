@@ -128,7 +128,7 @@ def _measured(plan: Path, fastest: float) -> dict[str, Any]:
     spec = json.loads(plan.read_text()) | {"checkpoint_seconds": math.inf}
     manifest, watch = _watched(spec, compile_layers=False)
     plain, compiled = [watch.step_seconds()], []
-    if spec["options"]["training"]["compile"]:
+    if spec["options"]["training"].get("compile"):
         for turn in range(ROUNDS):
             if turn:
                 plain.append(_watched(spec, compile_layers=False)[1].step_seconds())

@@ -203,17 +203,17 @@ def train(
     callback: Callback | None = None,
     collate_rows: Callable[..., Batch] = collate,
     strategy: Literal["ddp", "fsdp"] = "ddp",
-    compiled: bool = False,
+    compile_layers: bool = False,
 ) -> Outcome:
     """Train `model` in place; `work` holds the log and the checkpoint and may hold those of an interrupted run.
 
     Where this is one of several processes all must call it with the same arguments; the first one writes, and under the
-    `strategy` fsdp it alone has the trained model. With `compiled` the decoder's layers go through torch.compile, which is for
-    objectives that make one pass of a batch's whole rows; compiling is no part of `train_seconds`.
+    `strategy` fsdp it alone has the trained model. With `compile_layers` the decoder's layers go through torch.compile if they can, which is for
+    objectives that make one pass of rows of one length; compiling for the first of them is no part of `train_seconds`.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
-        AdaptbenchError: the loss is not a number.
+        AdaptbenchError: the loss is not a number; or layers that were compiled before an interruption cannot be now.
     """
     import torch
     from accelerate import Accelerator
@@ -283,13 +283,18 @@ def train(
             "counts": counts,
             "schedules": [schedule.state_dict() for schedule in schedules],
             "callback": callback.state() if callback else None,
+            "compiled": compiled,
             "kernels": kernels.so_far(),
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 
     began = time.monotonic()
-    with stop, compiling.compiled(model, rehearse) if compiled else nullcontext(False) as compiled, passed:
+    before = saved.get("compiled", False) if saved else None
+    layers = compiling.compiled(model, rehearse, before=before) if compile_layers else nullcontext(False)
+    with stop, layers as compiled, passed:
         started = last_saved = time.monotonic()
+        if compile_layers and not compiled and stop.received:  # it may have ended the compiler, too
+            raise Interrupted(f"stopped by {stop.received} before the first step; run again")
         while counts["step"] < steps:
             parts = parts_of(next(rows_of_step)[accelerator.process_index :: accelerator.num_processes])
             labelled = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts]

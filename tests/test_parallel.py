@@ -109,6 +109,36 @@ def alone(tmp_path_factory):
     return root
 
 
+class _Asked(Exception):
+    pass
+
+
+def test_stages_of_packed_rows_alone_are_compiled(alone, monkeypatch, tmp_path):
+    """Latents and pauses have other lengths at every step, KL and L2-SP a loss of their own."""
+
+    def asked(*_, compile_layers, **__):
+        raise _Asked(compile_layers)
+
+    monkeypatch.setattr(loop, "train", asked)
+    monkeypatch.chdir(alone)
+    unfolded = _unfold(["full", "kl", "l2-sp", "lora", "adept", "agents", "glpft", "lt", "coconut", "pause"])
+    compiled = {True: set(), False: set()}
+    for node in _trained(unfolded):
+        spec = json.loads((unfolded.root / "plan" / f"{node}.json").read_text())
+        options = spec["options"]
+        options["training"]["compile"] = True
+        with pytest.raises(_Asked) as answer:
+            stages.KINDS[spec["kind"]](spec, tmp_path, tmp_path)
+        method = options.get("curriculum", {"kind": "base"})
+        name = " ".join([method["kind"], *(term for term in ("kl", "l2_sp") if method.get(term))])
+        compiled[answer.value.args[0]].add((name, options.get("phase", "")))
+    assert compiled[False] == {
+        ("cpt kl", "tune"), ("cpt l2_sp", "tune"), ("lt_hidden", "hidden"), ("lt_tuning", "fused"), ("coconut", "latent1"),
+        ("coconut", "all"), ("pause", "hidden"), ("pause", "fused"),
+    }  # fmt: skip
+    assert {name for name, _ in compiled[True]} >= {"base", "cpt", "single"}
+
+
 def _begin(alone, folder, unfolded):
     """A folder with the plan, and with what no training makes."""
     folder.mkdir()
