@@ -7,7 +7,7 @@ once training has begun: a resumed run computes in the same bits as an uninterru
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from adaptbench.contracts import AdaptbenchError
@@ -15,7 +15,6 @@ from adaptbench.cost import forget_peak
 from adaptbench.expansion import decoder_layers
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 MODULES = ("torch._dynamo", "torch._inductor.compile_fx")
@@ -42,38 +41,32 @@ def compiled(model: "PreTrainedModel", rehearse: Callable[[], None], *, before: 
     if before is False:
         yield False
         return
-    layers: list[torch.nn.Module] = []
-    # In this process: other jobs have the other cores.
-    with torch._inductor.config.patch(compile_threads=1), torch._dynamo.config.patch(recompile_limit=KINDS):
+    with ExitStack() as undo:
+        # In this process: other jobs have the other cores.
+        undo.enter_context(torch._inductor.config.patch(compile_threads=1))
+        undo.enter_context(torch._dynamo.config.patch(recompile_limit=KINDS))
+        done = True
         try:
-            problem = ""
-            try:
-                layers += decoder_layers(model)
-                if torch._dynamo.config.disable:
-                    raise AdaptbenchError("TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set")
-                for layer in layers:
-                    layer.compile(dynamic=False, fullgraph=True)
-                rehearse()
-                forget_peak()
-            except Exception as error:  # one of the model's own comes again without
-                problem = f"training.compile: {_first_line(error)}"
-                _undo(layers)
-            if problem and before:
+            if torch._dynamo.config.disable:
+                raise AdaptbenchError("TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set")
+            for layer in decoder_layers(model):
+                undo.callback(setattr, layer, "_compiled_call_impl", None)  # what `compile` sets; it has no opposite
+                layer.compile(dynamic=False, fullgraph=True)
+            rehearse()
+            forget_peak()
+        except Exception as error:  # one of the model's own comes again without
+            done = False
+            undo.close()
+            problem = f"training.compile: {_first_line(error)}"
+            if before:
                 raise AdaptbenchError(
                     f"{problem}; this training began with compiled layers and goes on with them alone"
-                )
-            if problem:
-                print(f"{problem}; going on uncompiled", file=sys.stderr, flush=True)
-            yield not problem
+                ) from error
+            print(f"{problem}; going on uncompiled", file=sys.stderr, flush=True)
+        try:
+            yield done
         except torch._dynamo.exc.TorchDynamoException as error:
             raise AdaptbenchError(f"training.compile: {_first_line(error)}; set it to false") from error
-        finally:
-            _undo(layers)
-
-
-def _undo(layers: "list[torch.nn.Module]") -> None:
-    for layer in layers:
-        layer._compiled_call_impl = None  # what Module.compile sets; it has no opposite
 
 
 def _first_line(error: Exception) -> str:

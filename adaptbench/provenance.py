@@ -69,6 +69,7 @@ def hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
+    """The processor's name, as Linux has it."""
     try:
         with open("/proc/cpuinfo") as file:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")

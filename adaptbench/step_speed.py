@@ -126,22 +126,21 @@ def _product_rate(device: str) -> float:
 def _measured(plan: Path, fastest: float) -> dict[str, Any]:
     """One row: the parts of a step of this stage, and how long it takes with compiled layers if they are."""
     spec = json.loads(plan.read_text()) | {"checkpoint_seconds": math.inf}
-    manifest, watch = _watched(spec, compile_layers=False)
-    plain, compiled = [watch.step_seconds()], []
-    if spec["options"]["training"].get("compile"):
-        for turn in range(ROUNDS):
-            if turn:
-                plain.append(_watched(spec, compile_layers=False)[1].step_seconds())
-            made, other = _watched(spec, compile_layers=True)
-            if made["compiled"]:
-                compiled.append(other.step_seconds())
+    both = spec["options"]["training"].get("compile")
+    turns = [
+        (compile_layers, *_watched(spec, compile_layers=compile_layers))
+        for _ in range(ROUNDS if both else 1)
+        for compile_layers in ((False, True) if both else (False,))
+    ]
+    _, manifest, watch = turns[0]
+    whole = statistics.median(one.step_seconds() for compile_layers, _, one in turns if not compile_layers)
+    compiled = [one.step_seconds() for _, made, one in turns if made["compiled"]]
     shares = watch.shares()
-    milliseconds = 1e3 * statistics.median(plain)
-    rate = manifest["cost"]["flops"] / manifest["cost"]["steps"] / statistics.median(plain)
+    rate = manifest["cost"]["flops"] / manifest["cost"]["steps"] / whole
     return {
-        "milliseconds": round(milliseconds, 2),
+        "milliseconds": round(1e3 * whole, 2),
         "compiled": round(1e3 * statistics.median(compiled), 2) if compiled else "",
-        "times_compiled": round(milliseconds / (1e3 * statistics.median(compiled)), 2) if compiled else "",
+        "times_compiled": round(whole / statistics.median(compiled), 2) if compiled else "",
         **{part: round(100 * share, 1) for part, share in shares.items()},
         "rest": round(100 * (1 - sum(shares.values())), 1),
         "products": round(100 * watch.products, 1),
@@ -172,16 +171,17 @@ class _Watch:
         self.steps: list[dict[str, float]] = []
         self.products = math.nan
 
+    def _counted(self) -> list[dict[str, float]]:
+        return self.steps[WARM_UP : WARM_UP + STEPS]
+
     def step_seconds(self) -> float:
         """The mean of the steps that count."""
-        counted = self.steps[WARM_UP : WARM_UP + STEPS]
-        return sum(step["all"] for step in counted) / len(counted)
+        return statistics.mean(step["all"] for step in self._counted())
 
     def shares(self) -> dict[str, float]:
         """Of those steps' time, by part."""
-        counted = self.steps[WARM_UP : WARM_UP + STEPS]
-        whole = sum(step["all"] for step in counted)
-        return {part: sum(step.get(part, 0.0) for step in counted) / whole for part in PARTS}
+        whole = sum(step["all"] for step in self._counted())
+        return {part: sum(step.get(part, 0.0) for step in self._counted()) / whole for part in PARTS}
 
     @contextmanager
     def installed(self) -> Iterator[None]:

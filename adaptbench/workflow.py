@@ -244,9 +244,9 @@ def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
     return int(unfolded.evaluation(key).model is not None)
 
 
-def imports(unfolded: graph.Graph) -> tuple[str, ...]:
-    """Modules that this graph's jobs take seconds to import, besides those of every graph."""
-    asked = (node.options.get("training") or {} for node in unfolded.nodes.values())
+def imports(unfolded: graph.Graph, made: Collection[str]) -> tuple[str, ...]:
+    """Modules that making these stages takes seconds to import, besides those of every stage."""
+    asked = (unfolded.nodes[node].options.get("training") or {} for node in made)
     return compiling.MODULES if any(training.get("compile") for training in asked) else ()
 
 

@@ -26,6 +26,8 @@ if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PROJECT = Path(__file__).resolve().parent.parent
+COMPILES = shutil.which(os.environ.get("CXX", "g++")) is not None
+"""Whether this machine has what training.compile needs."""
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 SENTENCES = [
     f"The {colour} {thing} number {i} is kept."

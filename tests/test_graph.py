@@ -4,6 +4,7 @@ Run: pytest tests/test_graph.py
 """
 
 import copy
+import importlib.util
 import json
 import resource
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, plan, workflow
+from adaptbench import compiling, config, graph, plan, workflow
 from adaptbench.contracts import AdaptbenchError
 
 
@@ -236,6 +237,17 @@ def test_the_default_preset_unfolds_fast():
     started = time.process_time()
     graph.unfold(preset)
     assert time.process_time() - started < 0.5
+
+
+def test_what_compiling_imports_is_imported_for_stages_that_compile():
+    unfolded = workflow.start({}, [PROJECT / "config/tiny.yaml"])
+    compiles = [name for name, node in unfolded.nodes.items() if node.options.get("training", {}).get("compile")]
+    kinds = {unfolded.nodes[name].kind for name in compiles}
+    assert kinds == {"base", "train"}
+    assert workflow.imports(unfolded, compiles[:1]) == compiling.MODULES
+    assert all(importlib.util.find_spec(name) for name in compiling.MODULES)
+    assert workflow.imports(unfolded, unfolded.nodes.keys() - compiles) == ()
+    assert workflow.imports(unfolded, ()) == ()
 
 
 def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):

@@ -372,6 +372,7 @@ def test_a_stage_started_by_another_launcher_finds_its_processes(alone, tmp_path
         ({"training": {"batch_size": 6}}, "runs.0.training.batch_size: must be a multiple of devices.processes, 4, not 6"),
         ({"base": {"training": {"steps": 1, "batch_size": 2}}}, "base.training.batch_size: must be a multiple of devices.processes, 4"),
         ({"base": {"training": {"steps": 1, "batch_size": 4, "optimizer": "muon"}}}, "base.training.optimizer: muon needs whole matrices"),
+        ({"training": {"compile": True}}, "runs.0.training.compile: is for devices.processes: 1"),
         ({"run": "muon"}, "runs.0.training.optimizer: muon needs whole matrices"),
         ({"run": "l2-sp"}, "runs.0.curriculum.l2_sp: the distance is one of whole weights"),
         ({"run": "osf"}, "runs.0.tuner.kind: osf projects gradients of whole matrices"),

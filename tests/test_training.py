@@ -11,13 +11,12 @@ import math
 import os
 import random
 import re
-import shutil
 import signal
 
 import pytest
 import safetensors.torch
 import torch
-from conftest import ARCHITECTURES, reset_accelerate, toy_model
+from conftest import ARCHITECTURES, COMPILES, reset_accelerate, toy_model
 
 import kernels
 from adaptbench import compiling, cost
@@ -281,9 +280,7 @@ def _frozen_below():
     return model
 
 
-WITH_A_COMPILER = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler"
-)
+WITH_A_COMPILER = pytest.mark.skipif(not COMPILES, reason="there is no C++ compiler")
 
 
 @WITH_A_COMPILER
