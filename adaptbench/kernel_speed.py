@@ -1,4 +1,4 @@
-"""What the operations of kernels/ cost, against what one would write without them.
+"""What the operations of kernels/ and the stacked Muon cost, against what one would write without them.
 
     python -m adaptbench kernel-speed results/reference/bench
 
@@ -29,16 +29,15 @@ def measure(out: Path) -> None:
 
     device = models.device()
     speed = _copy_speed(device)
-    measured = [
-        _importance(device),
-        _optimizer(device),
-        _fusion(device),
-        _entropy(device),
-    ]
+    measured = {
+        "unit_importance": _importance(device),
+        "unitwise_adamw": _optimizer(device),
+        "latent_fusion": _fusion(device),
+        "masked_linear_cross_entropy": _entropy(device),
+        "muon": _muon(device),
+    }
     rows = []
-    for operation, cases in zip(
-        ("unit_importance", "unitwise_adamw", "latent_fusion", "masked_linear_cross_entropy"), measured, strict=True
-    ):
+    for operation, cases in measured.items():
         for shape, dtype, moved, ways in cases:
             rows += _rows(operation, shape, dtype, moved, ways, speed, device)
     caption = (
@@ -99,7 +98,7 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
             axes.set_title(operation, fontsize=9, loc="left")
             axes.grid(axis="y", visible=False)
         panels[-1, 0].set_xlabel("times faster than the first way of each shape")
-        drawing.title(figure, "Operations of kernels/ against what they replace")
+        drawing.title(figure, "Operations against what they replace")
         figures.save_images(figure, stem)
 
 
@@ -290,6 +289,32 @@ def _torchs(hidden: Any, head: Any, labels: Any) -> Any:
 
     options = torch.nn.LinearCrossEntropyOptions()
     return torch.nn.functional.linear_cross_entropy(hidden, head, labels, options=options)
+
+
+def _muon(device: str) -> Cases:
+    """A step of all matrices of a Qwen3 model: as deep and wide as the default preset's, and four times as wide."""
+    import torch
+
+    from adaptbench.muon import Muon
+
+    cases: Cases = []
+    for layers, width in ((6, 64), (6, 256)):
+        shapes = layers * [*[(width, width)] * 4, *[(3 * width, width)] * 2, (width, 3 * width)]
+
+        def made(kind: Any, **options: Any) -> Any:
+            params = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]  # noqa: B023
+            for p in params:
+                p.grad = torch.randn_like(p)
+            return kind(params, lr=1e-3, **options).step
+
+        ways: dict[str, Way] = {
+            "torch.optim.Muon": made(torch.optim.Muon),
+            "stacked, in bfloat16": made(Muon, dtype=torch.bfloat16),
+            "stacked, in float32": made(Muon),
+        }
+        moved = 5 * 4 * sum(rows * columns for rows, columns in shapes)
+        cases.append((f"{len(shapes)} matrices of a model {width} wide", "float32", moved, ways))
+    return cases
 
 
 def _name(dtype: Any) -> str:

@@ -116,10 +116,12 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
 def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":
     """AdamW on everything that trains; weight decay on matrices only, as is usual for norm gains and biases.
 
-    With `optimizer: muon`, torch's Muon takes the matrices between embedding and output head instead, its rate scaled
+    With `optimizer: muon`, Muon takes the matrices between embedding and output head instead, its rate scaled
     to AdamW's update size (arXiv 2502.16982).
     """
     import torch
+
+    from adaptbench.muon import Muon
 
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     ends = {id(module.weight) for module in (model.get_input_embeddings(), model.get_output_embeddings())}
@@ -134,7 +136,8 @@ def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[to
         )
     if muon:
         rate, decay = training.muon_learning_rate, training.weight_decay
-        optimizers.append(torch.optim.Muon(muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        dtype = torch.bfloat16 if precision(training) == "bfloat16" else None
+        optimizers.append(Muon(muon, dtype=dtype, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
 
 

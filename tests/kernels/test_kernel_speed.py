@@ -27,7 +27,7 @@ def test_memory_is_that_of_the_operation_alone():
 
 def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_speed, "REPEATS", 2)
-    for name in ("_importance", "_fusion", "_entropy"):
+    for name in ("_importance", "_fusion", "_entropy", "_muon"):
         monkeypatch.setattr(kernel_speed, name, lambda device: [])
     monkeypatch.setattr(
         kernel_speed,
@@ -39,3 +39,11 @@ def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
     assert list(table["implementation"]) == ["reference", "torch"]
     assert {"operation", "dtype", "shape", "bytes", "share_of_copy", "device", "torch"} <= set(table)
     assert "unitwise_adamw" in (tmp_path / "kernels_cpu.md").read_text()
+
+
+def test_both_muons_are_timed_on_the_same_matrices():
+    (_, _, moved, ways), (_, _, more, _) = kernel_speed._muon("cpu")
+    assert list(ways) == ["torch.optim.Muon", "stacked, in bfloat16", "stacked, in float32"]
+    assert more == 16 * moved
+    for way in ways.values():
+        way()
