@@ -1,7 +1,7 @@
 """torch's Muon with the matrices of one shape taken together, in the type that the model computes in.
 
 torch.optim.Muon goes from matrix to matrix, in bfloat16 whatever the machine. A small model has dozens of small matrices, whose steps then cost
-as much as a third of its backward pass. State, options and results are torch's: equal bits in bfloat16 on a processor (tests/test_muon.py).
+as much as a third of its backward pass. State, options and, but for rounding, results are torch's (tests/test_muon.py).
 Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; rates: arXiv 2502.16982.
 """
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch.optim._muon import _adjust_lr
+
+TOGETHER = 1 << 24  # numbers in a stack; larger matrices go one by one, as torch's do, and take no more memory
 
 
 class Muon(torch.optim.Muon):
@@ -42,18 +44,21 @@ class Muon(torch.optim.Muon):
         buffers: list[torch.Tensor],
     ) -> None:
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        updates = torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         alike: dict[torch.Size, list[int]] = {}
         for i, param in enumerate(params):
             alike.setdefault(param.shape, []).append(i)
         for shape, places in alike.items():
-            stacked = torch.stack([updates[i] for i in places])
-            made = orthogonal(
-                stacked.to(self.dtype or stacked.dtype), group["ns_coefficients"], group["ns_steps"], group["eps"]
-            )
             rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape)
-            torch._foreach_add_([params[i] for i in places], list(made.to(stacked.dtype)), alpha=-rate)
+            count = max(1, TOGETHER // max(1, shape.numel()))
+            for first in range(0, len(places), count):
+                some = places[first : first + count]
+                update = torch.stack([buffers[i] for i in some])
+                if group["nesterov"]:
+                    update = torch.stack([grads[i] for i in some]).lerp_(update, group["momentum"])
+                dtype = self.dtype or update.dtype
+                made = orthogonal(update.to(dtype), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                torch._foreach_add_([params[i] for i in some], list(made.to(update.dtype)), alpha=-rate)
 
 
 def orthogonal(

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from adaptbench import muon
 from adaptbench.muon import Muon, orthogonal
 
 SHAPES = [(5, 7), (7, 5), (5, 7), (6, 6), (1, 9), (9, 1), (1, 1), (33, 17), (7, 5)]
@@ -87,6 +88,19 @@ def test_in_float64_it_is_the_published_rule(options):
     assert [len(kept) for kept in seen] == [0 if i == 3 else 4 for i in range(len(SHAPES))]
     for one, begun, grads in zip(ours, _parameters(torch.float64), seen, strict=True):
         torch.testing.assert_close(one.detach(), _plain(begun.detach(), grads, **options), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("together", [1, 80])
+def test_large_matrices_go_in_smaller_stacks(together, monkeypatch):
+    whole, parts = _parameters(torch.float64), _parameters(torch.float64)
+    _steps(Muon(whole, lr=0.1), whole)
+    sizes = []
+    plain = muon.orthogonal
+    monkeypatch.setattr(muon, "orthogonal", lambda stack, *options: sizes.append(len(stack)) or plain(stack, *options))
+    monkeypatch.setattr(muon, "TOGETHER", together)
+    _steps(Muon(parts, lr=0.1), parts)
+    assert max(sizes) == (1 if together == 1 else 2)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_its_state_is_torchs():
