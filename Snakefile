@@ -58,7 +58,7 @@ onstart:
     flow.check_start(GRAPH, to_make, here=workflow.local_exec)
     # Jobs on this machine, with this Python, share one process's imports.
     if workflow.local_exec and not DEPLOYED:
-        warm.start(flow.imports(GRAPH, to_make))
+        warm.start(flow.done_once(GRAPH, to_make))
     # Snakemake 9 limits how many jobs start in a second, and to do so looks at everything anew once a second for every job that
     # has ended: 300 of them took a third of a core (docs/log.md). Jobs on this machine need no such limit.
     if workflow.local_exec:

@@ -17,8 +17,8 @@ from adaptbench.expansion import decoder_layers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MODULES = ("torch._dynamo", "torch._inductor.compile_fx")
-"""What importing takes seconds, for the process that imports it once for all jobs."""
+ONCE = ("torch._dynamo", "torch._inductor.compile_fx", "torch._inductor.cpu_vec_isa:valid_vec_isa_list")
+"""What takes a process seconds, for the one that does it for all jobs: imports, and torch's trying out of the processor's instructions, which it remembers."""
 KINDS = 64
 """Of layers and their inputs, that torch may keep code for; 8, its own limit, are few where some layers are frozen."""
 

@@ -66,7 +66,9 @@ def forwarded(arguments: Sequence[str]) -> int | None:
 
 
 def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
-    """Start it and tell later jobs where it is; None where it cannot be. It imports the `further` modules, too."""
+    """Start it and tell later jobs where it is; None where it cannot be. It imports what is `further` named, too: `module`, or
+    `module:function`, which is called.
+    """
     if not hasattr(os, "pidfd_open") or not hasattr(socket, "send_fds"):
         return None
     path = Path(tempfile.mkdtemp(prefix="adaptbench-")) / "socket"
@@ -86,7 +88,11 @@ def serve(path: Path, further: Sequence[str]) -> None:
     """Import what jobs need, then fork for every job that is handed over; end when the process that started this one does."""
     parent = os.getppid()
     for name in (*MODULES, *further):
-        importlib.import_module(name)
+        module, _, function = name.partition(":")
+        imported = importlib.import_module(module)
+        if function:
+            with contextlib.suppress(Exception):  # it fails in the job again, which can say so
+                getattr(imported, function)()
     waiting = selectors.DefaultSelector()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

@@ -244,10 +244,10 @@ def evaluation_gpus(unfolded: graph.Graph, key: str) -> int:
     return int(unfolded.evaluation(key).model is not None)
 
 
-def imports(unfolded: graph.Graph, made: Collection[str]) -> tuple[str, ...]:
-    """Modules that making these stages takes seconds to import, besides those of every stage."""
+def done_once(unfolded: graph.Graph, made: Collection[str]) -> tuple[str, ...]:
+    """What making these stages takes seconds for, besides the modules of every stage, as `warm.start` takes it."""
     asked = (unfolded.nodes[node].options.get("training") or {} for node in made)
-    return compiling.MODULES if any(training.get("compile") for training in asked) else ()
+    return compiling.ONCE if any(training.get("compile") for training in asked) else ()
 
 
 def jobs_on_gpus(unfolded: graph.Graph) -> int | None:

@@ -239,15 +239,15 @@ def test_the_default_preset_unfolds_fast():
     assert time.process_time() - started < 0.5
 
 
-def test_what_compiling_imports_is_imported_for_stages_that_compile():
+def test_what_compiling_needs_once_is_done_for_stages_that_compile():
     unfolded = workflow.start({}, [PROJECT / "config/tiny.yaml"])
     compiles = [name for name, node in unfolded.nodes.items() if node.options.get("training", {}).get("compile")]
     kinds = {unfolded.nodes[name].kind for name in compiles}
     assert kinds == {"base", "train"}
-    assert workflow.imports(unfolded, compiles[:1]) == compiling.MODULES
-    assert all(importlib.util.find_spec(name) for name in compiling.MODULES)
-    assert workflow.imports(unfolded, unfolded.nodes.keys() - compiles) == ()
-    assert workflow.imports(unfolded, ()) == ()
+    assert workflow.done_once(unfolded, compiles[:1]) == compiling.ONCE
+    assert all(importlib.util.find_spec(name.partition(":")[0]) for name in compiling.ONCE)
+    assert workflow.done_once(unfolded, unfolded.nodes.keys() - compiles) == ()
+    assert workflow.done_once(unfolded, ()) == ()
 
 
 def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):

@@ -6,6 +6,7 @@ Also: which parameters the optimizers hold, the count of FLOPs, and what is left
 Run: python -m pytest tests/test_training.py
 """
 
+import importlib
 import json
 import math
 import os
@@ -328,6 +329,22 @@ def test_passes_between_steps_are_not_compiled(tmp_path):
 
     assert _train(_model(), tmp_path, _options(compile=True), callback=Passing()).compiled
     assert seen == [0] * 8
+
+
+@WITH_A_COMPILER
+def test_what_is_done_once_for_all_jobs_needs_no_process_again(monkeypatch):
+    """Else every job would ask about the processor again, for two seconds."""
+    import subprocess
+
+    for module, _, function in (name.partition(":") for name in compiling.ONCE):
+        found = importlib.import_module(module)
+        if function:
+            assert getattr(found, function)()
+    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    assert pick_vec_isa()
 
 
 def test_without_a_compiler_layers_run_as_they_are(tmp_path, capsys):

@@ -73,6 +73,21 @@ def test_a_command_prints_and_returns_what_it_does_alone(arguments, running, tmp
     assert (found.returncode, found.stdout, found.stderr) == (alone.returncode, alone.stdout, alone.stderr)
 
 
+def test_it_does_once_what_it_is_told_to(tmp_path, monkeypatch):
+    (tmp_path / "told_once.py").write_text(
+        "called = []\ndef right(): called.append(1)\ndef wrong(): raise OSError('no compiler')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(warm, "MODULES", ())
+    parents = iter([1, 2])  # gone by the first look
+    monkeypatch.setattr(warm.os, "getppid", lambda: next(parents))
+    folder = tmp_path / "socket's"
+    folder.mkdir()
+    warm.serve(folder / "socket", ("told_once:wrong", "told_once:right", "told_once"))
+    assert sys.modules.pop("told_once").called == [1]
+    assert not folder.exists()
+
+
 def test_the_job_is_a_fork_of_the_warm_process(running, tmp_path):
     process, environment = running
     child = _start_training(tmp_path, environment)
