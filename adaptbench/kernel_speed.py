@@ -7,7 +7,7 @@ against a copy of the same machine. Peak memory is that of the tensors that the 
 """
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -197,24 +197,28 @@ def _optimizer(device: str) -> Cases:
 
     cases: Cases = []
     for count, side in ((300, 64), (22, 64), (12, 1024)):
-
-        def made(kind: Any, split: bool = False, **options: Any) -> Any:
-            params = [torch.nn.Parameter(torch.randn(side, side, device=device)) for _ in range(count)]  # noqa: B023
-            for p in params:
-                p.grad = torch.randn_like(p)
-            groups = [{"params": [p]} for p in params] if split else [{"params": params}]
-            optimizer = kind(groups, lr=1e-3, **options)
-            if kind is UnitwiseAdamW:
-                optimizer.multipliers = {p: torch.rand(side, 1, device=device) for p in params}  # noqa: B023
-            return optimizer.step
-
-        ways = {
-            "a group for each unit, fused": made(torch.optim.AdamW, split=True, fused=True),
-            "one group, one rate, fused": made(torch.optim.AdamW, fused=True),
+        shapes = count * [(side, side)]
+        ways: dict[str, Way] = {
+            "a group for each unit, fused": _ready(torch.optim.AdamW, shapes, device, split=True, fused=True).step,
+            "one group, one rate, fused": _ready(torch.optim.AdamW, shapes, device, fused=True).step,
         }
-        ways |= {way: made(UnitwiseAdamW, fused=True, implementation=way) for way in _ways(device)}
+        for way in _ways(device):
+            optimizer = _ready(UnitwiseAdamW, shapes, device, fused=True, implementation=way)
+            params = optimizer.param_groups[0]["params"]
+            optimizer.multipliers = {p: torch.rand(side, 1, device=device) for p in params}
+            ways[way] = optimizer.step
         cases.append((f"{count} tensors of {side} x {side}", "float32", 7 * 4 * count * side * side, ways))
     return cases
+
+
+def _ready(kind: Any, shapes: Sequence[tuple[int, int]], device: str, *, split: bool = False, **options: Any) -> Any:
+    """An optimizer of that kind over matrices that have gradients, in a group for each with `split`."""
+    import torch
+
+    params = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return kind([{"params": [p]} for p in params] if split else params, lr=1e-3, **options)
 
 
 def _fusion(device: str) -> Cases:
@@ -300,17 +304,10 @@ def _muon(device: str) -> Cases:
     cases: Cases = []
     for layers, width in ((6, 64), (6, 256)):
         shapes = layers * [*[(width, width)] * 4, *[(3 * width, width)] * 2, (width, 3 * width)]
-
-        def made(kind: Any, **options: Any) -> Any:
-            params = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]  # noqa: B023
-            for p in params:
-                p.grad = torch.randn_like(p)
-            return kind(params, lr=1e-3, **options).step
-
         ways: dict[str, Way] = {
-            "torch.optim.Muon": made(torch.optim.Muon),
-            "stacked, in bfloat16": made(Muon, dtype=torch.bfloat16),
-            "stacked, in float32": made(Muon),
+            "torch.optim.Muon": _ready(torch.optim.Muon, shapes, device).step,
+            "stacked, in bfloat16": _ready(Muon, shapes, device, dtype=torch.bfloat16).step,
+            "stacked, in float32": _ready(Muon, shapes, device).step,
         }
         moved = 5 * 4 * sum(rows * columns for rows, columns in shapes)
         cases.append((f"{len(shapes)} matrices of a model {width} wide", "float32", moved, ways))

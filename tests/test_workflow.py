@@ -4,9 +4,9 @@ Run: pytest tests/test_workflow.py
 """
 
 import json
-import resource
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +129,11 @@ def test_the_cost_of_a_run_is_that_of_its_own_stages(smoke):
 
 
 def test_a_second_run_does_nothing_and_is_fast(smoke):
-    """In processor time, which other work on the machine changes less than the clock."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
     done = snakemake(smoke, *SMOKE)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.monotonic() - started
     assert NOTHING in done.stdout + done.stderr
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 6
+    assert seconds < 6  # 2 s on a quiet machine; the bound leaves room for a busy one
 
 
 def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm_eval_command(smoke, tmp_path):
