@@ -5,12 +5,13 @@ rate times something that does not depend on the rate, weight decay included, so
 AdamW gives what a group of its own would: w <- w + m * (step of the plain one).
 
 Three ways to the same numbers. `reference`: torch's own step on every tensor, then every step multiplied. `torch`, for a
-processor: a block of numbers at a time, small tensors end to end and parts of large ones, so that a call is worth its cost and what
-is copied stays in the cache. `triton`: one kernel for all tensors, which reads the multiplier with the weight.
+processor: torch's fused step of weights that are zero, which is the step alone, then w + m * step; a block of numbers at a time, many small
+tensors or part of a large one, so that a call is worth its cost and steps never leave the cache. `triton`: one kernel for all tensors,
+which reads the multiplier with the weight.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from torch.optim.adamw import adamw
 
 from kernels import Implementation, chosen, triton_there
 
-SMALL = 1 << 16  # numbers; larger tensors are stepped where they lie
-TOGETHER = 1 << 17  # numbers at a time: three copies of so many stay in a processor's cache
+SMALL = 1 << 16  # numbers; a larger tensor with one multiplier is stepped by a call of its own
+TOGETHER = 1 << 17  # numbers at a time: steps of so many stay in a processor's cache
 DTYPES = (torch.float32, torch.float64)
 BLOCK = 1024
 
@@ -39,7 +40,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
         super().__init__(params, **options)
         self.implementation = implementation
         self._multipliers: Mapping[torch.nn.Parameter, torch.Tensor] = {}
-        self._blocks: dict[int, list[_Block]] = {}
+        self._plans: dict[int, _Plan] = {}
         self.taken: dict[Any, float] = {}
 
     @property
@@ -56,9 +57,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
             if not fits:
                 raise ValueError(f"multipliers of shape {tuple(values.shape)} do not broadcast over {tuple(p.shape)}")
         self._multipliers = {p: _laid_out_as(p, values) for p, values in by_parameter.items()}
-        for blocks in self._blocks.values():
-            for block in blocks:
-                block.set_multipliers(self._multipliers)
+        self._plans = {}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -83,71 +82,32 @@ class UnitwiseAdamW(torch.optim.AdamW):
         return loss
 
     def _step_group(self, number: int, group: dict[str, Any], way: Implementation) -> None:
-        params: list[torch.Tensor] = []
-        grads: list[torch.Tensor] = []
-        averages: list[torch.Tensor] = []
-        squares: list[torch.Tensor] = []
-        largest: list[torch.Tensor] = []
-        steps: list[torch.Tensor] = []
-        self._init_group(
-            group, params, grads, averages, squares, largest, steps
-        )  # fills the lists, makes missing state
-        plain = not group["amsgrad"] and not group["differentiable"]
-        fits = [plain and _fits(p, g, way) for p, g in zip(params, grads, strict=True)]
-        together = [i for i, one in enumerate(fits) if one]
-        if together and way == "triton":
+        if way == "torch" and not group["amsgrad"] and not group["differentiable"]:
+            params = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in params]
+            plan = self._plans.get(number)
+            if plan is None or not plan.holds(params, gradients, self.state, group):
+                self._init_group(group, [], [], [], [], [], [])  # makes missing state
+                plan = self._plans[number] = _Plan(params, gradients, self.state, self.multipliers, group)
+            plan.step(gradients, group)
+            return
+        lists: list[list[Any]] = [[] for _ in range(6)]
+        self._init_group(group, *lists)  # fills the lists
+        params, grads, averages, squares, largest, steps = lists
+        known = [
+            way == "triton" and not group["amsgrad"] and not group["differentiable"] and _plain(p, g)
+            and p.is_contiguous() and g.is_contiguous() for p, g in zip(params, grads, strict=True)
+        ]  # fmt: skip
+        together = [i for i, one in enumerate(known) if one]
+        rest = [i for i, one in enumerate(known) if not one]
+        if together:
             _triton_step([(params[i], grads[i], averages[i], squares[i], steps[i]) for i in together], self, group)
-        else:
-            small = [i for i in together if params[i].numel() <= SMALL]
-            blocks = self._blocks_of(number, [params[i] for i in small]) if len(small) > 1 else None
-            if blocks is None:
-                small = []
-            else:
-                _step_blocks(blocks, [grads[i] for i in small], group)
-            large = [i for i in together if params[i].numel() > SMALL]
-            for i in large:
-                multiplier = self.multipliers.get(params[i])
-                _step_large((params[i], grads[i], averages[i], squares[i]), steps[i], multiplier, group)
-            together = [*small, *large]
-        done = set(together)
-        rest = [i for i in range(len(params)) if i not in done]
-        before = {i: params[i].clone() for i in rest if params[i] in self.multipliers}
-        if rest:
-            of_rest = [[of[i] for i in rest] for of in (params, grads, averages, squares, steps)]
-            most = [largest[i] for i in rest] if group["amsgrad"] else []
-            _adamw(of_rest[0], of_rest[1], of_rest[2], of_rest[3], most, of_rest[4], group)
-        for i, start in before.items():
-            p: Any = params[i]
-            p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))
-
-    def _blocks_of(self, number: int, params: list[Any]) -> "list[_Block] | None":
-        """The blocks in which these parameters are stepped, made anew where they, or their state, are others than those have; None
-        where some have been stepped more often than others and so are corrected otherwise.
-        """
-        blocks = self._blocks.get(number, [])
-        if sum(len(block.params) for block in blocks) == len(params):
-            same = _split(params, [len(block.params) for block in blocks])
-            if all(block.holds(part, self.state) for block, part in zip(blocks, same, strict=True)):
-                return blocks
-        if len({float(self.state[p]["step"]) for p in params}) > 1:
-            return None
-        parts: list[list[Any]] = []
-        room = 0
-        for p in params:
-            if p.numel() > room or p.dtype != parts[-1][0].dtype:
-                parts.append([])
-                room = TOGETHER
-            parts[-1].append(p)
-            room -= p.numel()
-        scratch = {p.dtype: torch.empty(3, TOGETHER, dtype=p.dtype) for p in params}
-        blocks = self._blocks[number] = [_Block(part, self.state, scratch[part[0].dtype]) for part in parts]
-        for block in blocks:
-            block.set_multipliers(self.multipliers)
-        return blocks
+        of_rest = [[of[i] for i in rest] for of in (params, grads, averages, squares, steps)]
+        _step_then_multiply(of_rest, [largest[i] for i in rest] if group["amsgrad"] else [], self.multipliers, group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._blocks = {}
+        self._plans = {}
         self.taken = {}
 
 
@@ -158,13 +118,23 @@ def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(values.expand(p.shape).contiguous(), p.device_mesh, p.placements, src_data_rank=None)
 
 
-def _fits(p: torch.Tensor, gradient: torch.Tensor, way: Implementation) -> bool:
+def _plain(p: torch.Tensor, gradient: torch.Tensor) -> bool:
     # Pieces of a sharded tensor are of a type of their own, their gradients too.
-    if p.dtype not in DTYPES or gradient.dtype != p.dtype or type(gradient) is not torch.Tensor or gradient.is_sparse:
-        return False
-    if way == "triton":
-        return p.is_contiguous() and gradient.is_contiguous()
-    return p.is_cpu and p.is_contiguous() and (p.numel() <= SMALL or gradient.is_contiguous())
+    return p.dtype in DTYPES and gradient.dtype == p.dtype and type(gradient) is torch.Tensor and not gradient.is_sparse
+
+
+def _step_then_multiply(
+    lists: Sequence[list[Any]], largest: list[Any], multipliers: Mapping[Any, torch.Tensor], group: Mapping[str, Any]
+) -> None:
+    """torch's step of the weights, gradients, averages, squares and counts of steps in `lists`, then the steps of those with multipliers
+    multiplied: exact where these are zero or one.
+    """
+    params, grads, averages, squares, steps = lists
+    if params:
+        before = {p: p.clone() for p in params if p in multipliers}
+        _adamw(params, grads, averages, squares, largest, steps, group)
+        for p, start in before.items():
+            p.copy_(torch.lerp(start, p, multipliers[p].to(p)))
 
 
 def _adamw(
@@ -179,108 +149,132 @@ def _adamw(
     )  # fmt: skip
 
 
-def _adamw_of_one(tensors: Sequence[torch.Tensor], step: torch.Tensor, group: Mapping[str, Any], rate: float) -> None:
-    """torch's step of a weight with its gradient and averages; with `fused`, what torch's function calls, without its looking around."""
-    p, g, average, square = tensors
-    if not group["fused"]:
-        _adamw([p], [g], [average], [square], [], [step], {**group, "lr": rate})
-        return
-    beta1, beta2 = group["betas"]
-    step += 1
-    torch._fused_adamw_(
-        [p], [g], [average], [square], [], [step], lr=rate, beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
-        amsgrad=False, maximize=group["maximize"],
-    )  # fmt: skip
+class _Plan:
+    """How a group is stepped on a processor: by blocks, by calls of their own, or by torch's step and a multiplication.
 
+    It holds for the parameters that have gradients, while nobody puts another state in the place of theirs. The counts of steps of
+    those in blocks lie in one tensor, since a call for each takes as long as its step.
+    """
 
-class _Block:
-    """Small parameters of a group end to end, their averages kept there, weights and gradients brought into `scratch` for each step."""
-
-    def __init__(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]], scratch: torch.Tensor) -> None:
+    def __init__(
+        self, params: Sequence[Any], gradients: Sequence[torch.Tensor], state: Mapping[Any, dict[str, Any]],
+        multipliers: Mapping[Any, torch.Tensor], group: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         self.params = list(params)
-        self.sizes = [p.numel() for p in params]
-        self.weights, self.before, self.gradients = scratch[:, : sum(self.sizes)]
-        self.views = [view.view(p.shape) for view, p in zip(self.weights.split(self.sizes), params, strict=True)]
-        tails = {p.shape[1:] for p in params}
-        self.tail = tails.pop() if len(tails) == 1 else None
-        self.kept: dict[str, list[torch.Tensor]] = {}
-        self.flat: dict[str, torch.Tensor] = {}
-        for key in ("exp_avg", "exp_avg_sq"):
-            self.flat[key] = torch.cat([state[p][key].reshape(-1) for p in params])
-            pieces = self.flat[key].split(self.sizes)
-            self.kept[key] = [piece.view(p.shape) for piece, p in zip(pieces, params, strict=True)]
-        self.steps = torch.stack([state[p]["step"] for p in params])
-        self.kept["step"] = list(self.steps.unbind())
-        for key, views in self.kept.items():
-            for p, view in zip(params, views, strict=True):
-                state[p][key] = view
-        self.multipliers: torch.Tensor | None = None
+        self.fused = bool(group["fused"])
+        self.plain = [_plain(p, g) for p, g in zip(params, gradients, strict=True)]
+        self.multipliers = {
+            p: values for p, values in multipliers.items() if not (values == 1).all()
+        }  # one: torch's step, to the bit
+        self.own: list[tuple[int, float]] = []
+        self.rest: list[int] = []
+        together: list[int] = []
+        for i, p in enumerate(params):
+            multiplier = self.multipliers.get(p)
+            if multiplier is None or not self.plain[i] or not p.is_contiguous():
+                self.rest.append(i)
+            elif multiplier.numel() == 1 and p.numel() > SMALL:
+                self.own.append((i, float(multiplier)))
+            else:
+                (together if self.fused else self.rest).append(i)
+        self.blocks = list(_blocks(params, together, multipliers))
+        self.counts = torch.stack([state[params[i]]["step"] for i in together]) if together else torch.empty(0)
+        for i, count in zip(together, self.counts.unbind(), strict=True):
+            state[params[i]]["step"] = count
+        self.kept = [(of["exp_avg"], of["exp_avg_sq"], of["step"]) for of in (state[p] for p in params)]
 
-    def holds(self, params: Sequence[Any], state: Mapping[Any, dict[str, Any]]) -> bool:
-        """Whether these are the parameters, and nobody has put another state in the place of theirs."""
-        for p, mine, average, square, step in zip(params, self.params, *self.kept.values(), strict=True):
-            of_p = state[p]
-            if (
-                p is not mine
-                or of_p["exp_avg"] is not average
-                or of_p["exp_avg_sq"] is not square
-                or of_p["step"] is not step
-            ):
+    def holds(
+        self, params: Sequence[Any], gradients: Sequence[torch.Tensor], state: Mapping[Any, dict[str, Any]],
+        group: Mapping[str, Any],
+    ) -> bool:  # fmt: skip
+        if self.fused != bool(group["fused"]) or list(map(id, params)) != list(map(id, self.params)):
+            return False
+        if [_plain(p, g) for p, g in zip(params, gradients, strict=True)] != self.plain:
+            return False
+        for p, (average, square, count) in zip(params, self.kept, strict=True):
+            of = state[p]
+            if of["exp_avg"] is not average or of["exp_avg_sq"] is not square or of["step"] is not count:
                 return False
         return True
 
-    def set_multipliers(self, by_parameter: Mapping[Any, torch.Tensor]) -> None:
-        self.multipliers = None
-        if any(p in by_parameter for p in self.params):
-            one = self.flat["exp_avg"].new_ones(())
-            spread = (by_parameter.get(p, one).to(p).expand(p.shape).reshape(-1) for p in self.params)
-            self.multipliers = torch.cat(list(spread))
-
-    def bring(self, tensors: list[torch.Tensor], into: torch.Tensor) -> None:
-        """Copy these, shaped as the parameters, end to end."""
-        if self.tail:
-            torch.cat(tensors, out=into.view(-1, *self.tail))
-        else:
-            torch.cat([one.reshape(-1) for one in tensors], out=into)
+    def step(self, gradients: list[torch.Tensor], group: Mapping[str, Any]) -> None:
+        averages, squares, counts = ([of[i] for of in self.kept] for i in range(3))
+        for i, multiplier in self.own:
+            options = {**group, "lr": float(group["lr"]) * multiplier}
+            _adamw([self.params[i]], [gradients[i]], [averages[i]], [squares[i]], [], [counts[i]], options)
+        of_rest = [[of[i] for i in self.rest] for of in (self.params, gradients, averages, squares, counts)]
+        _step_then_multiply(of_rest, [], self.multipliers, group)
+        self.counts += 1
+        for block in self.blocks:
+            block.step(self.params, gradients, averages, squares, counts, group)
 
 
-def _step_blocks(blocks: "Sequence[_Block]", grads: list[torch.Tensor], group: Mapping[str, Any]) -> None:
-    rate = float(group["lr"])
-    for block, of_block in zip(blocks, _split(grads, [len(block.params) for block in blocks]), strict=True):
-        block.bring(of_block, block.gradients)
-        block.bring(block.params, block.before)
-        block.weights.copy_(block.before)
-        averages, squares = block.flat.values()
-        _adamw_of_one([block.weights, block.gradients, averages, squares], block.steps[0].clone(), group, rate)
-        if block.multipliers is not None:
-            torch.lerp(block.before, block.weights, block.multipliers, out=block.weights)
-        torch._foreach_copy_(block.params, block.views)
-        block.steps += 1
+@dataclass
+class _Block:
+    """Tensors, or rows of a large one, that are stepped by one call.
+
+    `pieces` are which tensor and, of a large one, which rows; `steps` their places end to end in `scratch`, which all blocks
+    share; `multipliers` broadcast over them.
+    """
+
+    pieces: list[tuple[int, slice | None]]
+    scratch: torch.Tensor
+    steps: list[torch.Tensor]
+    multipliers: list[torch.Tensor]
+
+    def of(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The pieces' own parts of these, which are in the order of the parameters."""
+        return [tensors[i] if rows is None else tensors[i][rows] for i, rows in self.pieces]
+
+    def step(
+        self, params: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], averages: Sequence[torch.Tensor],
+        squares: Sequence[torch.Tensor], counts: Sequence[torch.Tensor], group: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """torch's fused step of zeros, whose counts have been raised, and of the weights as many times that as their multipliers say."""
+        weights = self.of(params)
+        rate, (beta1, beta2) = float(group["lr"]), group["betas"]
+        self.scratch.zero_()
+        torch._fused_adamw_(
+            self.steps, [g if g.is_contiguous() else g.contiguous() for g in self.of(gradients)], self.of(averages), self.of(squares), [],
+            [counts[i] for i, _ in self.pieces], lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False,
+            maximize=group["maximize"],
+        )  # fmt: skip
+        if group["weight_decay"]:
+            torch._foreach_add_(self.steps, weights, alpha=-rate * group["weight_decay"])
+        torch._foreach_addcmul_(weights, self.steps, self.multipliers)
 
 
-def _step_large(
-    tensors: Sequence[Any], step: torch.Tensor, multiplier: torch.Tensor | None, group: Mapping[str, Any]
-) -> None:
-    """Weights, gradient and averages of one parameter, rows at a time where each has a multiplier of its own."""
-    weights = tensors[0]
-    if multiplier is None or multiplier.numel() == 1:  # a rate of the parameter's own
-        rate = float(group["lr"]) * (1.0 if multiplier is None else float(multiplier))
-        _adamw_of_one(tensors, step, group, rate)
-        return
-    spread = multiplier.to(weights).expand(weights.shape)
-    rows = max(1, TOGETHER * len(weights) // weights.numel())
-    scratch = torch.empty_like(weights[:rows])
-    for start in range(0, len(weights), rows):
-        here = slice(start, start + rows)
-        before = scratch[: len(weights[here])].copy_(weights[here])
-        _adamw_of_one([one[here] for one in tensors], step.clone(), group, float(group["lr"]))
-        torch.lerp(before, weights[here], spread[here], out=weights[here])
-    step += 1
-
-
-def _split(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
-    ends = list(itertools.accumulate(counts))
-    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+def _blocks(params: Sequence[Any], which: Sequence[int], multipliers: Mapping[Any, torch.Tensor]) -> Iterator[_Block]:
+    pieces: list[list[tuple[int, slice | None]]] = []
+    dtype, room = None, 0
+    for i in which:
+        p = params[i]
+        parts: list[slice | None] = [None]
+        if p.numel() > TOGETHER:
+            rows = max(1, TOGETHER * len(p) // p.numel())
+            parts = [slice(start, start + rows) for start in range(0, len(p), rows)]
+        for part in parts:
+            size = p.numel() if part is None else p[part].numel()
+            if size > room or p.dtype != dtype:
+                pieces.append([])
+                dtype, room = p.dtype, TOGETHER
+            pieces[-1].append((i, part))
+            room -= size
+    scratch: dict[torch.dtype, torch.Tensor] = {}
+    for block in pieces:
+        shaped = [params[i].detach() if part is None else params[i].detach()[part] for i, part in block]
+        spread = [multipliers[params[i]].to(params[i]).expand(params[i].shape) for i, _ in block]
+        sizes = [one.numel() for one in shaped]
+        dtype = shaped[0].dtype
+        if dtype not in scratch or len(scratch[dtype]) < sum(sizes):  # a row may be larger than a block
+            scratch[dtype] = torch.empty(max(sum(sizes), TOGETHER), dtype=dtype)
+        place = scratch[dtype][: sum(sizes)]
+        yield _Block(
+            block,
+            place,
+            [view.view(one.shape) for view, one in zip(place.split(sizes), shaped, strict=True)],
+            [one if part is None else one[part] for one, (_, part) in zip(spread, block, strict=True)],
+        )
 
 
 def _triton_step(

@@ -299,6 +299,42 @@ def test_large_tensors_are_stepped_where_they_lie(fused, shape, by):
         assert mine == other == [3.0] * 4
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_many_odd_tensors_are_stepped_as_by_the_reference(weight_decay):
+    """More numbers than are stepped at once, of two types, a single number and none at all, gradients that lie otherwise in memory; and
+    in the middle somebody puts another state in the place of one tensor's.
+    """
+    shapes = [(150, 301), (), (0, 5), (301, 150), (77,), (3, 5, 7), (150, 300), (1, 200_003), (63, 65)]
+    ends = []
+    for way in ("reference", "torch"):
+        generator = torch.Generator().manual_seed(0)
+        params = [
+            torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
+            for dtype in (torch.float64, torch.float32)
+            for shape in shapes
+        ]
+        fused = way == "torch"  # torch's own fused step reads a gradient as if it lay as its parameter does
+        optimizer = UnitwiseAdamW(params, lr=0.1, weight_decay=weight_decay, fused=fused, implementation=way)
+        optimizer.multipliers = {
+            p: 2 * torch.rand((len(p), *[1] * (p.ndim - 1)) if p.ndim > 1 and i % 2 else (1,) * p.ndim, generator=generator)
+            for i, p in enumerate(params)
+        }  # fmt: skip
+        for step in range(4):
+            for p in params:
+                gradient = torch.randn(p.shape[::-1], generator=generator, dtype=torch.float64).to(p.dtype)
+                p.grad = gradient.permute(tuple(range(p.ndim))[::-1])
+            if step == 2:
+                optimizer.state[params[0]]["exp_avg"] = torch.zeros_like(params[0])
+                optimizer.state[params[3]]["step"] = torch.tensor(7.0)
+            optimizer.step()
+        ends.append((params, [optimizer.state[p]["step"].item() for p in params]))
+    (expected, counts), (ours, mine) = ends
+    assert counts == mine == [9.0 if i == 3 else 4.0 for i in range(len(mine))]
+    for one, other in zip(ours, expected, strict=True):
+        tolerance = 1e-12 if one.dtype == torch.float64 else 2e-6
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
 def test_one_rate_of_a_large_tensor_is_a_group_of_its_own(fused):
     ends = []
     for kind in ("group", "ours"):
