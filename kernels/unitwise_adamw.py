@@ -163,15 +163,14 @@ class _Plan:
         self.params = list(params)
         self.fused = bool(group["fused"])
         self.plain = [_plain(p, g) for p, g in zip(params, gradients, strict=True)]
-        self.multipliers = {
-            p: values for p, values in multipliers.items() if not (values == 1).all()
-        }  # one: torch's step, to the bit
+        # A rate of one everywhere is torch's step, to the bit.
+        self.multipliers = {p: values for p, values in multipliers.items() if not (values == 1).all()}
         self.own: list[tuple[int, float]] = []
         self.rest: list[int] = []
         together: list[int] = []
         for i, p in enumerate(params):
             multiplier = self.multipliers.get(p)
-            if multiplier is None or not self.plain[i] or not p.is_contiguous():
+            if multiplier is None or not self.plain[i] or not p.is_cpu or not p.is_contiguous():
                 self.rest.append(i)
             elif multiplier.numel() == 1 and p.numel() > SMALL:
                 self.own.append((i, float(multiplier)))
@@ -201,7 +200,7 @@ class _Plan:
         averages, squares, counts = ([of[i] for of in self.kept] for i in range(3))
         for i, multiplier in self.own:
             options = {**group, "lr": float(group["lr"]) * multiplier}
-            _adamw([self.params[i]], [gradients[i]], [averages[i]], [squares[i]], [], [counts[i]], options)
+            _adamw([self.params[i]], [gradients[i].contiguous()], [averages[i]], [squares[i]], [], [counts[i]], options)
         of_rest = [[of[i] for i in self.rest] for of in (self.params, gradients, averages, squares, counts)]
         _step_then_multiply(of_rest, [], self.multipliers, group)
         self.counts += 1
