@@ -189,7 +189,8 @@ class StageContext:
 
     `data` maps a benchmark's name ("general", "domain", ...) to the directory of its splits, `prepared` the tuner's
     preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
-    `out` is the directory that the stage makes, for what a method wants to keep beside the model.
+    `out` is the directory that the stage makes, for what a method wants to keep beside the model. `rows` is how many packed rows the
+    stage will read, None where that follows from the examples (epochs).
     """
 
     seed: int
@@ -199,6 +200,7 @@ class StageContext:
     prepared: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
     out: Path | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,18 @@ class Packed:
         random.Random(f"{self.seed}/epoch{number}").shuffle(order)
         return pack(self.examples, self.length, order)
 
+    def read(self, rows: int) -> set[int]:
+        """Which of the examples (once cut) the first so many rows hold."""
+        places = {id(example): place for place, example in enumerate(self.examples)}
+        found: set[int] = set()
+        number = 0
+        while rows > 0 and len(found) < len(places):
+            epoch = self.epoch(number)
+            found |= {places[id(example)] for row in epoch[:rows] for example in row}
+            rows -= len(epoch)
+            number += 1
+        return found
+
     def batches(self, size: int, first: int = 0) -> Iterator[list[list[Example]]]:
         """Batches of `size` rows from batch number `first` on; a batch may span two epochs."""
         skip = first * size

@@ -5,6 +5,7 @@ checkpoint, is named after the stage's id, its methods' source text and its inpu
 have changed never goes on from old steps.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -212,6 +213,8 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     if hasattr(curriculum, "steps"):
         counted = curriculum.steps(curriculum_config, options["phase"], training, model, context)
         training = training.model_copy(update={"steps": counted, "epochs": None})
+    if training.steps is not None:
+        context = dataclasses.replace(context, rows=training.steps * training.batch_size)
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)
     models.train_rows(adapted, new_rows)

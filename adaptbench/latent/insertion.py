@@ -61,7 +61,7 @@ def confidences(
 
 def insert(
     examples: Sequence[Example],
-    given: "Sequence[torch.Tensor]",
+    given: "Sequence[torch.Tensor | None]",
     options: Insertion,
     latent_id: int,
     *,
@@ -70,13 +70,17 @@ def insert(
     longest: int,
     seed: str,
 ) -> list[Inserted]:
-    """The examples with latents before positions that are trained; `given` is what `confidences` found.
+    """The examples with latents before positions that are trained; `given` is what `confidences` found, None for an example that
+    stays as it is.
 
     `where` random puts as many before positions drawn at random. `labelled` says whether the model is trained to write the
     latent token itself. Latents for which a sample of `longest` tokens has no room are left out, the last first.
     """
     inserted = []
     for number, (example, scores) in enumerate(zip(examples, given, strict=True)):
+        if scores is None:
+            inserted.append(Inserted(example, (), ()))
+            continue
         rng = random.Random(f"{seed}/latents{number}")
         response = [place for place, label in enumerate(example.labels) if label != IGNORED]
         chosen = [place for place in response if float(scores[place]) < options.tau]

@@ -142,17 +142,27 @@ def added(tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
 def latent_examples(
     config: InsertedConfig, options: Insertion, phase: str, model: Any, context: StageContext
 ) -> list[Any]:
-    """The training samples with latents where this model, before the stage, finds the tokens hard."""
+    """The training samples with latents where this model, before the stage, finds the tokens hard.
+
+    Only samples that the stage will read are looked at: latents take no room in a row, so that rows are known before them.
+    """
     from adaptbench.latent import samples
     from adaptbench.latent.insertion import confidences, insert
+    from adaptbench.packing import Packed
 
     plain = samples.examples(context)
     tokenizer = context.tokenizer
     assert tokenizer is not None
-    given = confidences(model, plain, tokenizer.pad_token_id, context.device)
+    read = list(range(len(plain)))
+    if context.rows is not None:
+        stream = Packed(plain, context.sequence_length, context.seed)
+        assert len(stream.examples) == len(plain)  # every sample fits, and has something to learn
+        read = sorted(stream.read(context.rows))
+    found = confidences(model, [plain[place] for place in read], tokenizer.pad_token_id, context.device)
+    given = dict(zip(read, found, strict=True))
     inserted = insert(
         plain,
-        given,
+        [given.get(place) for place in range(len(plain))],
         options,
         tokenizer.convert_tokens_to_ids(LATENT),
         where=config.insertion,
@@ -166,8 +176,11 @@ def latent_examples(
 
 
 def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Insertion) -> dict[str, Any]:
-    """What was inserted where: how much in all, and a few samples token by token, the first that have latents before others."""
-    chosen = sorted(range(len(inserted)), key=lambda number: not any(inserted[number].counts))[:SHOWN]
+    """What was inserted where: how much in all, and a few samples token by token, the first that have latents before others.
+
+    `given` is what `confidences` found, by the places of the samples that the stage will read.
+    """
+    chosen = sorted(given, key=lambda number: not any(inserted[number].counts))[:SHOWN]
     shown = [
         {
             "tokens": [tokenizer.decode([token]) for token in example.input_ids],
@@ -179,10 +192,10 @@ def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Inse
     ]
     return {
         "options": options.model_dump(mode="json"),
-        "samples": len(inserted),
+        "samples": len(given),
         "with_latents": sum(any(one.counts) for one in inserted),
         "latents": sum(sum(one.counts) for one in inserted),
-        "response_tokens": sum(label != IGNORED for example in plain for label in example.labels),
+        "response_tokens": sum(label != IGNORED for place in given for label in plain[place].labels),
         "shown": shown,
     }
 

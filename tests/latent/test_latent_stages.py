@@ -7,6 +7,7 @@ import copy
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from conftest import toy_model
 from adaptbench import models
 from adaptbench.config import Training, TrainingOverrides
 from adaptbench.contracts import StageContext
-from adaptbench.latent import geometry
-from adaptbench.latent.insertion import Insertion
+from adaptbench.latent import geometry, insertion, stage
+from adaptbench.latent.insertion import Insertion, confidences
 from adaptbench.packing import Packed
 from adaptbench.training import counted_steps, default_optimizers
 from methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, pause
@@ -98,6 +99,37 @@ def test_batches_hold_the_same_problems_with_and_without_latents(context, method
         assert without == [[list(one.input_ids) for one in row] for row in others]
     batch = method.collate(config, phase, context)(rows, 64, context.tokenizer.pad_token_id)
     assert batch["input_ids"].shape[0] == sum(map(len, rows)), "a sample a row"
+
+
+@pytest.mark.parametrize(("method", "phase"), [(lt_hidden, "hidden"), (lt_tuning, "fused"), (pause, "fused")])
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_only_what_a_stage_reads_is_looked_at(context, method, phase, rows, monkeypatch):
+    """The rows that it reads are those that it would read if every sample had been looked at."""
+    looked = []
+
+    def seen(model, examples, *others):
+        looked.append(len(examples))
+        return confidences(model, examples, *others)
+
+    monkeypatch.setattr(insertion, "confidences", seen)
+    model = toy_model("llama", vocabulary=len(context.tokenizer))
+    (latent,) = lt_hidden.extend(lt_hidden.Config(), "hidden", model, context.tokenizer)
+    config = method.Config(**{phase: Insertion(tau=0.99, budget=16, once=0.7, twice=0.5)})
+    every, some = (
+        method.examples(config, phase, model, replace(context, rows=count, out=context.out / str(count)))
+        for count in (None, rows)
+    )
+    streams = [
+        itertools.islice(itertools.chain.from_iterable(Packed(one, 64, 3).batches(1)), rows) for one in (every, some)
+    ]
+    (expected, ours) = (list(stream) for stream in streams)
+    assert ours == expected
+    read = sum({tuple(one.input_ids): 1 for row in ours for one in row}.values())
+    assert looked == [40, read]
+    record = json.loads((context.out / str(rows) / stage.INSERTION).read_text())
+    assert record["samples"] == read
+    assert record["latents"] == sum(one.input_ids.count(latent) for one in some) > 0
+    assert (read < 40) == (rows < 40)
 
 
 def test_what_decodes_is_what_was_trained():
