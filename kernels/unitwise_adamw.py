@@ -82,7 +82,8 @@ class UnitwiseAdamW(torch.optim.AdamW):
         return loss
 
     def _step_group(self, number: int, group: dict[str, Any], way: Implementation) -> None:
-        if way == "torch" and not group["amsgrad"] and not group["differentiable"]:
+        usual = not group["amsgrad"] and not group["differentiable"]
+        if way == "torch" and usual:
             params = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in params]
             plan = self._plans.get(number)
@@ -95,8 +96,8 @@ class UnitwiseAdamW(torch.optim.AdamW):
         self._init_group(group, *lists)  # fills the lists
         params, grads, averages, squares, largest, steps = lists
         known = [
-            way == "triton" and not group["amsgrad"] and not group["differentiable"] and _plain(p, g)
-            and p.is_contiguous() and g.is_contiguous() for p, g in zip(params, grads, strict=True)
+            way == "triton" and usual and _plain(p, g) and p.is_contiguous() and g.is_contiguous()
+            for p, g in zip(params, grads, strict=True)
         ]  # fmt: skip
         together = [i for i, one in enumerate(known) if one]
         rest = [i for i, one in enumerate(known) if not one]

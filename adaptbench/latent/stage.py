@@ -153,7 +153,7 @@ def latent_examples(
     plain = samples.examples(context)
     tokenizer = context.tokenizer
     assert tokenizer is not None
-    read = list(range(len(plain)))
+    read: Sequence[int] = range(len(plain))
     if context.rows is not None:
         stream = Packed(plain, context.sequence_length, context.seed)
         assert len(stream.examples) == len(plain)  # every sample fits, and has something to learn
