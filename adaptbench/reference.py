@@ -7,7 +7,9 @@ between two markers; it is replaced, never typed.
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
@@ -43,10 +45,13 @@ def keep(results: Path, out: Path) -> None:
     known = runs[0]["provenance"]
     provenance = {"preset": runs[0]["key"]["preset"], **known}
     provenance["finished"] = max(run["provenance"]["finished"] for run in runs)
-    provenance["runs"] = {
-        f"{run['key']['track']}/{run['key']['run']}/seed{run['key']['seed']}": run["hash"] for run in runs
-    }
+    provenance["runs"] = {run_path(run["key"]): run["hash"] for run in runs}
     write_text(out / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+
+
+def run_path(key: Mapping[str, Any]) -> str:
+    """How provenance.json names a run."""
+    return f"{key['track']}/{key['run']}/seed{key['seed']}"
 
 
 def show(document: Path) -> None:

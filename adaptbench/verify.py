@@ -1,14 +1,17 @@
 """Holds a run of a preset against the kept reference: does each number fall inside the reference's interval, is each verdict the same?
 
 The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains is another
-too, and with it every number: cells outside are then no error, but say how far the reference reaches.
+too, and with it every number: cells outside are then no error, but say how far the reference reaches. Runs whose options are others
+than the reference's are another experiment, and named first.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
+from adaptbench.reference import run_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +21,7 @@ OURS, KEPT = ["mean", "verdict"], ["mean", "low", "high", "verdict"]
 
 
 def write(results: Path, reference: Path) -> str:
-    """Write `results`/verify.csv, a row a cell; returns a line for each table and for each cell that lies outside.
+    """Write `results`/verify.csv, a row a cell; returns a line for each track whose options are others, each table and each cell that lies outside.
 
     Raises:
         AdaptbenchError: there is no reference, or nothing to hold against it.
@@ -26,7 +29,7 @@ def write(results: Path, reference: Path) -> str:
     kept, ours = read(reference / "tables"), read(results / "tables")
     table = compared(ours, kept)
     write_text(results / "verify.csv", table.to_csv(index=False))
-    lines = []
+    lines = _of_options(results, reference)
     for name, cells in table.groupby("table", sort=False):
         counts = cells["status"].value_counts()
         told = ", ".join(
@@ -45,6 +48,25 @@ def write(results: Path, reference: Path) -> str:
     absent = [one for one in dict.fromkeys(kept.index.get_level_values("table")) if one not in made]
     lines += [f"{one}: not made" for one in absent]
     return "\n".join(lines)
+
+
+def _of_options(results: Path, reference: Path) -> list[str]:
+    """A line for each track with runs that the reference has under other options: of the run, its data, its base or its questions."""
+    made, provenance = results / "collected" / "runs.json", reference / "provenance.json"
+    if not made.exists() or not provenance.exists():
+        return []
+    kept = json.loads(provenance.read_text())["runs"]
+    tracks: dict[str, dict[str, bool]] = {}
+    for run in json.loads(made.read_text()):
+        theirs = kept.get(run_path(run["key"]))
+        if theirs is not None:
+            known = tracks.setdefault(run["key"]["track"], {})
+            known[run["key"]["run"]] = known.get(run["key"]["run"], True) and theirs == run["hash"]
+    return [
+        f"{track}: {len(others)} of {len(runs)} runs have other options than the reference's, and need not agree with it: {', '.join(others)}"
+        for track, runs in tracks.items()
+        if (others := [run for run, same in runs.items() if not same])
+    ]
 
 
 def _of_verdicts(cells: "pd.DataFrame") -> list[str]:

@@ -3,6 +3,8 @@
 Run: python -m pytest tests/test_verify.py
 """
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -44,6 +46,29 @@ def test_verdicts_are_alike_undecided_or_reversed(tmp_path):
         "  verdicts: 1 of 3 alike, 1 reversed",
         "  b, facts, acc: better, reference worse",
     ]
+
+
+def test_runs_of_other_options_are_another_experiment(tmp_path):
+    for folder in ("kept", "ours"):
+        _write(tmp_path / folder, "domain", full=0.5)
+    theirs = {"full/seed0": "a", "full/seed1": "b", "lora/seed0": "c", "gone/seed0": "d"}
+    ours = {"full/seed0": "a", "full/seed1": "other", "lora/seed0": "c", "new/seed0": "e"}
+    (tmp_path / "kept/provenance.json").write_text(
+        json.dumps({"runs": {f"domain/{run}": digest for run, digest in theirs.items()}})
+    )
+    runs = [
+        {"key": {"track": "domain", "run": run, "seed": int(seed)}, "hash": digest}
+        for (run, seed), digest in ((path.split("/seed"), digest) for path, digest in ours.items())
+    ]
+    (tmp_path / "ours/collected").mkdir()
+    (tmp_path / "ours/collected/runs.json").write_text(json.dumps(runs))
+    assert verify.write(tmp_path / "ours", tmp_path / "kept").splitlines() == [
+        "domain: 1 of 2 runs have other options than the reference's, and need not agree with it: full",
+        "domain: 1 inside",
+    ]
+    runs[1]["hash"] = "b"
+    (tmp_path / "ours/collected/runs.json").write_text(json.dumps(runs))
+    assert verify.write(tmp_path / "ours", tmp_path / "kept") == "domain: 1 inside"
 
 
 def test_without_tables_it_says_so(tmp_path):
