@@ -1,4 +1,4 @@
-"""The reasoning track's own figure: what accuracy costs in sequential passes."""
+"""The reasoning track's own figure: accuracy, and what it costs in sequential passes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,35 +8,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def accuracy_by_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """Accuracy over sequential passes a problem, one point a run: means over seeds and problems with 95 % intervals."""
-    import matplotlib.pyplot as plt
+def accuracy_and_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
+    """A row a run: the answers right, and the sequential passes of a problem; means over seeds and problems with 95 % intervals.
 
+    Side by side, since most runs write chains of one length, and would lie on one another in a plane of both. The axis of passes ends
+    a little after the largest mean; an interval may go on beyond it.
+    """
     from adaptbench import drawing, statistics
 
     asked = samples[samples.groupby("task")["metric"].transform(lambda metrics: (metrics == "passes").any())]
-    figure, axes = plt.subplots(figsize=(6.4, 3.8))
-    for run in dict.fromkeys(asked["run"]):
-        ours = asked[asked["run"] == run]
-        found = {
-            metric: statistics.mean_interval(statistics.answers(ours[ours["metric"] == metric]))
-            for metric in ("passes", "exact_match")
-            if (ours["metric"] == metric).any()
-        }
-        if len(found) < 2:  # a baseline makes no passes
-            continue
-        x, y = found["passes"], found["exact_match"]
-        axes.errorbar(
-            [x.mean], [y.mean], xerr=[[x.below], [x.above]], yerr=[[y.below], [y.above]],
-            label=run, capsize=2, elinewidth=0.7, markersize=6, **look[run] | {"linestyle": "none"},
-        )  # fmt: skip
-    axes.set_ylim(0, 1)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("sequential passes a problem (prompt, then each token, visible or latent)")
-    axes.set_ylabel("answers right")
-    drawing.name_runs(figure, axes)
-    drawing.title(figure, "Accuracy against compute, 95 % intervals")
+    found = {
+        (run, metric): statistics.mean_interval(statistics.answers(ours))
+        for (run, metric), ours in asked.groupby(["run", "metric"])
+        if metric in ("passes", "exact_match")
+    }
+    runs = [run for run in dict.fromkeys(asked["run"]) if (run, "passes") in found]  # a baseline makes no passes
+    figure, panels = drawing.grid(2, 2, (3.2, 0.24 * len(runs) + 1.1), margin=1.0, sharey=True)
+    for axes, metric in zip(panels, ("exact_match", "passes"), strict=True):
+        for place, run in enumerate(runs):
+            one = found[run, metric]
+            axes.errorbar(
+                [one.mean], [place], xerr=[[one.below], [one.above]],
+                capsize=2, elinewidth=0.7, markersize=6, **look[run] | {"linestyle": "none"},
+            )  # fmt: skip
+    panels[0].set_yticks(range(len(runs)), runs)
+    panels[0].set_ylim(len(runs) - 0.4, -0.6)
+    panels[0].set_xlim(-0.02, 1)
+    panels[0].set_xlabel("answers right")
+    panels[1].set_xlim(0, 1.15 * max((found[run, "passes"].mean for run in runs), default=1))
+    panels[1].set_xlabel("sequential passes: prompt, then each token")
+    drawing.title(figure, "Accuracy, and the passes that it takes one after another; 95 % intervals")
     return figure
 
 
-FIGURES = {"compute": accuracy_by_passes}
+FIGURES = {"compute": accuracy_and_passes}
