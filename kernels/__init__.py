@@ -23,14 +23,14 @@ _ran: dict[str, set[str]] = {}
 def chosen(
     operation: str, like: "torch.Tensor", wanted: Implementation | None, *, dtypes: "tuple[torch.dtype, ...]"
 ) -> Implementation:
-    """The implementation of `operation` for tensors like this one.
+    """The implementation of `operation` for tensors like this one; the operation says with `ran` what it took in the end.
 
     Args:
         wanted: what the caller asks for, None for the best there is.
-        dtypes: those that the Triton kernel takes.
+        dtypes: those that the Triton kernel takes; none where there is no such kernel.
 
     Raises:
-        ValueError: no such implementation, or one that this machine or dtype cannot have.
+        ValueError: no such implementation, or one that this machine, device or dtype cannot have.
     """
     there = triton_there()
     if wanted is None:
@@ -40,12 +40,25 @@ def chosen(
             wanted = "triton" if like.is_cuda and there and like.dtype in dtypes else "torch"
     elif wanted not in ("reference", "torch", "triton"):
         raise ValueError(f"{operation}: no implementation {wanted!r}; one of reference, torch, triton")
+    elif wanted == "triton" and not dtypes:
+        raise ValueError(f"{operation}: there is no Triton kernel for it; take implementation='torch'")
     elif wanted == "triton" and not there:
         raise ValueError(f"{operation}: Triton is not installed; take implementation='torch'")
+    elif wanted == "triton" and not for_triton(like):
+        raise ValueError(f"{operation}: the Triton kernel is for a GPU, not {like.device}; take implementation='torch'")
     elif wanted == "triton" and like.dtype not in dtypes:
         raise ValueError(f"{operation}: the Triton kernel takes no {like.dtype}; take implementation='torch'")
-    _ran.setdefault(operation, set()).add(wanted)
     return wanted
+
+
+def ran(operation: str, way: Implementation) -> None:
+    """Keep for `used` that this implementation of the operation ran."""
+    _ran.setdefault(operation, set()).add(way)
+
+
+def for_triton(tensor: "torch.Tensor") -> bool:
+    """Whether Triton's kernels can read the tensor: on a GPU, or on a CPU by the interpreter."""
+    return tensor.is_cuda or (tensor.is_cpu and os.environ.get("TRITON_INTERPRET") == "1")
 
 
 def reference_forced() -> bool:
@@ -85,7 +98,7 @@ def so_far() -> dict[str, list[str]]:
     return {operation: sorted(ways) for operation, ways in sorted(_ran.items())}
 
 
-def add(ran: Mapping[str, Iterable[str]]) -> None:
+def add(before: Mapping[str, Iterable[str]]) -> None:
     """Count what ran in an earlier process whose work this one goes on with."""
-    for operation, ways in ran.items():
+    for operation, ways in before.items():
         _ran.setdefault(operation, set()).update(ways)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from kernels import Implementation, chosen, triton_there
+from kernels import Implementation, chosen, ran, triton_there
 
 RANKED = 64  # tokens that are ranked first; a trained model hardly ever needs more
 DENSE = 8192  # up to so many tokens one product with the whole embedding is faster than picking rows of it, on a CPU
@@ -45,7 +45,7 @@ def latent_fusion(
         (..., width), in the dtype of `hidden`; differentiable in hidden, logits and embeddings.
 
     Raises:
-        ValueError: shapes that do not fit, or options that mean nothing.
+        ValueError: shapes or devices that do not fit, numbers that are not floating point, or options that mean nothing.
     """
     if (
         hidden.shape[:-1] != logits.shape[:-1]
@@ -56,6 +56,10 @@ def latent_fusion(
             f"latent_fusion: hidden {tuple(hidden.shape)}, logits {tuple(logits.shape)} and embeddings"
             f" {tuple(embeddings.shape)} do not fit; they are (..., width), (..., vocabulary) and (vocabulary, width)"
         )
+    tensors = (hidden, logits, embeddings)
+    if len({one.device for one in tensors}) > 1 or not all(one.dtype.is_floating_point for one in tensors):
+        said = ", ".join(f"{one.dtype} on {one.device}" for one in tensors)
+        raise ValueError(f"latent_fusion: {said}; all three must be floating point and on one device")
     if not 0 <= alpha <= 1 or not 0 < top_p <= 1 or top_k < 1 or not temperature > 0:
         raise ValueError(
             f"latent_fusion: alpha {alpha}, top_p {top_p}, top_k {top_k}, temperature {temperature}: out of range"
@@ -67,14 +71,17 @@ def latent_fusion(
     way = chosen("latent_fusion", hidden, implementation, dtypes=DTYPES)
     options = (alpha, excluded, nucleus, top_p, top_k, temperature)
     if way == "reference":
+        ran("latent_fusion", way)
         return reference(hidden, logits, embeddings, *options)
+    by_triton = way == "triton" and embeddings.dtype in DTYPES
     ranked = None
-    if way == "triton" or len(embeddings) > DENSE:
+    if by_triton or len(embeddings) > DENSE:
         ranked = _ranked(logits.detach(), options)
+    ran("latent_fusion", "triton" if by_triton and ranked is not None else "torch")
     if ranked is None:
         mixed = _over_all(logits, options).to(embeddings.dtype) @ embeddings
     else:
-        mixed = _mixed(logits, embeddings, ranked, options, way == "triton")
+        mixed = _mixed(logits, embeddings, ranked, options, by_triton)
     return alpha * hidden + (1 - alpha) * mixed.to(hidden.dtype)
 
 
@@ -158,7 +165,7 @@ def _ranked(logits: torch.Tensor, options: tuple) -> tuple[torch.Tensor, torch.T
         inside = total <= top_p if nucleus == "released" else total - probabilities < top_p
     inside = inside.clone()
     inside[..., 0] = True
-    inside &= ranked > -torch.inf
+    inside &= (ranked > -torch.inf) | ranked.isnan()  # a row without any number is nan, not nothing
     least = torch.where(inside, ranked, torch.inf).amin(-1)
     if most < vocabulary and bool(
         (ranked[..., -1] >= least).any()
@@ -176,17 +183,17 @@ def _mixed(
 ) -> torch.Tensor:
     """The mean embedding (..., width) of the ranked tokens that are inside."""
     tokens, inside = ranked
-    most = int(inside.sum(-1).max())
+    most = max(1, int(inside.sum(-1).max()))
     tokens, inside = tokens[..., :most], inside[..., :most]
     scores = logits.gather(-1, tokens)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / options[-1]
-    weights = scores.masked_fill(~inside, -torch.inf).softmax(-1).to(embeddings.dtype).flatten(0, -2)
-    flat = tokens.flatten(0, -2)
+    weights = scores.masked_fill(~inside, -torch.inf).softmax(-1).to(embeddings.dtype).reshape(-1, most)
+    flat = tokens.reshape(-1, most)
     if by_triton:
         mixed = _WeightedRows.apply(flat.contiguous(), weights.contiguous(), embeddings)
     else:
         mixed = torch.nn.functional.embedding_bag(flat, embeddings, per_sample_weights=weights, mode="sum")
-    return mixed.unflatten(0, logits.shape[:-1]) if logits.ndim != 2 else mixed
+    return mixed.reshape(*logits.shape[:-1], embeddings.shape[1])
 
 
 class _WeightedRows(torch.autograd.Function):

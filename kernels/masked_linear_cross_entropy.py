@@ -2,14 +2,15 @@
 
 Most of a training row is prompt, padding or observation: logits of those positions are computed, kept for the backward pass and
 never looked at. Here only labelled rows reach the head, and these in chunks: each chunk's logits become its loss and its
-gradients at once and are forgotten (the idea of cut cross-entropy, arXiv 2411.09009, in plain torch).
+gradients at once and are forgotten (the idea of cut cross-entropy, arXiv 2411.09009, in plain torch). It has no Triton kernel: its time
+is two matrix products, which torch's own libraries make on any device.
 """
 
 from typing import Any
 
 import torch
 
-from kernels import Implementation, chosen
+from kernels import Implementation, chosen, ran
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 26  # of float32 logits at once
@@ -34,7 +35,7 @@ def masked_linear_cross_entropy(
         A scalar in float32, or in float64 where `hidden` is; differentiable once in `hidden` and `weight`.
 
     Raises:
-        ValueError: shapes that do not fit, labels that are no whole numbers or not in the vocabulary.
+        ValueError: shapes, devices or dtypes that do not fit, labels that are no whole numbers or not in the vocabulary.
     """
     if hidden.shape[:-1] != labels.shape or hidden.shape[-1:] != weight.shape[1:] or weight.ndim != 2:
         raise ValueError(
@@ -45,13 +46,23 @@ def masked_linear_cross_entropy(
         raise ValueError(f"masked_linear_cross_entropy: labels are {labels.dtype}; they must be int64")
     if not hidden.dtype.is_floating_point or not weight.dtype.is_floating_point:
         raise ValueError(f"masked_linear_cross_entropy: {hidden.dtype} and {weight.dtype}; both must be floating point")
+    devices = {one.device for one in (hidden, weight, labels)}
+    if len(devices) > 1:
+        raise ValueError(
+            f"masked_linear_cross_entropy: tensors on {sorted(map(str, devices))}; they must be on one device"
+        )
+    if hidden.dtype != weight.dtype and _lowered(hidden) != _lowered(weight):
+        raise ValueError(
+            f"masked_linear_cross_entropy: hidden is {hidden.dtype} and weight {weight.dtype}; both must be alike"
+        )
     way = chosen("masked_linear_cross_entropy", hidden, implementation, dtypes=())
     kept = labels != IGNORED
     targets = labels[kept]
-    if targets.numel() and not hidden.is_cuda and (targets.min() < 0 or targets.max() >= len(weight)):
+    if targets.numel() and (targets.min() < 0 or targets.max() >= len(weight)):
         raise ValueError(
             f"masked_linear_cross_entropy: labels from {int(targets.min())} to {int(targets.max())}; the vocabulary has {len(weight)}"
         )
+    ran("masked_linear_cross_entropy", way)
     if way == "reference":
         return reference(hidden, weight, labels)
     rows = max(1, chunk_bytes // (4 * max(len(weight), 1)))
@@ -60,9 +71,16 @@ def masked_linear_cross_entropy(
 
 def reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """All logits, then torch's cross-entropy."""
-    logits = torch.nn.functional.linear(hidden, weight).flatten(0, -2)
+    logits = torch.nn.functional.linear(hidden, weight).reshape(-1, len(weight))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)
+
+
+def _lowered(tensor: torch.Tensor) -> torch.dtype:
+    """What a matrix product computes in: autocast leaves float64 alone."""
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(tensor.device.type):
+        return tensor.dtype
+    return torch.get_autocast_dtype(tensor.device.type)
 
 
 class _Chunked(torch.autograd.Function):
@@ -73,14 +91,14 @@ class _Chunked(torch.autograd.Function):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         count = len(hidden)
         loss = hidden.new_zeros((), dtype=wide)
+        ctx.count, ctx.dtypes = max(count, 1), (hidden.dtype, weight.dtype)
         if not count:
             ctx.save_for_backward(torch.zeros_like(hidden), torch.zeros_like(weight))
             return loss / 0
         needs_hidden, needs_weight, *_ = ctx.needs_input_grad
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
         to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
-        under_autocast = torch.is_autocast_enabled(hidden.device.type)
-        low = torch.get_autocast_dtype(hidden.device.type) if under_autocast else hidden.dtype
+        low = _lowered(hidden)
         head = weight.to(low)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, count, rows):
@@ -93,21 +111,24 @@ class _Chunked(torch.autograd.Function):
                     continue
                 change = logits.sub_(total).exp_()  # softmax
                 change.scatter_add_(1, target, torch.full_like(total, -1.0))
-                change = (change / count).to(low)
+                change = change.to(low)
                 if to_hidden is not None:
                     to_hidden[start : start + rows] = change @ head
                 if to_weight is not None:
                     to_weight += change.T @ part
-        ctx.save_for_backward(to_hidden, None if to_weight is None else to_weight.to(weight.dtype))
+        if to_weight is not None and weight.dtype != torch.float16:  # which a sum over all positions may pass
+            to_weight = to_weight.to(weight.dtype)
+        ctx.save_for_backward(to_hidden, to_weight)
         return loss / count
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        to_hidden, to_weight = ctx.saved_tensors
-        return (
-            None if to_hidden is None else to_hidden * gradient.to(to_hidden.dtype),
-            None if to_weight is None else to_weight * gradient.to(to_weight.dtype),
-            None,
-            None,
-        )
+        """The sums over positions, as the forward pass left them, times the mean's share of the gradient; a loss scale is in that, and so
+        must not be in the sums' own type.
+        """
+        found = []
+        for sums, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
+            wide = torch.promote_types(dtype, torch.float32)
+            found.append(None if sums is None else (sums.to(wide) * (gradient / ctx.count).to(wide)).to(dtype))
+        return *found, None, None

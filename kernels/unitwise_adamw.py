@@ -18,7 +18,7 @@ import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.adamw import adamw
 
-from kernels import Implementation, chosen, triton_there
+from kernels import Implementation, chosen, for_triton, ran, triton_there
 
 SMALL = 1 << 16  # numbers; a larger tensor with one multiplier is stepped by a call of its own
 TOGETHER = 1 << 17  # numbers at a time: steps of so many stay in a processor's cache
@@ -30,10 +30,13 @@ class UnitwiseAdamW(torch.optim.AdamW):
     """torch's AdamW whose steps are multiplied, parameter by parameter.
 
     `multipliers` maps parameters to tensors that broadcast over them; a parameter that is not in it moves as it would
-    under AdamW. The multipliers are not part of the optimizer's state: who sets them keeps them.
+    under AdamW. They are copied when they are set, and no part of the optimizer's state: who sets them keeps them.
+
+    Gradients that lie otherwise in memory than their parameter are copied too, where torch's step is the fused one, which reads them as
+    if they did not.
 
     Raises:
-        ValueError: multipliers that do not broadcast over their parameter.
+        ValueError: multipliers that do not broadcast over their parameter, or are negative or no finite numbers.
     """
 
     def __init__(self, params: Any, *, implementation: Implementation | None = None, **options: Any) -> None:
@@ -41,7 +44,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
         self.implementation = implementation
         self._multipliers: Mapping[torch.nn.Parameter, torch.Tensor] = {}
         self._plans: dict[int, _Plan] = {}
-        self.taken: dict[Any, float] = {}
+        self.taken: dict[Any, tuple[torch.Tensor, int, float]] = {}
 
     @property
     def multipliers(self) -> Mapping[torch.nn.Parameter, torch.Tensor]:
@@ -56,6 +59,9 @@ class UnitwiseAdamW(torch.optim.AdamW):
                 fits = False
             if not fits:
                 raise ValueError(f"multipliers of shape {tuple(values.shape)} do not broadcast over {tuple(p.shape)}")
+            here = values.to_local() if isinstance(values, DTensor) else values
+            if values.is_complex() or not ((here >= 0) & (here < torch.inf)).all():
+                raise ValueError("multipliers must be finite numbers that are not negative")
         self._multipliers = {p: _laid_out_as(p, values) for p, values in by_parameter.items()}
         self._plans = {}
 
@@ -65,6 +71,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
         way = chosen("unitwise_adamw", first, self.implementation, dtypes=DTYPES)
         # A scaler unscales in torch's own step; sharded tensors are torch's to step.
         if way == "reference" or getattr(self, "grad_scale", None) is not None or isinstance(first, DTensor):
+            ran("unitwise_adamw", "reference")
             return self._plain_step(closure)
         loss = None
         if closure is not None:
@@ -75,8 +82,16 @@ class UnitwiseAdamW(torch.optim.AdamW):
         return loss
 
     def _plain_step(self, closure: Any) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"] if group["fused"] else ():
+                if p.grad is not None:
+                    p.grad = _lying_as(p, p.grad)
         before = {p: p.detach().clone() for p in self.multipliers}
-        loss = super().step(closure)
+        _torchs_step()(self)
         for p, start in before.items():
             p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))  # exact where the multiplier is 0 or 1
         return loss
@@ -84,6 +99,7 @@ class UnitwiseAdamW(torch.optim.AdamW):
     def _step_group(self, number: int, group: dict[str, Any], way: Implementation) -> None:
         usual = not group["amsgrad"] and not group["differentiable"]
         if way == "torch" and usual:
+            ran("unitwise_adamw", "torch")
             params = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in params]
             plan = self._plans.get(number)
@@ -96,13 +112,19 @@ class UnitwiseAdamW(torch.optim.AdamW):
         self._init_group(group, *lists)  # fills the lists
         params, grads, averages, squares, largest, steps = lists
         known = [
-            way == "triton" and usual and _plain(p, g) and p.is_contiguous() and g.is_contiguous()
+            way == "triton" and usual and _plain(p, g) and for_triton(p) and p.is_contiguous() and g.is_contiguous()
             for p, g in zip(params, grads, strict=True)
         ]  # fmt: skip
-        together = [i for i, one in enumerate(known) if one]
         rest = [i for i, one in enumerate(known) if not one]
-        if together:
+        by_device: dict[torch.device, list[int]] = {}
+        for i, one in enumerate(known):
+            if one:
+                by_device.setdefault(params[i].device, []).append(i)
+        for together in by_device.values():
+            ran("unitwise_adamw", "triton")
             _triton_step([(params[i], grads[i], averages[i], squares[i], steps[i]) for i in together], self, group)
+        if rest:
+            ran("unitwise_adamw", "torch")
         of_rest = [[of[i] for i in rest] for of in (params, grads, averages, squares, steps)]
         _step_then_multiply(of_rest, [largest[i] for i in rest] if group["amsgrad"] else [], self.multipliers, group)
 
@@ -112,8 +134,22 @@ class UnitwiseAdamW(torch.optim.AdamW):
         self.taken = {}
 
 
+def _torchs_step() -> Any:
+    """AdamW's step without the hooks that torch puts around it once an AdamW has been made: ours has them already."""
+    step = torch.optim.AdamW.step
+    return step.__wrapped__ if getattr(step, "hooked", False) else step
+
+
+def _lying_as(p: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient in the memory order of its parameter."""
+    if type(gradient) is not torch.Tensor or gradient.is_sparse or gradient.stride() == p.stride():
+        return gradient
+    return torch.empty_like(p, dtype=gradient.dtype).copy_(gradient)
+
+
 def _laid_out_as(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Multipliers of a sharded parameter, sharded like it; every process has all of them."""
+    """A copy of the multipliers; those of a sharded parameter are sharded like it, where every process has all of them."""
+    values = values.detach().clone()
     if not isinstance(p, DTensor) or isinstance(values, DTensor):
         return values
     return distribute_tensor(values.expand(p.shape).contiguous(), p.device_mesh, p.placements, src_data_rank=None)
@@ -124,6 +160,11 @@ def _plain(p: torch.Tensor, gradient: torch.Tensor) -> bool:
     return p.dtype in DTYPES and gradient.dtype == p.dtype and type(gradient) is torch.Tensor and not gradient.is_sparse
 
 
+def _steppable(params: Sequence[Any], gradients: Sequence[torch.Tensor]) -> list[bool]:
+    """Which parameters lie so that blocks and calls of their own can step them."""
+    return [_plain(p, g) and p.is_cpu and p.is_contiguous() for p, g in zip(params, gradients, strict=True)]
+
+
 def _step_then_multiply(
     lists: Sequence[list[Any]], largest: list[Any], multipliers: Mapping[Any, torch.Tensor], group: Mapping[str, Any]
 ) -> None:
@@ -132,6 +173,8 @@ def _step_then_multiply(
     """
     params, grads, averages, squares, steps = lists
     if params:
+        if group["fused"]:
+            grads = [_lying_as(p, g) for p, g in zip(params, grads, strict=True)]
         before = {p: p.clone() for p in params if p in multipliers}
         _adamw(params, grads, averages, squares, largest, steps, group)
         for p, start in before.items():
@@ -163,7 +206,7 @@ class _Plan:
     ) -> None:  # fmt: skip
         self.params = list(params)
         self.fused = bool(group["fused"])
-        self.plain = [_plain(p, g) for p, g in zip(params, gradients, strict=True)]
+        self.plain = _steppable(params, gradients)
         # A rate of one everywhere is torch's step, to the bit.
         self.multipliers = {p: values for p, values in multipliers.items() if not (values == 1).all()}
         self.own: list[tuple[int, float]] = []
@@ -171,7 +214,7 @@ class _Plan:
         together: list[int] = []
         for i, p in enumerate(params):
             multiplier = self.multipliers.get(p)
-            if multiplier is None or not self.plain[i] or not p.is_cpu or not p.is_contiguous():
+            if multiplier is None or not self.plain[i]:
                 self.rest.append(i)
             elif multiplier.numel() == 1 and p.numel() > SMALL:
                 self.own.append((i, float(multiplier)))
@@ -189,11 +232,11 @@ class _Plan:
     ) -> bool:  # fmt: skip
         if self.fused != bool(group["fused"]) or list(map(id, params)) != list(map(id, self.params)):
             return False
-        if [_plain(p, g) for p, g in zip(params, gradients, strict=True)] != self.plain:
+        if _steppable(params, gradients) != self.plain:
             return False
         for p, (average, square, count) in zip(params, self.kept, strict=True):
             of = state[p]
-            if of["exp_avg"] is not average or of["exp_avg_sq"] is not square or of["step"] is not count:
+            if not of or of["exp_avg"] is not average or of["exp_avg_sq"] is not square or of["step"] is not count:
                 return False
         return True
 
@@ -294,15 +337,24 @@ def _triton_step(
         across, along = (0, 0) if spread is None else _strides(spread)
         here = 0 if spread is None else spread.data_ptr()
         beta1, beta2 = group["betas"]
-        taken = optimizer.taken[p] + 1 if p in optimizer.taken else float(step)  # read from the device once
-        optimizer.taken[p] = taken
+        # Read from the device once, and again when somebody else has written it.
+        known, version, taken = optimizer.taken.get(p, (None, 0, 0.0))
+        taken = taken + 1 if known is step and version + 1 == step._version else float(step)
+        optimizer.taken[p] = step, step._version, taken
         correction = torch.tensor([1 - beta1**taken, (1 - beta2**taken) ** 0.5], dtype=torch.float64)
         rows.append([
             p.data_ptr(), gradient.data_ptr(), average.data_ptr(), square.data_ptr(), here, p.numel(), columns, across, along,
             *correction.view(torch.int64).tolist(),
         ])  # fmt: skip
     options = torch.tensor(
-        [float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"], -1.0 if group["maximize"] else 1.0],
+        [
+            float(group["lr"]),
+            *(1 - beta for beta in group["betas"]),
+            group["betas"][1],
+            group["eps"],
+            group["weight_decay"],
+            -1.0 if group["maximize"] else 1.0,
+        ],
         dtype=torch.float64,
         device=device,
     )
@@ -356,11 +408,12 @@ if triton_there():
         first = tl.load(row + 9).to(tl.float64, bitcast=True).to(kind)
         second = tl.load(row + 10).to(tl.float64, bitcast=True).to(kind)
         rate = tl.load(options).to(kind)
-        beta1 = tl.load(options + 1).to(kind)
-        beta2 = tl.load(options + 2).to(kind)
-        epsilon = tl.load(options + 3).to(kind)
-        decay = tl.load(options + 4).to(kind)
-        sign = tl.load(options + 5).to(kind)
+        fresh1 = tl.load(options + 1).to(kind)  # 1 - beta, which float32 would round
+        fresh2 = tl.load(options + 2).to(kind)
+        beta2 = tl.load(options + 3).to(kind)
+        epsilon = tl.load(options + 4).to(kind)
+        decay = tl.load(options + 5).to(kind)
+        sign = tl.load(options + 6).to(kind)
 
         place = start + tl.arange(0, BLOCK).to(tl.int64)
         inside = place < size
@@ -369,8 +422,8 @@ if triton_there():
         m = tl.load(averages + place, mask=inside, other=0.0)
         v = tl.load(squares + place, mask=inside, other=0.0)
         unit = tl.load(multipliers + place // columns * across + place % columns * along, mask=place < known, other=1.0)
-        m = m + (1 - beta1) * (g - m)
-        v = beta2 * v + (1 - beta2) * g * g
+        m = m + fresh1 * (g - m)
+        v = beta2 * v + fresh2 * g * g
         change = decay * w + (m / first) / (tl.sqrt(v) / second + epsilon)
         tl.store(weights + place, w - unit * rate * change, mask=inside)
         tl.store(averages + place, m, mask=inside)

@@ -22,7 +22,8 @@ for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
 # Test workers share the cores, and two processes of several threads each slow each other down a hundredfold (docs/log.md).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without a GPU Triton's kernels run in its interpreter, which must be asked for before one is defined.
-if shutil.which("nvidia-smi") is None:
+INTERPRETED = shutil.which("nvidia-smi") is None
+if INTERPRETED:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -43,8 +44,18 @@ TOKENS = {name: f"secret-of-{name}" for name in ("HF_TOKEN", "HUGGING_FACE_HUB_T
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
 
 
+def pytest_report_header() -> str:
+    return (
+        f"kernels: on {'a CPU, Triton in its interpreter' if INTERPRETED else 'a GPU (-m gpu for those tests alone)'}"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs whole graphs comes first, so that two workers end at about the same time."""
+    """What runs whole graphs comes first, so that two workers end at about the same time; where there is a GPU, what runs on it is marked."""
+    if not INTERPRETED:
+        for item in items:
+            if "device" in getattr(item, "fixturenames", ()):
+                item.add_marker("gpu")
     items.sort(key=lambda item: item.get_closest_marker("graph") is None)
 
 

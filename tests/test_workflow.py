@@ -70,7 +70,9 @@ def test_the_plain_operations_give_the_same_results_as_the_fast_ones(smoke, tmp_
         ran = [json.loads(one.read_text())["provenance"]["kernels"] for one in (fast, slow)]
         assert ran[0].keys() == ran[1].keys()
         assert all(ways == ["reference"] for ways in ran[1].values())
-        assert all("reference" not in ways for ways in ran[0].values())
+        assert {operation for operation, ways in ran[0].items() if "reference" in ways} <= {
+            "unit_importance"
+        }  # a CPU has no other
         samples = (pd.read_parquet(one.with_name("samples.parquet")) for one in (fast, slow))
         ours, theirs = (rows[rows["metric"] != "milliseconds"] for rows in samples)
         assert ours["document_hash"].tolist() == theirs["document_hash"].tolist()

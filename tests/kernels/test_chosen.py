@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import kernels
-from kernels import chosen, used
+from kernels import chosen, ran, used
 
 X = torch.zeros(3)
 
@@ -38,14 +38,27 @@ def test_an_implementation_that_is_not_there_is_named():
         chosen("x", X, "cuda", dtypes=())
     with pytest.raises(ValueError, match=r"takes no torch\.float32"):
         chosen("x", X, "triton", dtypes=(torch.float64,))
+    with pytest.raises(ValueError, match="there is no Triton kernel for it"):
+        chosen("x", X, "triton", dtypes=())
+
+
+def test_triton_is_refused_where_nothing_can_run_it(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(ValueError, match="is for a GPU, not cpu; take implementation='torch'"):
+        chosen("x", X, "triton", dtypes=(torch.float32,))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert chosen("x", X, "triton", dtypes=(torch.float32,)) == "triton"
+    with pytest.raises(ValueError, match="is for a GPU, not meta"):
+        chosen("x", X.to("meta"), "triton", dtypes=(torch.float32,))
 
 
 def test_what_ran_is_told(monkeypatch):
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     with used() as found:
-        chosen("b", X, None, dtypes=())
-        chosen("a", X, "reference", dtypes=())
-        chosen("b", X, "reference", dtypes=())
+        chosen("c", X, None, dtypes=())  # no more than chosen
+        ran("b", "torch")
+        ran("a", "reference")
+        ran("b", "reference")
         assert found == {}
     assert found == {"a": ["reference"], "b": ["reference", "torch"]}
     with used() as again:

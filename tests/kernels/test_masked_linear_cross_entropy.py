@@ -80,6 +80,45 @@ def test_nothing_labelled_is_nan_and_gives_no_gradient(way):
     assert loss.isnan()
 
 
+@pytest.mark.parametrize("way", ["reference", "torch"])
+@pytest.mark.parametrize("shape", [(0, 4, 3, 7), (2, 0, 3, 7)])
+def test_no_positions_are_nan_too(shape, way):
+    loss, to_hidden, to_weight = _gradients(masked_linear_cross_entropy, *_drawn(*shape, 0.0), implementation=way)
+    assert loss.isnan()
+    assert to_hidden.shape == shape[:3]
+    assert to_weight.shape == (7, 3)
+    assert not to_weight.any()
+
+
+@pytest.mark.parametrize("way", ["reference", "torch"])
+def test_one_position_needs_no_dimension_of_its_own(way):
+    hidden, weight, labels = _drawn(1, 1, 3, 7, 0.0)
+    expected = _gradients(_plain, hidden, weight, labels)
+    found = _gradients(masked_linear_cross_entropy, hidden[0, 0], weight, labels[0, 0], implementation=way)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.reshape(ours.shape))
+
+
+@pytest.mark.parametrize("way", ["reference", "torch"])
+def test_a_loss_scale_that_float16_cannot_hold_reaches_its_gradients(way):
+    """65,536, with which torch's scaler of float16 begins."""
+    hidden, weight, labels = _drawn(3, 40, 16, 50, 0.5)
+    expected = _gradients(_plain, hidden, weight, labels)
+    hidden, weight = hidden.half().requires_grad_(), weight.half().requires_grad_()
+    (2.0**16 * masked_linear_cross_entropy(hidden, weight, labels, implementation=way)).backward()
+    for ours, theirs in zip((hidden.grad, weight.grad), expected[1:], strict=True):
+        true = 2.0**16 * theirs / 3
+        assert (ours.double() - true).norm() <= 2e-3 * true.norm()
+
+
+@pytest.mark.parametrize("way", ["reference", "torch"])
+def test_autocast_leaves_float64_alone(way):
+    hidden, weight, labels = _drawn(3, 40, 16, 50, 0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = masked_linear_cross_entropy(hidden, weight, labels, implementation=way)
+    torch.testing.assert_close(loss, _plain(hidden, weight, labels), rtol=1e-12, atol=0)
+
+
 def test_what_is_not_contiguous_is_the_same():
     hidden, weight, labels = _drawn(4, 6, 5, 11, 0.5)
     plain = masked_linear_cross_entropy(hidden, weight, labels)
@@ -124,6 +163,8 @@ def test_all_logits_are_never_there():
         (lambda h, w, y: (h, w.T, y), "do not fit"),
         (lambda h, w, y: (h, w, y.float()), "must be int64"),
         (lambda h, w, y: (h.long(), w, y), "must be floating point"),
+        (lambda h, w, y: (h.float(), w, y), r"hidden is torch\.float32 and weight torch\.float64"),
+        (lambda h, w, y: (h, w.to("meta"), y), r"tensors on \['cpu', 'meta'\]"),
         (lambda h, w, y: (h, w, y.clamp(min=0) + 100), "the vocabulary has 7"),
         (lambda h, w, y: (h, w, torch.full_like(y, -1)), "labels from -1 to -1"),
     ],

@@ -6,6 +6,7 @@ Run: python -m pytest tests/kernels/test_unit_importance.py
 import pytest
 import torch
 
+import kernels
 from kernels.unit_importance import unit_importance
 
 WAYS = ("reference", "torch", "triton")
@@ -66,6 +67,20 @@ def test_what_is_not_contiguous_is_summed_as_it_is_seen(way, device):
     torch.testing.assert_close(found.cpu(), _written_out(weight, gradient, (1, 1, 120)), rtol=1e-12, atol=0)
 
 
+def test_what_ran_is_what_is_told(device):
+    weight, gradient = _drawn((12, 10), torch.float32, device)
+    for w, units, way, told in (
+        (weight.T, (1, 1, 120), "triton", "triton"),
+        (weight[:0], (1, 1, 0), "triton", "reference"),
+        (weight, (1, 1, 120), "torch", "reference"),
+    ):
+        with kernels.used() as ran:
+            unit_importance(
+                w, gradient.T if w is not weight and len(w) == 10 else gradient[: len(w)], units, implementation=way
+            )
+        assert ran == {"unit_importance": [told]}
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_nan_and_infinity_are_not_hidden(way, device):
     weight, gradient = _drawn((3, 4), torch.float32, device)
@@ -84,6 +99,7 @@ def test_nan_and_infinity_are_not_hidden(way, device):
         (lambda w, g: (w.long(), g.long(), (1, 1, 12)), "has no gradient"),
         (lambda w, g: (w, g, (1, 5, 2)), r"units \(1, 5, 2\) are not the 12 numbers"),
         (lambda w, g: (w, g, (-1, -12, 1)), "are not the 12 numbers"),
+        (lambda w, g: (w, g, (3, 4)), "must be three"),
     ],
 )
 def test_what_does_not_fit_is_said(change, message):

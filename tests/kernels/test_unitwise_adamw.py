@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+import kernels
 from kernels.unitwise_adamw import SMALL, UnitwiseAdamW
 
 STEPS, WARMUP, RATE, BETAS = 24, 4, 0.01, (0.8, 0.95)
@@ -33,6 +34,8 @@ SHAPES = {
     "seldom": ((5, 7), [(slice(i, i + 1),) for i in range(5)]),
 }
 FREE = ("free", "unused")
+HERE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.usefixtures("device")  # what the marker gpu goes by
 
 
 def _broadcast(name, values):
@@ -49,7 +52,8 @@ def _broadcast(name, values):
 
 def _start():
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, (shape, _) in SHAPES.items()}
+    drawn = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, (shape, _) in SHAPES.items()}
+    return {name: one.to(HERE) for name, one in drawn.items()}
 
 
 def _gradients(step):
@@ -57,7 +61,7 @@ def _gradients(step):
     generator = torch.Generator().manual_seed(100 + step)
     drawn = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, (shape, _) in SHAPES.items()}
     missing = {"unused"} | (set() if step % 3 == 0 else {"seldom"})
-    return {name: None if name in missing else gradient for name, gradient in drawn.items()}
+    return {name: None if name in missing else gradient.to(HERE) for name, gradient in drawn.items()}
 
 
 def _units(seed, without=FREE):
@@ -279,7 +283,7 @@ def test_large_tensors_are_stepped_where_they_lie(fused, shape, by):
     for way in ("reference", "torch"):
         generator = torch.Generator().manual_seed(0)
         sizes = (shape, shape, (10,), (7,))
-        params = [torch.nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64)) for n in sizes]
+        params = [torch.nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64).to(HERE)) for n in sizes]
         optimizer = UnitwiseAdamW(params, lr=0.1, fused=fused, implementation=way)
         units = {
             "tensor": (1,),
@@ -291,7 +295,7 @@ def test_large_tensors_are_stepped_where_they_lie(fused, shape, by):
         optimizer.multipliers = {params[0]: rates, params[2]: torch.full((1,), 0.3)}
         for _ in range(3):
             for p in params:
-                p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(HERE)
             optimizer.step()
         ends.append((params, [optimizer.state[p]["step"] for p in params]))
     for (ours, mine), (theirs, other) in [ends]:
@@ -300,53 +304,136 @@ def test_large_tensors_are_stepped_where_they_lie(fused, shape, by):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_many_odd_tensors_are_stepped_as_by_the_reference(weight_decay):
-    """More numbers than are stepped at once, of two types, a single number and none at all, gradients that lie otherwise in memory; and
-    in the middle somebody puts another state in the place of one tensor's.
+def test_many_odd_tensors_are_stepped_as_by_torch(weight_decay, way, fused):
+    """More numbers than are stepped at once, of two types, a single number and none at all, gradients that lie otherwise in memory, one so
+    only every other step, weights that do; and in the middle somebody puts another state in the place of two tensors', and clears a third's.
     """
-    shapes = [(150, 301), (), (0, 5), (301, 150), (77,), (3, 5, 7), (150, 300), (1, 200_003), (63, 65)]
+    shapes = [
+        (150, 301),
+        (),
+        (0, 5),
+        (301, 150),
+        (77,),
+        (3, 5, 7),
+        (150, 300),
+        (1, 5_003 if way == "triton" else 200_003),
+        (63, 65),
+    ]
     ends = []
-    for way in ("reference", "torch"):
+    for kind in ("torch", "ours"):
         generator = torch.Generator().manual_seed(0)
         params = [
-            torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
+            torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(HERE, dtype))
             for dtype in (torch.float64, torch.float32)
             for shape in shapes
         ]
-        fused = way == "torch"  # torch's own fused step reads a gradient as if it lay as its parameter does
-        optimizer = UnitwiseAdamW(params, lr=0.1, weight_decay=weight_decay, fused=fused, implementation=way)
-        optimizer.multipliers = {
+        params[6].data = params[6].data.T.contiguous().T
+        multipliers = {
             p: 2 * torch.rand((len(p), *[1] * (p.ndim - 1)) if p.ndim > 1 and i % 2 else (1,) * p.ndim, generator=generator)
             for i, p in enumerate(params)
         }  # fmt: skip
+        # torch's own fused step reads a gradient as if it lay as its parameter does, so that what it is held against is not fused
+        own = {"fused": False} if kind == "torch" else {"fused": fused, "implementation": way}
+        optimizer = (torch.optim.AdamW if kind == "torch" else UnitwiseAdamW)(
+            params, lr=0.1, weight_decay=weight_decay, **own
+        )
+        if kind == "ours":
+            optimizer.multipliers = multipliers
         for step in range(4):
-            for p in params:
-                gradient = torch.randn(p.shape[::-1], generator=generator, dtype=torch.float64).to(p.dtype)
+            before = [p.detach().clone() for p in params]
+            for i, p in enumerate(params):
+                gradient = torch.randn(p.shape[::-1], generator=generator, dtype=torch.float64).to(HERE, p.dtype)
                 p.grad = gradient.permute(tuple(range(p.ndim))[::-1])
+                if i == 8 and step % 2:
+                    p.grad = p.grad.contiguous()
             if step == 2:
                 optimizer.state[params[0]]["exp_avg"] = torch.zeros_like(params[0])
-                optimizer.state[params[3]]["step"] = torch.tensor(7.0)
+                optimizer.state[params[3]]["step"].copy_(7.0)
+                optimizer.state[params[8]]["step"] = torch.full_like(optimizer.state[params[8]]["step"], 5.0)
+                optimizer.state[params[5]].clear()
             optimizer.step()
+            if kind == "torch":
+                for p, start in zip(params, before, strict=True):
+                    p.data.copy_(start + (p.data - start) * multipliers[p].to(p))
         ends.append((params, [optimizer.state[p]["step"].item() for p in params]))
     (expected, counts), (ours, mine) = ends
-    assert counts == mine == [9.0 if i == 3 else 4.0 for i in range(len(mine))]
+    assert counts == mine == [{3: 9.0, 5: 2.0, 8: 7.0}.get(i, 4.0) for i in range(len(mine))]
     for one, other in zip(ours, expected, strict=True):
-        tolerance = 1e-12 if one.dtype == torch.float64 else 2e-6
+        tolerance = 1e-12 if one.dtype == torch.float64 else 5e-6
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("beta2", [0.999, 0.9999])
+def test_in_float32_no_error_adds_up_over_steps(beta2, way):
+    """One minus a beta, rounded to float32, is off by more than any step rounds, and always the same way."""
+    ends = []
+    for dtype in (torch.float64, torch.float32):
+        generator = torch.Generator().manual_seed(0)
+        p = torch.nn.Parameter(torch.randn(300, generator=generator, dtype=torch.float64).to(HERE, dtype))
+        optimizer = UnitwiseAdamW([p], lr=0.1, betas=(0.9, beta2), implementation=way)
+        for _ in range(20):
+            p.grad = torch.randn(300, generator=generator, dtype=torch.float64).to(p)
+            optimizer.step()
+        ends.append((p.double().norm(), (optimizer.state[p]["exp_avg_sq"].double())))
+    (norm, squares), (ours, mine) = ends
+    assert abs(ours / norm - 1) < 1e-6
+    assert abs((mine / squares - 1).mean()) < 2e-6
+
+
+def test_multipliers_are_as_they_were_when_they_were_set(way, fused):
+    ends = []
+    for changed in (False, True):
+        parameters, optimizer = _made(implementation=way, fused=fused)
+        values = {p: torch.ones([1] * p.ndim, dtype=p.dtype) for p in parameters.values()}
+        optimizer.multipliers = values
+        for step in range(4):
+            if changed:
+                for one in values.values():
+                    one.fill_(0.25)
+            _step(parameters, optimizer, step)
+        ends.append(parameters)
+    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
+
+
+def test_what_others_hang_on_a_step_is_done_once(way):
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # torch hangs hooks on the class as it makes the first
+    parameters, optimizer = _made(implementation=way)
+    steps = []
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    _step(parameters, optimizer, 0)
+    assert steps == [1]
+
+
+@pytest.mark.parametrize(
+    ("way", "options", "told"),
+    [("reference", {}, "reference"), ("torch", {}, "torch"), ("triton", {}, "triton"), ("triton", {"amsgrad": True}, "torch")],
+)  # fmt: skip
+def test_what_ran_is_what_is_told(way, options, told):
+    parameters, optimizer = _made(implementation=way, **options)
+    with kernels.used() as ran:
+        _step(parameters, optimizer, 0)
+    assert ran == {"unitwise_adamw": [told]}
+
+
+@pytest.mark.parametrize("value", [-0.5, math.nan, math.inf, 1j])
+def test_multipliers_that_mean_nothing_are_said(value):
+    parameters, optimizer = _made()
+    with pytest.raises(ValueError, match="multipliers must be finite numbers that are not negative"):
+        optimizer.multipliers = {parameters["tensor"]: torch.tensor(value)}
 
 
 def test_one_rate_of_a_large_tensor_is_a_group_of_its_own(fused):
     ends = []
     for kind in ("group", "ours"):
         generator = torch.Generator().manual_seed(0)
-        p = torch.nn.Parameter(torch.randn(300, 300, generator=generator))
+        p = torch.nn.Parameter(torch.randn(300, 300, generator=generator).to(HERE))
         if kind == "group":
             optimizer = torch.optim.AdamW([p], lr=0.1 * 0.25, fused=fused)
         else:
             optimizer = UnitwiseAdamW([p], lr=0.1, fused=fused)
             optimizer.multipliers = {p: torch.tensor([[0.25]])}
         for _ in range(3):
-            p.grad = torch.randn(p.shape, generator=generator)
+            p.grad = torch.randn(p.shape, generator=generator).to(HERE)
             optimizer.step()
         ends.append(p)
     assert torch.equal(*ends)
