@@ -6,6 +6,8 @@ All ways of one operation run in turn in one process, several times each; median
 against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts them.
 """
 
+import importlib.metadata
+import importlib.util
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,7 +26,7 @@ COLUMNS = {
 
 
 def measure(out: Path) -> None:
-    """Write kernels.csv and its Markdown to the folder `out`."""
+    """Write kernels_cpu.csv or kernels_gpu.csv, its Markdown and its figure to the folder `out`."""
     import torch
 
     device = models.device()
@@ -103,8 +105,9 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
 
 
 def _rows(
-    operation: str, shape: str, dtype: str, moved: int, ways: Mapping[str, Way], speed: float, device: str
+    operation: str, shape: str, dtype: str, moved: int | None, ways: Mapping[str, Way], speed: float, device: str
 ) -> list[dict[str, Any]]:
+    """A row for each way; `moved` are the bytes that an operation bound by memory reads and writes, None where arithmetic counts."""
     for way in ways.values():
         way()
         way()
@@ -117,10 +120,22 @@ def _rows(
         rows.append({
             "operation": operation, "implementation": name, "dtype": dtype, "shape": shape,
             "median_milliseconds": round(1e3 * median, 3), "low_milliseconds": round(1e3 * twentieth, 3), "high_milliseconds": round(1e3 * eightieth, 3),
-            "times_faster": round(first / median, 2), "bytes": moved, "share_of_copy": round(moved / median / speed, 2),
-            "peak_megabytes": round(peak(way, device) / 1e6, 1), **speed_tables.surroundings(device),
+            "times_faster": round(first / median, 2), "bytes": moved, "share_of_copy": None if moved is None else round(moved / median / speed, 2),
+            "peak_megabytes": round(peak(way, device) / 1e6, 1), **speed_tables.surroundings(device), **_versions(device),
         })  # fmt: skip
     return rows
+
+
+def _versions(device: str) -> dict[str, str]:
+    """Of what only a GPU needs."""
+    if device != "cuda":
+        return {}
+    names = ("triton", "liger-kernel", "cut-cross-entropy")
+    return {name: importlib.metadata.version(name) for name in names if _installed(name.replace("-", "_"))}
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _finished(way: Way, device: str) -> None:
@@ -160,7 +175,7 @@ def peak(way: Way, device: str) -> int:
     return max(accumulate((count for _, count in taken), initial=0))
 
 
-Cases = list[tuple[str, str, int, dict[str, Way]]]
+Cases = list[tuple[str, str, int | None, dict[str, Way]]]
 
 
 def _ways(device: str) -> list[Any]:
@@ -172,6 +187,7 @@ def _importance(device: str) -> Cases:
 
     from kernels.unit_importance import unit_importance
 
+    implementations: list[Any] = ["reference", "triton"] if device == "cuda" else ["reference"]  # which is what runs there
     side = 8192 if device == "cuda" else 1024
     cases: Cases = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -184,7 +200,7 @@ def _importance(device: str) -> Cases:
         ):
             seen = (outer, units, side * side // outer // units)
             ways: dict[str, Way] = {
-                way: partial(unit_importance, weight, gradient, seen, implementation=way) for way in _ways(device)
+                way: partial(unit_importance, weight, gradient, seen, implementation=way) for way in implementations
             }
             cases.append((f"{name} of {side} x {side}", _name(dtype), 2 * weight.numel() * weight.element_size(), ways))
     return cases
@@ -198,16 +214,20 @@ def _optimizer(device: str) -> Cases:
     cases: Cases = []
     for count, side in ((300, 64), (22, 64), (12, 1024)):
         shapes = count * [(side, side)]
-        ways: dict[str, Way] = {
-            "a group for each unit, fused": _ready(torch.optim.AdamW, shapes, device, split=True, fused=True).step,
-            "one group, one rate, fused": _ready(torch.optim.AdamW, shapes, device, fused=True).step,
-        }
-        for way in _ways(device):
-            optimizer = _ready(UnitwiseAdamW, shapes, device, fused=True, implementation=way)
-            params = optimizer.param_groups[0]["params"]
-            optimizer.multipliers = {p: torch.rand(side, 1, device=device) for p in params}
-            ways[way] = optimizer.step
-        cases.append((f"{count} tensors of {side} x {side}", "float32", 7 * 4 * count * side * side, ways))
+        for unit, rates in (("tensor", (1, 1)), ("row", (side, 1))):
+            ways: dict[str, Way] = {}
+            if unit == "tensor":
+                ways["a group for each unit, fused"] = _ready(
+                    torch.optim.AdamW, shapes, device, split=True, fused=True
+                ).step
+            ways["one group, one rate, fused"] = _ready(torch.optim.AdamW, shapes, device, fused=True).step
+            for way in _ways(device):
+                optimizer = _ready(UnitwiseAdamW, shapes, device, fused=True, implementation=way)
+                params = optimizer.param_groups[0]["params"]
+                optimizer.multipliers = {p: torch.rand(rates, device=device) for p in params}
+                ways[way] = optimizer.step
+            name = f"{count} tensors of {side} x {side}, a rate for each {unit}"
+            cases.append((name, "float32", 7 * 4 * count * side * side, ways))
     return cases
 
 
@@ -244,10 +264,9 @@ def _fusion(device: str) -> Cases:
                 latent_fusion(*tensors, alpha=0.6, excluded=0, implementation=way)
 
         shape = f"{rows} rows, vocabulary {vocabulary:,}, width {width}"
-        moved = logits.numel() * logits.element_size()
         for what, function in (("forward", forward), ("forward and backward", both)):
             ways: dict[str, Way] = {way: partial(function, way, hidden, logits, embeddings) for way in _ways(device)}
-            cases.append((f"{shape}, {what}", _name(dtype), moved, ways))
+            cases.append((f"{shape}, {what}", _name(dtype), None, ways))
     return cases
 
 
@@ -256,9 +275,9 @@ def _entropy(device: str) -> Cases:
 
     from kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy, reference
 
-    sizes = ((1024, 64, 1024), (1024, 256, 16_000), (4096, 2048, 128_000))
+    sizes = ((1024, 64, 1024), (1024, 256, 16_000), (4096, 2048, 128_000) if device == "cuda" else (256, 64, 128_000))
     cases: Cases = []
-    for positions, width, vocabulary in sizes if device == "cuda" else sizes[:2]:
+    for positions, width, vocabulary in sizes:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         hidden = torch.randn(positions, width, device=device).to(dtype).requires_grad_()
         head = (torch.randn(vocabulary, width, device=device) / width**0.5).to(dtype).requires_grad_()
@@ -277,15 +296,31 @@ def _entropy(device: str) -> Cases:
         functions: dict[str, Callable[..., Any]] = {"all logits": reference, "logits of labelled positions": kept_only}
         if hasattr(torch.nn.functional, "linear_cross_entropy"):
             functions["torch's linear_cross_entropy, chunked"] = _torchs
+        functions |= _of_others(device)
         functions["masked and chunked"] = partial(masked_linear_cross_entropy, implementation="torch")
         ways: dict[str, Way] = {
             name: partial(both, function, hidden, head, labels) for name, function in functions.items()
         }
-        moved = 2 * hidden.element_size() * (hidden.numel() + head.numel())
-        cases.append(
-            (f"{positions} positions, 70 % masked, width {width}, vocabulary {vocabulary:,}", _name(dtype), moved, ways)
-        )
+        shape = f"{positions} positions, 70 % masked, width {width}, vocabulary {vocabulary:,}"
+        cases.append((shape, _name(dtype), None, ways))
     return cases
+
+
+def _of_others(device: str) -> dict[str, Callable[..., Any]]:
+    """Other libraries' ways to the same loss, where they are installed; both are for GPUs alone."""
+    found: dict[str, Callable[..., Any]] = {}
+    if device != "cuda":
+        return found
+    if _installed("liger_kernel"):
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        fused = LigerFusedLinearCrossEntropyLoss()
+        found["Liger's fused linear cross-entropy"] = lambda hidden, head, labels: fused(head, hidden, labels)
+    if _installed("cut_cross_entropy"):
+        from cut_cross_entropy import linear_cross_entropy
+
+        found["cut cross-entropy"] = linear_cross_entropy
+    return found
 
 
 def _torchs(hidden: Any, head: Any, labels: Any) -> Any:
@@ -309,8 +344,7 @@ def _muon(device: str) -> Cases:
             "stacked, in bfloat16": _ready(Muon, shapes, device, dtype=torch.bfloat16).step,
             "stacked, in float32": _ready(Muon, shapes, device).step,
         }
-        moved = 5 * 4 * sum(rows * columns for rows, columns in shapes)
-        cases.append((f"{len(shapes)} matrices of a model {width} wide", "float32", moved, ways))
+        cases.append((f"{len(shapes)} matrices of a model {width} wide", "float32", None, ways))
     return cases
 
 

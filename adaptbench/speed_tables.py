@@ -60,7 +60,7 @@ def keep(rows: Sequence[Mapping[str, Any]], out: Path, shown: Mapping[str, str],
     import pandas as pd
 
     write_text(out, pd.DataFrame(rows).to_csv(index=False))
-    cells = [[str(row[column]) for column in shown] for row in rows]
+    cells = [["" if row[column] is None else str(row[column]) for column in shown] for row in rows]
     where = {f"{row['device']}, {row['threads']} thread(s), torch {row['torch']}" for row in rows}
     text = markdown([(list(shown.values()), cells)], f"{caption} {'; '.join(sorted(where))}.")
     write_text(out.with_suffix(".md"), text)

@@ -3,6 +3,9 @@
 Run: python -m pytest tests/kernels/test_kernel_speed.py
 """
 
+import sys
+import types
+
 import pandas as pd
 import torch
 
@@ -43,7 +46,42 @@ def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
 
 def test_both_muons_are_timed_on_the_same_matrices():
     (_, _, moved, ways), (_, _, more, _) = kernel_speed._muon("cpu")
+    assert moved is more is None
     assert list(ways) == ["torch.optim.Muon", "stacked, in bfloat16", "stacked, in float32"]
-    assert more == 16 * moved
     for way in ways.values():
         way()
+
+
+def test_where_arithmetic_counts_no_share_of_a_copy_is_told(monkeypatch):
+    monkeypatch.setattr(kernel_speed.speed_tables, "in_turn", lambda ways, repeats: ({}, {"one": [0.01] * 5}))
+    (row,) = kernel_speed._rows("sleep", "any", "float32", None, {"one": lambda: None}, 1e9, "cpu")
+    assert row["bytes"] is row["share_of_copy"] is None
+
+
+def test_units_that_are_tensors_are_held_against_a_group_for_each(monkeypatch):
+    monkeypatch.setattr(kernel_speed, "_ready", _small(kernel_speed._ready))
+    cases = kernel_speed._optimizer("cpu")
+    assert [name.rpartition(", ")[2] for name, *_ in cases] == ["a rate for each tensor", "a rate for each row"] * 3
+    for name, _, _, ways in cases:
+        assert ("a group for each unit, fused" in ways) == name.endswith("tensor")
+        for step in ways.values():
+            step()
+
+
+def _small(ready):
+    return lambda kind, shapes, device, **options: ready(kind, shapes[:2], device, **options)
+
+
+def test_other_libraries_are_asked_on_a_gpu_where_they_are_installed(monkeypatch):
+    liger, cut = types.ModuleType("liger_kernel.transformers"), types.ModuleType("cut_cross_entropy")
+    liger.LigerFusedLinearCrossEntropyLoss = lambda: lambda head, hidden, labels: ("Liger", head, hidden, labels)
+    cut.linear_cross_entropy = lambda hidden, head, labels: ("cut", head, hidden, labels)
+    for module in (liger, cut):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
+    monkeypatch.setattr(kernel_speed, "_installed", lambda module: True)
+    assert kernel_speed._of_others("cpu") == {}
+    told = [function("hidden", "head", "labels") for function in kernel_speed._of_others("cuda").values()]
+    assert told == [("Liger", "head", "hidden", "labels"), ("cut", "head", "hidden", "labels")]
+    monkeypatch.setattr(kernel_speed, "_installed", lambda module: False)
+    assert kernel_speed._of_others("cuda") == {}
