@@ -62,6 +62,10 @@ def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterab
         patterns = plain_files.checked(name, Path(source["path"]), files)
         streams = [_file(pattern, config) for pattern in patterns]
     else:
+        try:
+            hub.check_id(source["hub_id"])
+        except AdaptbenchError as error:
+            raise hub.or_a_folder(name, error) from None
         streams = [
             load_dataset(
                 source["hub_id"], config.subset, split=config.split, revision=source["revision"], streaming=True

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import kernels
-from adaptbench import disk, gpus, models, provenance, registry, results, stock_tasks
+from adaptbench import disk, gpus, hub, models, provenance, registry, results, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 
@@ -125,6 +125,12 @@ def evaluate(
         include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False
     )
     loaded = manager.load(names)
+    for task in (one["task"] for one in stock.values()):
+        for name in stock_tasks.describe(task).data:
+            try:
+                hub.check_id(name)
+            except AdaptbenchError as error:
+                raise AdaptbenchError(f"evaluation.stock_tasks: {task}: {error}") from None
     for part, found in stock_tasks.load(stock).items():
         loaded[part] |= found
     for task in loaded["tasks"].values():

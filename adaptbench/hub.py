@@ -117,16 +117,55 @@ def check_data(name: str, revision: str) -> None:
             HfApi().auth_check(name, repo_type="dataset")
 
 
-def has_data(name: str) -> bool:
-    """Whether `datasets` has prepared the data set before, and so reads it without the hub. Of what lies in the hub's own cache alone it asks
-    the hub again.
+def has_data(name: str, revision: str) -> bool:
+    """Whether `datasets` has prepared this revision of the data set before, and so reads it without the hub. Of what lies in the hub's own
+    cache alone it asks the hub again. Of `main` whatever was prepared will do, where nothing says which commit that is.
     """
     from datasets import config
     from datasets.naming import camelcase_to_snakecase
 
     *owner, short = name.split("/")
     folder = Path(os.path.expanduser(config.HF_DATASETS_CACHE)) / "___".join((*owner, camelcase_to_snakecase(short)))
-    return any(one.is_dir() for one in folder.glob("*/*/*"))  # configuration, version, hash
+    commits = {one.name for one in folder.glob("*/*/*") if one.is_dir()}  # configuration, version, commit
+    wanted = data_commit(name, revision)
+    return bool(commits) if wanted is None and revision == "main" else wanted in commits
+
+
+def data_commit(name: str, revision: str) -> str | None:
+    """The commit that a data set's revision was when it was last read from the hub, if that is known."""
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    reference = cache() / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    return reference.read_text().strip() if reference.is_file() else None
+
+
+def check_id(name: str) -> None:
+    """`datasets` will ask the hub for this name, and not open something here.
+
+    Raises:
+        AdaptbenchError: there is a folder of that name, which may lead anywhere, or it is one of its readers of files.
+    """
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    if os.path.exists(name):
+        raise AdaptbenchError(
+            f"{name}: there is a file or folder {os.path.abspath(name)}, which would be read instead of the hub's data set; start elsewhere or rename it"
+        )
+    if name in _PACKAGED_DATASETS_MODULES:
+        raise AdaptbenchError(f"{name}: is a reader of files, no data set of the hub")
+
+
+def check_commit(name: str, revision: str, read: str) -> None:
+    """The commit that `datasets` has `read` is the revision's; without the hub it takes the one that it prepared last.
+
+    Raises:
+        AdaptbenchError: it is another.
+    """
+    wanted = data_commit(name, revision)
+    if wanted is not None and wanted != read:
+        raise AdaptbenchError(
+            f"{name}: revision {revision!r} is commit {wanted}, what `datasets` has prepared last is {read}; load the revision with `datasets` once while online"
+        )
 
 
 class Unreachable(AdaptbenchError):

@@ -48,12 +48,13 @@ def _check_data(graph: Graph, nodes: Collection[str]) -> None:
     """
     reachable = True
     for place, name, revision in (*_public_data(graph, nodes), *_stock_data(graph.preset)):
-        if not reachable and hub.has_data(name):
-            continue
         try:
+            hub.check_id(name)
+            if not reachable and hub.has_data(name, revision):
+                continue
             hub.check_data(name, revision)
         except AdaptbenchError as error:
-            if isinstance(error, hub.Unreachable) and hub.has_data(name):
+            if isinstance(error, hub.Unreachable) and hub.has_data(name, revision):
                 reachable = False
             elif place.startswith("data."):
                 raise hub.or_a_folder(place.removeprefix("data."), error) from None

@@ -1,6 +1,7 @@
 """Public sets from the hub, or from a folder that holds what the hub's repository does: by `datasets` either way.
 
-Without a network `datasets` takes what it has cached of a set last, of whatever revision. Of a folder only files of records that begin with a
+Without a network `datasets` takes what it has cached of a set last, of whatever revision: another than the one that is asked for is
+refused, where what was read before says which it is. Of a folder only files of records that begin with a
 split's name are read, and only plain ones: left to itself `datasets` unpacks archives and follows what a README names, wherever that is.
 """
 
@@ -25,14 +26,13 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
     Raises:
         AdaptbenchError: it cannot be had, or lacks a split, in one line.
     """
-    from datasets import load_dataset
-
     place = source["path"] or source["hub_id"]
     try:
-        if source["path"] is not None:
-            found = _of_folder(name, Path(source["path"]), splits)
-        else:
-            found = load_dataset(place, *config, revision=source["revision"])
+        found = (
+            _of_hub(name, source, config, splits)
+            if source["path"] is None
+            else _of_folder(name, Path(source["path"]), splits)
+        )
     except AdaptbenchError:
         raise
     except Exception as error:  # `datasets`, pyarrow and the hub's client each raise their own
@@ -45,7 +45,21 @@ def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[st
     return [found[split] for split in splits]
 
 
-def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> dict[str, Any]:
+def _of_hub(name: str, source: Mapping[str, Any], config: Sequence[str], splits: Sequence[str]) -> Mapping[str, Any]:
+    from datasets import load_dataset
+
+    place, revision = source["hub_id"], source["revision"]
+    try:
+        hub.check_id(place)
+        found = load_dataset(place, *config, revision=revision)
+        for file in (file for split in splits if split in found for file in found[split].cache_files):
+            hub.check_commit(place, revision, Path(file["filename"]).parent.name)
+    except AdaptbenchError as error:
+        raise hub.or_a_folder(name, error) from None
+    return found
+
+
+def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> Mapping[str, Any]:
     """The splits that the folder has."""
     from datasets import load_dataset
 

@@ -23,6 +23,7 @@ from conftest import PROJECT, finished, preset_values
 
 from adaptbench import checks, config, estimate, gpus, graph, hub, preflight
 from adaptbench.contracts import AdaptbenchError
+from benchmarks import hub as data_hub
 
 TOKEN = "hf_secretsecretsecret"
 CONFIG = {"num_hidden_layers": 4, "hidden_size": 32, "vocab_size": 300, "tie_word_embeddings": True}
@@ -348,14 +349,48 @@ def test_without_the_hub_data_sets_must_have_been_read_before(cached, tmp_path, 
 def test_what_datasets_would_read_without_the_hub_is_found(name, cached, tmp_path):
     from datasets import load_dataset
 
-    assert not hub.has_data(name)
+    assert not hub.has_data(name, "main")
     if "/" in name:
         toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
     else:
         toy_hub.add_data(tmp_path / "home", f"x/{name}", {"test": [toy_hub.arc(1)]})
         (tmp_path / "home" / "datasets" / f"x___{name}").rename(tmp_path / "home" / "datasets" / name)
-    assert hub.has_data(name)
+    assert hub.has_data(name, "main")
     assert load_dataset(name)["test"][0] == toy_hub.arc(1)
+
+
+OTHER = "f" * 40
+
+
+@pytest.mark.parametrize(
+    ("revision", "reference", "there"),
+    [
+        ("main", None, True),  # nothing says which commit it is
+        ("main", toy_hub.COMMIT, True),
+        ("main", OTHER, False),
+        ("v1", None, False),
+        ("v1", toy_hub.COMMIT, True),
+        ("v1", OTHER, False),
+        (toy_hub.COMMIT, None, True),
+        (OTHER, None, False),
+    ],
+)
+def test_without_the_hub_only_the_revision_that_is_asked_for_is_read(revision, reference, there, cached, tmp_path):
+    toy_hub.add_data(tmp_path / "home", "x/set", {"test": [{"question": "How many?", "final_ans": "7"}]})
+    if reference is not None:
+        refs = tmp_path / "home/hub/datasets--x--set/refs"
+        refs.mkdir(parents=True)
+        (refs / revision).write_text(reference)
+    assert hub.has_data("x/set", revision) == there
+    source = {"hub_id": "x/set", "revision": revision, "path": None}
+    if there or hub.data_commit("x/set", revision) is None:
+        ((record,),) = data_hub.load("multiarith", source, splits=("test",))
+        assert record["final_ans"] == "7"
+    else:
+        with pytest.raises(
+            AdaptbenchError, match=rf"^data\.multiarith: x/set: revision '{revision}' is commit {OTHER}, what"
+        ):
+            data_hub.load("multiarith", source, splits=("test",))
 
 
 def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypatch):
@@ -369,7 +404,7 @@ def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypat
         raise hub.Unreachable(name)
 
     monkeypatch.setattr(hub, "check_data", silent)
-    monkeypatch.setattr(hub, "has_data", lambda name: True)
+    monkeypatch.setattr(hub, "has_data", lambda name, revision: True)
     one = graph.unfold(config.validate(values, "toy.yaml"))
     preflight.check(one, one.nodes)
     assert asked == ["allenai/ai2_arc"]

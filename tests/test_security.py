@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, preset_values
+from datasets import load_dataset
 from datasets.utils.extract import Extractor
 
 from adaptbench import config, corpus, evaluation, models, stages, warm, workflow
@@ -204,12 +205,13 @@ def test_nothing_of_ours_reads_pickles_runs_text_or_unpacks_archives():
 
 def test_a_data_set_with_a_script_is_refused(tmp_path):
     """datasets 5 runs none; were it to begin again, this says so."""
-    from benchmarks.domain import gsm8k
-
     (tmp_path / "set").mkdir()
     (tmp_path / "set/set.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k: .*[Ss]cripts are no longer supported"):
-        gsm8k.load({"path": None, "hub_id": str(tmp_path / "set/set.py"), "revision": "main"})
+    for place in ("set", "set/set.py"):
+        with pytest.raises(RuntimeError, match="Dataset scripts are no longer supported"):
+            load_dataset(str(tmp_path / place))
+        with pytest.raises(AdaptbenchError, match="which would be read instead of the hub's data set"):
+            hub.load("gsm8k", {"hub_id": str(tmp_path / place), "revision": "main", "path": None}, splits=("train",))
     assert not (tmp_path / "ran").exists()
 
 
@@ -280,6 +282,33 @@ def test_a_data_folder_is_read_by_its_own_plain_files_alone(tmp_path, attack):
     source = {"hub_id": "owner/set", "revision": "main", "path": str(folder)}
     with pytest.raises(AdaptbenchError, match=r"^data\.multiarith: .*: no split 'test'; there are none$"):
         hub.load("multiarith", source, splits=("test",))
+
+
+@pytest.mark.parametrize("attack", ["archive", "elsewhere"])
+def test_a_folder_here_is_not_read_in_the_place_of_the_hubs_set_of_its_name(tmp_path, attack, monkeypatch):
+    """`datasets` would: a folder of the working directory before the hub."""
+    folder = tmp_path / "owner/set"
+    folder.mkdir(parents=True)
+    records = json.dumps({"question": "How many?", "final_ans": "7"}) + "\n"
+    (tmp_path / "secret.jsonl").write_text(records)
+    if attack == "archive":
+        zipped(folder / "test.zip", records)
+    else:
+        named = "configs:\n- config_name: default\n  data_files:\n  - split: test\n    path: ../../secret.jsonl\n"
+        (folder / "README.md").write_text(f"---\n{named}---\n")
+    monkeypatch.chdir(tmp_path)
+    source = {"hub_id": "owner/set", "revision": "main", "path": None}
+    said = r"owner/set: there is a file or folder .*/owner/set, which would be read instead of the hub's data set"
+    with pytest.raises(AdaptbenchError, match=rf"^data\.multiarith: {said}.*; or set data\.multiarith\.path"):
+        hub.load("multiarith", source, splits=("test",))
+    with pytest.raises(AdaptbenchError, match=rf"^data\.domain_corpus: {said}"):
+        corpus.read(corpus.CorpusConfig(kind="corpus"), source, 1, seed=0, name="domain_corpus")
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "parquet", "text"])
+def test_a_reader_of_files_is_no_data_set_of_the_hub(name):
+    with pytest.raises(AdaptbenchError, match=rf"^data\.multiarith: {name}: is a reader of files"):
+        hub.load("multiarith", {"hub_id": name, "revision": "main", "path": None}, splits=("test",))
 
 
 def zipped(path: Path, records: str) -> None:
