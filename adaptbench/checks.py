@@ -161,6 +161,6 @@ def base_positions(base: "Base") -> int | None:
 def _of_model(model: str, revision: str, key: str) -> int | None:
     try:
         found = json.loads((hub.folder(model, revision) / "config.json").read_text())[key]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, int) else None

@@ -9,7 +9,7 @@ with latent tokens. What is assumed is printed, and an option of `make plan`.
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -74,7 +74,10 @@ def shape(graph: Graph, *, ask: bool = True) -> Shape:
     (node,) = (node.id for node in graph.nodes.values() if node.kind == "imported_base")
     taken_in = hub.local(str(graph.directory(node)), "main")
     if found := taken_in or hub.local(base.model, base.revision):
-        return _of_config(found)
+        try:
+            return _of_config(found)
+        except AdaptbenchError as error:
+            raise AdaptbenchError(f"base.model: {base.model}: {error}") from None
     why = "not in the hub's cache"
     if ask:
         try:
@@ -110,9 +113,19 @@ def _of_published(size: published.Model, origin: str) -> Shape:
 
 
 def _of_config(found: hub.Found) -> Shape:
-    config = found.config.get("text_config", found.config)
+    """Raises:
+    AdaptbenchError: there are no weights, or its sizes are no whole numbers above zero.
+    """
+    inner = found.config.get("text_config")
+    config = inner if isinstance(inner, Mapping) else found.config
+    if not found.parameters:
+        raise AdaptbenchError("no weights in its safetensors files")
     stored = found.bytes / found.parameters
-    if not {"num_hidden_layers", "hidden_size", "vocab_size"} <= config.keys():  # other names in older architectures
+    sizes = {"num_hidden_layers", "hidden_size", "vocab_size"} & config.keys()
+    for name in sorted(sizes):
+        if not isinstance(config[name], int) or isinstance(config[name], bool) or config[name] < 1:
+            raise AdaptbenchError(f"config.json: {name} is {config[name]!r}; it must be a whole number above zero")
+    if len(sizes) < 3:  # other names in older architectures
         layer = found.parameters // ASSUMED_LAYERS
         origin = f"{found.origin}, {ASSUMED_LAYERS} layers assumed"
         return Shape(ASSUMED_LAYERS, layer, 0, 0, math.isqrt(layer // 12), stored, origin, found.missing)

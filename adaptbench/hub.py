@@ -57,7 +57,7 @@ def local(model: str, revision: str) -> Found | None:
     try:
         config = json.loads((where / "config.json").read_text())
         shards = _shards(where)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not shards or not all(shard.exists() for shard in shards):
         return None
@@ -194,6 +194,8 @@ def answers(name: str, revision: str, kind: str) -> Iterator[None]:
         said = f"the hub has no such {kind}, or it is private and no token for it is set"
     except errors.RevisionNotFoundError:
         said = f"has no revision {revision!r} on the hub"
+    except UnicodeEncodeError:
+        said = "cannot be asked for: the token that is set (HF_TOKEN) holds characters that no token has"
     except errors.HFValidationError:
         said = "is neither a folder nor an id of the hub (name, or owner/name)"
     except errors.RemoteEntryNotFoundError as error:

@@ -116,7 +116,6 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
     Raises:
         AdaptbenchError: it cannot be opened, in one line.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     check_safe(path)
@@ -130,8 +129,8 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # what a configuration can make of transformers' code has no common kind
+        raise _unopened(path, error) from None
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers would go on with random values.
@@ -149,8 +148,16 @@ def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
 
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise AdaptbenchError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:
+        raise _unopened(path, error) from None
+
+
+def _unopened(path: Path, error: Exception) -> AdaptbenchError:
+    """One line for a folder that transformers cannot open, whatever that raised."""
+    said = " ".join(str(error).split())[:300]
+    return AdaptbenchError(
+        f"{path}: {said if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: {said}'}"
+    )
 
 
 def save_model(

@@ -20,6 +20,7 @@ import hub as toy_hub
 import psutil
 import pytest
 from conftest import PROJECT, finished, preset_values
+from safetensors.numpy import save_file
 
 from adaptbench import checks, config, estimate, gpus, graph, hub, preflight
 from adaptbench.contracts import AdaptbenchError
@@ -420,6 +421,43 @@ def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path,
     assert size.parameters(size.layers) == pytest.approx(hub.local(str(folder), "main").parameters, rel=0.01)
     assert size.origin == "its folder, 32 layers assumed"
     preflight.check(one, one.nodes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"hidden_size": "x"}, "config.json: hidden_size is 'x'; it must be a whole number above zero"),
+        ({"hidden_size": 0}, "config.json: hidden_size is 0; it must be a whole number above zero"),
+        ({"text_config": 3, "vocab_size": True}, "config.json: vocab_size is True; it must be a whole number above zero"),
+        (None, "no weights in its safetensors files"),
+    ],
+)  # fmt: skip
+def test_a_base_whose_size_means_nothing_is_one_line(tmp_path, model_folder, wrong, line):
+    folder = shutil.copytree(model_folder("qwen3"), tmp_path / "model")
+    if wrong is None:
+        save_file({}, folder / "model.safetensors")
+    else:
+        (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | wrong))
+    one = graph.unfold(config.validate(preset_values() | {"base": {"model": str(folder)}}, "toy.yaml"))
+    with pytest.raises(AdaptbenchError) as caught:
+        preflight.check(one, one.nodes)
+    assert str(caught.value) == f"base.model: {folder}: {line}"
+
+
+def test_a_config_that_is_nested_too_deeply_is_no_config(tmp_path, model_folder):
+    folder = shutil.copytree(model_folder("qwen3"), tmp_path / "model")
+    (folder / "config.json").write_text("[" * 100_000)
+    assert hub.local(str(folder), "main") is None
+    assert checks.base_layers(config.Base(model=str(folder))) is None
+
+
+def test_a_token_that_no_header_can_hold_is_one_line(endpoint, tmp_path):
+    for asked in ("model@owner/open@main", "data@owner/texts@main"):
+        (line,) = ask(endpoint, tmp_path, asked, HF_TOKEN="hf_gehe\u00efm")
+        assert line.endswith(
+            ": cannot be asked for: the token that is set (HF_TOKEN) holds characters that no token has"
+        )
+        assert "gehe" not in line
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

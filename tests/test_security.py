@@ -151,6 +151,31 @@ def test_a_file_of_the_folder_that_is_no_json_object_is_one_line(folder, name):
         assert re.search(rf"{re.escape(name)}(:1)?: {said}", refused(folder))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"vocab_size": 299}, {"hidden_act": "x"}, {"num_attention_heads": 0}, {"hidden_size": "x"}, {"model_type": "mamba"},
+        {"quantization_config": {"quant_method": "gptq"}}, {"rope_parameters": 3}, {"num_hidden_layers": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_configuration_that_means_nothing_is_one_line(folder, wrong):
+    change(folder / "config.json", **wrong)
+    said = refused(folder)
+    assert said.startswith(f"{folder}: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer.json", {}), ("tokenizer.json", []), ("tokenizer_config.json", {"tokenizer_class": 3}), ("tokenizer_config.json", {"eos_token": 3})],
+)  # fmt: skip
+def test_a_tokenizer_that_means_nothing_is_one_line(folder, name, content):
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(AdaptbenchError, match=rf"^{folder}: [^\n]+$"):
+        models.load_tokenizer(folder)
+
+
 def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tmp_path, monkeypatch):
     import huggingface_hub
     from huggingface_hub.utils import filter_repo_objects
