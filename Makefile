@@ -16,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 NO_PRESET = $(error config/$(PRESET).yaml: no such preset; PRESET is one of $(PRESETS)$(if $(wildcard config/$(PRESET)-*.yaml), (several at once are for `make plan`)))
 
 .DEFAULT_GOAL := run
-.PHONY: preset presets run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+.PHONY: preset presets checked run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
 
 preset:
 	$(if $(filter $(PRESET),$(PRESETS)),,$(NO_PRESET))
@@ -24,12 +24,16 @@ preset:
 presets:
 	$(if $(filter $(PRESET) $(PRESET)-%,$(PRESETS)),,$(NO_PRESET))
 
-run: preset $(READY)  ## run a preset (PRESET=tiny) and say where the results are
+# Snakemake opens a preset before it asks what is wrong with it, and of a broken file shows where it failed.
+checked: preset $(READY)
+	@$(BIN)/python -m adaptbench check config/$(PRESET).yaml $(OPTIONS) > /dev/null
+
+run: checked  ## run a preset (PRESET=tiny) and say where the results are
 	$(SNAKEMAKE) --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report.html
 	@echo "Snakemake's report: results/$(PRESET)/report.html"
 
-ablation: preset $(READY)  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
+ablation: checked  ## run a preset's ablation (PRESET=tiny): variants of a method, one table each
 	$(SNAKEMAKE) ablation --configfile config/$(PRESET).yaml $(OPTIONS)
 	@$(SNAKEMAKE) ablation --quiet all --configfile config/$(PRESET).yaml $(OPTIONS) --report results/$(PRESET)/report-ablation.html
 	@echo "Snakemake's report: results/$(PRESET)/report-ablation.html"

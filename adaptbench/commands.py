@@ -3,12 +3,15 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import foreseen
+
+if TYPE_CHECKING:
+    from adaptbench.graph import Graph
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,11 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     command("partial", _partial, "tables and figures of the runs that are done", "report", "out")
     paper = command("paper", _paper, "hold the runs against what papers report", "plan", "out")
     paper.add_argument("collected", nargs="+", type=Path, help="collected parts, main first")
+    check = command("check", _check, "say of presets what is wrong with them, if anything")
+    _presets(check)
     estimate = command("estimate", _estimate, "say what presets will take: jobs, GPU hours, memory, disk, downloads")
-    estimate.add_argument("presets", nargs="+", type=Path)
-    estimate.add_argument(
-        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="changes options, as Snakemake's"
-    )
+    _presets(estimate)
     _assumptions(estimate)
     command("time", _time, "say where a preset's time went", "results")
     command("disk", _disk, "say what a preset's files weigh", "results")
@@ -199,15 +201,36 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return read
 
 
+def _presets(command: argparse.ArgumentParser) -> None:
+    command.add_argument("presets", nargs="+", type=Path)
+    command.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="changes options, as Snakemake's")
+
+
+def _unfolded(options: argparse.Namespace) -> "Iterator[Graph]":
+    """The graph of each preset that is named."""
+    from adaptbench import graph, workflow
+
+    wrong = next((change for change in options.config if not change.partition("=")[1]), None)
+    if wrong is not None:
+        raise AdaptbenchError(f"--config {wrong!r}: must be KEY=VALUE")
+    changes = dict(change.partition("=")[::2] for change in options.config)
+    for preset in options.presets:
+        yield graph.unfold(workflow.preset(changes, [preset]))
+
+
+def _check(options: argparse.Namespace) -> None:
+    for preset, unfolded in zip(options.presets, _unfolded(options), strict=True):
+        print(f"{preset}: a preset of {len(unfolded.evaluations)} runs in {len(unfolded.nodes)} stages")
+
+
 def _estimate(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from adaptbench import estimate, graph, workflow
+    from adaptbench import estimate
 
     assumed = estimate.Assumptions(**{one.name: getattr(options, one.name) for one in fields(estimate.Assumptions)})
-    changes = dict(change.partition("=")[::2] for change in options.config)
-    for preset in options.presets:
-        print(estimate.report(graph.unfold(workflow.preset(changes, [preset])), assumed))
+    for unfolded in _unfolded(options):
+        print(estimate.report(unfolded, assumed))
 
 
 def _time(options: argparse.Namespace) -> None:

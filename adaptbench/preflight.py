@@ -101,11 +101,14 @@ def _check_number(processes: int) -> None:
 
 def _check_memory(job: estimate.Job, devices: Devices) -> None:
     """A job's processes have room: each on a GPU of its own, or without a GPU all in this machine's memory."""
-    memory = max(gpus.memory().values(), default=None)
-    if memory is not None:
-        kind, needed = "GPU memory", job.state
+    seen = gpus.memory()
+    if seen:  # a job takes whichever is least busy
+        name = min(seen, key=lambda one: seen[one])
+        kind, memory, needed = "GPU memory", seen[name], job.state
         share = f" in each of {devices.processes} processes" if devices.sharded else ""
-        there = f"the largest GPU here has {estimate.gb(memory)}"
+        large = ",".join(one for one in seen if seen[one] >= needed)
+        hint = f"; leave smaller ones out: CUDA_VISIBLE_DEVICES={large}" if large else ""
+        there = f"GPU {name} has {estimate.gb(memory)}{hint}"
     else:
         memory = psutil.virtual_memory().total
         kind, needed = "memory", job.state * devices.processes

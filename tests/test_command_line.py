@@ -3,6 +3,7 @@
 Run: pytest tests/test_command_line.py
 """
 
+import re
 import sys
 
 import pytest
@@ -58,6 +59,53 @@ def test_a_value_that_is_no_yaml_is_one_line(value):
     assert line.startswith(f"error: --config: '{value[:60]}")
     assert line.endswith(" is not YAML; quote it")
     assert len(line) < 200
+
+
+BROKEN = {
+    b"name: 2020-99-99\n": "toy.yaml: not YAML: '2020-99-99' is no timestamp",
+    b"name: \xff\n": "toy.yaml: not UTF-8 text",
+    b"[" * 5000: "toy.yaml: not YAML: nested too deeply",
+    b"seeds: [" + b"9" * 5000 + b"]\n": "toy.yaml: not YAML: '9999",
+    b"name: [\n": "toy.yaml:",
+    b"- a\n": "toy.yaml:",
+    b"": "toy.yaml:",
+    b"name: toy\nrunz: []\n": "toy.yaml: data: missing",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content[:12]))
+def test_a_broken_preset_is_one_line(tmp_path, content):
+    """Snakemake, which opens it first, may end in a traceback: make asks before."""
+    (tmp_path / "toy.yaml").write_bytes(content)
+    done = finished([sys.executable, "-m", "adaptbench", "check", "toy.yaml"], tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {BROKEN[content]}"), line
+
+
+def test_make_asks_what_is_wrong_with_a_preset_before_snakemake_opens_it(project_copy):
+    (project_copy / ".venv").symlink_to(sys.prefix)
+    (project_copy / "config/toy.yaml").write_text("name: 2020-99-99\n")
+    for target in ("run", "ablation"):
+        done = finished(["make", "-o", ".venv/.ready", "PRESET=toy", target], project_copy)
+        assert done.returncode == 2
+        first, last = done.stderr.strip().splitlines()
+        assert first.startswith("error: config/toy.yaml: not YAML: '2020-99-99' is no timestamp")
+        assert last.startswith("make: ***")
+
+
+def test_check_counts_what_it_has_found_right():
+    done = finished([sys.executable, "-m", "adaptbench", "check", "config/smoke.yaml", "config/tiny.yaml"], PROJECT)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"config/smoke\.yaml: a preset of \d\d+ runs in \d\d+ stages", first)
+    assert second.startswith("config/tiny.yaml: a preset of ")
+
+
+def test_an_option_without_a_value_is_one_line():
+    done = finished([sys.executable, "-m", "adaptbench", "check", "config/smoke.yaml", "--config", "name"], PROJECT)
+    assert done.returncode == 1
+    assert done.stderr == "error: --config 'name': must be KEY=VALUE\n"
 
 
 def test_a_wrong_number_is_said_to_be_none():

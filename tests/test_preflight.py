@@ -257,18 +257,22 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
         estimate.Estimate(one, estimate.Assumptions()).jobs.values(),
         key=lambda job: job.state,
     )
-    monkeypatch.setattr(gpus, "memory", lambda: {"0": 1.0, "1": largest.state})
+    monkeypatch.setattr(gpus, "memory", lambda: {"0": 2 * largest.state, "1": largest.state})
     preflight.check(one, one.nodes)
+    line = rf"^too little GPU memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} .*, GPU 0 has {estimate.gb(largest.state - 1)}"
     monkeypatch.setattr(gpus, "memory", lambda: {"0": largest.state - 1})
-    line = rf"^too little GPU memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} .*, the largest GPU here has {estimate.gb(largest.state - 1)}$"
-    with pytest.raises(AdaptbenchError, match=line):
+    with pytest.raises(AdaptbenchError, match=rf"{line}$"):
+        preflight.check(one, one.nodes)
+    # A job takes whichever GPU is least busy, the small one too.
+    monkeypatch.setattr(gpus, "memory", lambda: {"0": largest.state - 1, "1": largest.state, "GPU-x": largest.state})
+    with pytest.raises(AdaptbenchError, match=rf"{line}; leave smaller ones out: CUDA_VISIBLE_DEVICES=1,GPU-x$"):
         preflight.check(one, one.nodes)
     preflight.check(one, one.nodes, here=False)
     monkeypatch.setattr(gpus, "memory", lambda: dict.fromkeys("01", largest.state / 2))
     sharded = one.preset.model_copy(update={"devices": config.Devices(processes=2, strategy="fsdp")})
     preflight.check(replace(one, preset=sharded), one.nodes)
     monkeypatch.setattr(gpus, "memory", lambda: dict.fromkeys("01", largest.state / 2 - 1))
-    with pytest.raises(AdaptbenchError, match="optimizer in each of 2 processes, the largest"):
+    with pytest.raises(AdaptbenchError, match="optimizer in each of 2 processes, GPU 0 has"):
         preflight.check(replace(one, preset=sharded), one.nodes)
 
 
