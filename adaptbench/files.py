@@ -1,4 +1,6 @@
-"""Writing whole or not at all: everything is made under a temporary name and renamed when complete. And who may write at all."""
+"""Writing whole or not at all: everything is made under a temporary name, and renamed when it is complete and on the disk, so that a name
+is never that of half a file, not after a power cut either. And who may write at all.
+"""
 
 import errno
 import fcntl
@@ -11,6 +13,11 @@ from pathlib import Path
 
 from adaptbench.contracts import AdaptbenchError
 
+NO_SYNC = (
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+)  # of file systems that know no such thing, or not of directories
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,17 +56,28 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            _to_disk(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a directory's list of names, is on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(file)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that no reader ever sees half of it."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -83,6 +101,11 @@ def whole_directory(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for inside, _, names in os.walk(temporary):
+            for name in names:
+                if not (Path(inside) / name).is_symlink():
+                    _to_disk(Path(inside) / name)
+            _to_disk(Path(inside))
         old = _aside(path)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():

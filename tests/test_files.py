@@ -3,7 +3,9 @@
 Run: python -m pytest tests/test_files.py
 """
 
+import errno
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +55,54 @@ def test_of_two_directories_one_is_always_there(tmp_path, monkeypatch, call):
     restore(path)
     assert (path / "text").read_text() == "new"
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def _watched(monkeypatch) -> list[str]:
+    """What is waited for until it is on the disk, by name, and `->` where something is renamed."""
+    sync, replace, told = os.fsync, Path.replace, []
+
+    def syncing(file):
+        told.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        sync(file)
+
+    def renaming(path, target):
+        told.append("->")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", renaming)
+    return told
+
+
+def test_what_gets_its_name_is_on_the_disk_before(tmp_path, monkeypatch):
+    """A power cut after the rename would else leave the name, and nothing under it."""
+    told = _watched(monkeypatch)
+    write_text(tmp_path / "text", "x")
+    assert told == [f".text.{os.getpid()}.tmp", "->"]
+    told.clear()
+    with whole_directory(tmp_path / "model") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "weights").write_text("x")
+        (temporary / "inner/more").write_text("x")
+        (temporary / "link").symlink_to("/nowhere")
+    assert sorted(told[:-1]) == sorted([f".model.{os.getpid()}.tmp", "inner", "weights", "more"])
+    assert told[-1] == "->"
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_that_cannot_promise_is_trusted_and_one_that_fails_is_not(tmp_path, monkeypatch, error):
+    _write(tmp_path / "model", "old")
+
+    def failing(file):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    if error == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"):
+            _write(tmp_path / "model", "new")
+    else:
+        _write(tmp_path / "model", "new")
+    assert (tmp_path / "model/text").read_text() == ("old" if error == errno.EIO else "new")
 
 
 def test_a_directory_is_removed_at_once(tmp_path, monkeypatch):
