@@ -344,7 +344,7 @@ def report(graph: Graph, assumed: Assumptions) -> str:
         if epoch := published_epoch(preset, track):
             lines.append(f"  an epoch     {track}: {epoch.documents} times {epoch.tokens:.3g} tokens ({epoch.source})")
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
-    lines.append(f"  assumed      {values}; one pass over the batch a step; only models on disk and their checkpoints")
+    lines.append(f"  assumed      {values}; one pass over the batch a step; answers that are written token by token not counted; only models on disk and their checkpoints")
     return "\n".join(lines)
 
 
