@@ -23,7 +23,7 @@ from adaptbench import training as loop
 from adaptbench.config import Devices
 from adaptbench.contracts import AdaptbenchError
 
-LT = {"kind": "lt_tuning", "hidden_training": {"steps": 3}, "fused_training": {"steps": 3}}
+LT = {"kind": "lt_tuning", "hidden_training": {"steps": 3}, "fused_training": {"steps": 5}}
 ADEPT = {"kind": "adept", "layers": 2, "refresh_every": 2}
 
 
@@ -57,6 +57,12 @@ RUNS = {
 TWICE = {
     "ddp": [name for name in RUNS if name != "lt-jacobi"],
     "fsdp": ["full", "checkpointed", "agents", "kl", "lora", "llama-pro", "adept", "adept-2x", "lt-jacobi"],
+}
+
+
+RESUMED = {
+    "ddp": ["adept", "lora", "full", "llama-pro", "lt"],
+    "fsdp": ["adept", "lora", "full", "llama-pro", "lt-jacobi"],
 }
 
 
@@ -265,9 +271,10 @@ def _stop_in_the_third_step(unfolded, nodes):
 
 
 def _before_tuning(alone, folder, unfolded):
-    """A folder with all but the runs' own stages, which are returned."""
+    """A folder with all but the runs' last stages, which are returned."""
     _begin(alone, folder, unfolded)
-    nodes = [node for node in _trained(unfolded) if unfolded.nodes[node].kind == "train"]
+    begun = {parent for node in unfolded.nodes.values() for parent in node.parents.values() if node.kind == "train"}
+    nodes = [node for node in _trained(unfolded) if unfolded.nodes[node].kind == "train" and node not in begun]
     for node in unfolded.nodes:
         out = unfolded.directory(node)
         if node not in nodes and unfolded.nodes[node].kind != "tasks" and not (folder / out).exists():
@@ -282,7 +289,7 @@ def _assert_stopped(unfolded, nodes):
 
 @pytest.mark.parametrize("strategy", TWICE)
 def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(alone, tmp_path, strategy):
-    names = ["adept", "lora", "full"]
+    names = RESUMED[strategy]
     unfolded = _unfold(names, processes=2, strategy=strategy)
     root = tmp_path / "root"
     nodes = _before_tuning(alone, root, unfolded)
@@ -298,7 +305,7 @@ def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(alone, tmp_path
 
 @pytest.mark.parametrize("strategy", TWICE)
 def test_what_one_process_began_two_end(alone, tmp_path, strategy, monkeypatch):
-    names = ["adept", "lora", "full"]
+    names = RESUMED[strategy]
     single, unfolded = _unfold(names), _unfold(names, processes=2, strategy=strategy)
     root = tmp_path / "root"
     nodes = _before_tuning(alone, root, single)
