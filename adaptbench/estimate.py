@@ -2,8 +2,8 @@
 
 FLOPs are those of matrix products, as adaptbench/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
 if it trains. A step of a small model takes what starting its operations takes, however little they compute. That an untrained bottom of the
-network needs no way back is not counted, nor are probes, attention scores, tokens written one after another, and the further passes of curricula
-with latent tokens. What is assumed is printed, and an option of `make plan`.
+network needs no way back is not counted, nor are probes, attention scores, and the further passes of curricula with latent tokens. Answers are
+written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
 """
 
 import math
@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from adaptbench import hub, plan, published, registry, stock_tasks
 from adaptbench.config import HubData, Preset, Training
@@ -37,6 +37,10 @@ class Assumptions:
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
     layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
+    token_seconds: float = 0.0005  # that a layer takes at least to write the next token of a batch
+    answer_tokens: float = 100.0  # of an answer, in the longest of its batch
+    answers: float = 1000.0  # that a task has written, where no option says how many
+    turns: float = 5.0  # in which a live episode is written
     job_seconds: float = 10.0  # to start a job on its GPU, waiting in a queue apart
     read_rate: float = 1e9  # bytes of a model that are read in a second
 
@@ -263,14 +267,39 @@ class Estimate:
         matrices = layers * self.size.layer + self.size.head
         asked = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
         tokens = len(asked) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
-        seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens)
+        written = self._written(one) * layers * self.assumed.token_seconds
+        seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens) + written
         return Job(one.key, "evaluate", seconds, host=self.size.parameters(layers) * self.size.bytes)
+
+    def _written(self, one: Evaluation) -> float:
+        """Passes, one after another, in which a run's answers are written."""
+        asked = [(self.assumed.answers, 1.0) for name in one.stock if "exact_match" in stock_tasks.task(name).metric]
+        for node in (self.graph.nodes[node] for node in one.tasks.values()):
+            track, kind = node.options["track"], node.options["kind"]
+            items = self.graph.nodes[node.parents["data"]].options["config"].get("test_items") or self.assumed.answers
+            asked += [
+                (items, self.assumed.turns if task.episodes else 1.0)
+                for task in registry.benchmark(track, kind).TASKS
+                if task.split == one.options["split"] and _is_written(track, task.name)
+            ]
+        limit, batch_size = one.options["limit"] or math.inf, one.options["batch_size"]
+        batches = sum(turns * math.ceil(min(items, limit) / batch_size) for items, turns in asked)
+        return batches * self.assumed.answer_tokens
 
     def _start(self, parameters: int) -> float:
         return self.assumed.job_seconds + parameters * self.size.bytes / self.assumed.read_rate
 
     def _arithmetic(self, flops: float) -> float:
         return flops / (self.assumed.flops * self.assumed.utilisation)
+
+
+@cache
+def _is_written(track: str, task: str) -> bool:
+    """Whether a task's answers are written, and not chosen among given ones."""
+    folder = registry.project_root() / "benchmarks" / track / "tasks"
+    text = (folder / f"{task}.yaml").read_text()
+    shared = re.search(r"^include: (\S+)$", text, re.MULTILINE)
+    return "output_type: generate_until" in text + ((folder / shared[1]).read_text() if shared else "")
 
 
 def _tuner(node: Node) -> TunerConfig:
@@ -344,7 +373,7 @@ def report(graph: Graph, assumed: Assumptions) -> str:
         if epoch := published_epoch(preset, track):
             lines.append(f"  an epoch     {track}: {epoch.documents} times {epoch.tokens:.3g} tokens ({epoch.source})")
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
-    lines.append(f"  assumed      {values}; one pass over the batch a step; answers that are written token by token not counted; only models on disk and their checkpoints")
+    lines.append(f"  assumed      {values}; one pass over the batch a step; only models on disk and their checkpoints")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ Run: pytest tests/test_estimate.py
 """
 
 import copy
+import math
 import re
 from dataclasses import replace
 
@@ -27,7 +28,13 @@ LAYER = 2 * 64 + 2 * 32 + 3 * 128 + 16 + 8
 HEAD = 500 * 8
 WHOLE = HEAD + 8 + 4 * LAYER
 ASSUMED = estimate.Assumptions(
-    flops=1e6, utilisation=0.5, layer_seconds=0.0, job_seconds=0.0, read_rate=float("inf"), task_tokens=1000
+    flops=1e6,
+    utilisation=0.5,
+    layer_seconds=0.0,
+    job_seconds=0.0,
+    read_rate=float("inf"),
+    task_tokens=1000,
+    token_seconds=0.0,
 )
 
 
@@ -203,6 +210,35 @@ def test_an_evaluation_costs_its_tasks():
     matrices = 4 * LAYER + HEAD
     tasks = 3 + 3  # of the general world and of the domain's, validation among them
     assert found.jobs["domain/full/seed0"].seconds == pytest.approx(2 * matrices * (tasks * 1000 + 7000) / 0.5e6)
+
+
+def test_answers_are_written_token_after_token_a_batch_at_a_time():
+    """Of the domain's world one task writes; of the agents' one step by step, and live in turns; lm-eval's gsm8k besides."""
+    values = copy.deepcopy(VALUES) | {
+        "evaluation": {"batch_size": 16, "stock_tasks": {"general": ["gsm8k", "arc_easy"]}}
+    }
+    values["data"] = values["data"] | {
+        "domain": {"kind": "world", "entities": 20, "test_items": 40},
+        "agent": {"kind": "world"},
+    }
+    values["runs"] = [
+        *values["runs"],
+        {"name": "one", "track": "agent", "curriculum": {"kind": "single"}, "tuner": {"kind": "full"}},
+    ]
+    assumed = replace(ASSUMED, answer_tokens=10.0, answers=100.0, turns=5.0)
+    plain, found = estimated(values, assumed), estimated(values, replace(assumed, token_seconds=0.5))
+    passes = {
+        "domain/full": math.ceil(100 / 16) + math.ceil(40 / 16),
+        "agent/one": 2 * math.ceil(100 / 16) + 5 * math.ceil(100 / 16),
+    }
+    for run, batches in passes.items():
+        written = found.jobs[f"{run}/seed0"].seconds - plain.jobs[f"{run}/seed0"].seconds
+        assert written == pytest.approx(batches * 10 * 4 * 0.5), run
+    few = copy.deepcopy(values)
+    few["evaluation"]["limit"] = 8
+    plain, found = estimated(few, assumed), estimated(few, replace(assumed, token_seconds=0.5))
+    written = found.jobs["agent/one/seed0"].seconds - plain.jobs["agent/one/seed0"].seconds
+    assert written == pytest.approx((1 + 1 + 5) * 10 * 4 * 0.5)
 
 
 def test_muon_keeps_one_moment():
