@@ -117,8 +117,10 @@ def _of_published(size: published.Model, origin: str) -> Shape:
 
 
 def _of_config(found: hub.Found) -> Shape:
-    """Raises:
-    AdaptbenchError: there are no weights, or its sizes are no whole numbers above zero.
+    """What the model's config.json and its weights say.
+
+    Raises:
+        AdaptbenchError: there are no weights, or its sizes are no whole numbers above zero.
     """
     inner = found.config.get("text_config")
     config = inner if isinstance(inner, Mapping) else found.config

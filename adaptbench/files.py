@@ -13,11 +13,8 @@ from pathlib import Path
 
 from adaptbench.contracts import AdaptbenchError
 
-NO_SYNC = (
-    errno.EINVAL,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-)  # of file systems that know no such thing, or not of directories
+NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Of file systems that know no waiting for the disk, or not for directories."""
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -187,9 +187,8 @@ def _importance(device: str) -> Cases:
 
     from kernels.unit_importance import unit_importance
 
-    implementations: list[Any] = (
-        ["reference", "triton"] if device == "cuda" else ["reference"]
-    )  # which is what runs there
+    # What runs on a processor is the reference.
+    implementations: list[Any] = ["reference", "triton"] if device == "cuda" else ["reference"]
     side = 8192 if device == "cuda" else 1024
     cases: Cases = []
     for dtype in (torch.float32, torch.bfloat16):
