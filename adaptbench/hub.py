@@ -15,6 +15,7 @@ from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
 
+COMMIT = re.compile("[0-9a-f]{40}")
 PAGE = "https://huggingface.co/"
 
 
@@ -133,7 +134,7 @@ def has_data(name: str, revision: str) -> bool:
 
 def data_commit(name: str, revision: str) -> str | None:
     """The commit that a data set's revision was when it was last read from the hub, if that is known."""
-    if re.fullmatch("[0-9a-f]{40}", revision):
+    if COMMIT.fullmatch(revision):
         return revision
     reference = cache() / f"datasets--{name.replace('/', '--')}" / "refs" / revision
     return reference.read_text().strip() if reference.is_file() else None
@@ -162,7 +163,7 @@ def check_commit(name: str, revision: str, read: str) -> None:
         AdaptbenchError: it is another.
     """
     wanted = data_commit(name, revision)
-    if wanted is not None and wanted != read:
+    if wanted is not None and wanted != read and COMMIT.fullmatch(read):  # older versions named folders otherwise
         raise AdaptbenchError(
             f"{name}: revision {revision!r} is commit {wanted}, what `datasets` has prepared last is {read}; load the revision with `datasets` once while online"
         )
