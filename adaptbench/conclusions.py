@@ -128,5 +128,4 @@ def _family(
 
 def relevant(baseline: statistics.Answers) -> float:
     """The difference that a tie rules out: a tenth of a share's scale, else of the baseline's mean."""
-    share = baseline.values.min() >= 0 and baseline.values.max() <= 1
-    return RELEVANT if share else RELEVANT * abs(statistics.mean_interval(baseline).mean)
+    return RELEVANT if baseline.share else RELEVANT * abs(statistics.mean_interval(baseline).mean)

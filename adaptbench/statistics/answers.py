@@ -1,5 +1,6 @@
 """Samples as arrays: one run's values on a task's documents, or the differences of two runs' on the same ones."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ class Answers:
     """Values (seeds, documents) of one metric; the documents' weights and groups (documents,).
 
     `run`, `task` and `metric` say whose they are, `seeds` which, and `asked` what: number, document hash and prompt hash of each document.
+    `bound` is what no mean can pass, 1 for differences of shares.
     """
 
     values: "np.ndarray"
@@ -25,6 +27,12 @@ class Answers:
     metric: str = ""
     seeds: tuple[int, ...] = (0,)
     asked: tuple[tuple[int, str, str], ...] = ()
+    bound: float = math.inf
+
+    @property
+    def share(self) -> bool:
+        """Whether these are shares: rights and wrongs, or what lies between."""
+        return bool(self.values.min() >= 0 and self.values.max() <= 1)
 
 
 def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
@@ -67,11 +75,12 @@ def paired(ours: Answers, theirs: Answers, *, whole: bool = True) -> Answers:
     pair = f"{ours.task}: {ours.run} and {theirs.run}"
     if ours.asked != theirs.asked:
         raise AdaptbenchError(f"{pair} did not answer the same documents; run both again")
+    made = replace(ours, bound=1.0 if ours.share and theirs.share else math.inf)
     if whole and (len(ours.seeds) == 1 or len(theirs.seeds) == 1):
         seeds = max(ours.seeds, theirs.seeds, key=len)
-        return replace(ours, values=ours.values - theirs.values, seeds=seeds)
+        return replace(made, values=ours.values - theirs.values, seeds=seeds)
     seeds = tuple(seed for seed in ours.seeds if seed in theirs.seeds)
     if not seeds:
         raise AdaptbenchError(f"{pair} have no seed in common; run both under the same ones")
     mine, other = (one.values[[one.seeds.index(seed) for seed in seeds]] for one in (ours, theirs))
-    return replace(ours, values=mine - other, seeds=seeds)
+    return replace(made, values=mine - other, seeds=seeds)

@@ -82,7 +82,8 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
         too_few = f"fewer than {FEWEST_DOCUMENTS} documents"
     elif seeds == 2:
         too_few = "2 seeds"  # of which the test rejects too often: one would have to believe in their spread
-    return Comparison(mean, mean - reach, mean + reach, p, detectable, test, seeds, values.shape[1], too_few)
+    low, high = max(mean - reach, -differences.bound), min(mean + reach, differences.bound)
+    return Comparison(mean, low, high, p, detectable, test, seeds, values.shape[1], too_few)
 
 
 def _found_at(level: float, freedom: float) -> float:

@@ -75,8 +75,9 @@ def interval(
 
 
 def mean_interval(of: Answers, *, share: bool = True) -> Interval:
-    """Of the mean of one run's values."""
-    return interval(of.values, of.weights, of.groups, share=share)
+    """Of the mean of one run's values, or of differences."""
+    found = interval(of.values, of.weights, of.groups, share=share)
+    return replace(found, low=max(found.low, -of.bound), high=min(found.high, of.bound))
 
 
 def interval_of_sums(

@@ -3,11 +3,13 @@
 Run: python -m pytest tests/statistics/test_comparisons.py
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from adaptbench.statistics import Answers, compare, comparisons, holm
+from adaptbench.statistics import Answers, compare, comparisons, holm, mean_interval, paired
 from adaptbench.statistics.comparisons import Comparison
 
 
@@ -41,6 +43,24 @@ def test_other_values_under_one_seed_are_students_paired_test():
 def test_where_documents_do_not_matter_it_is_students_test_on_the_seeds():
     values = np.repeat([[0.1], [0.3], [0.2]], 50, axis=1)
     assert compare(_differences(values)).p == pytest.approx(stats.ttest_1samp([0.1, 0.3, 0.2], 0).pvalue, rel=1e-6)
+
+
+def test_a_difference_of_shares_is_no_more_than_one():
+    """Three seeds that disagree make a wide interval; what no share can be is none of it."""
+    right = np.array([[1.0] * 30, [1.0] * 24 + [0.0] * 6, [1.0] * 26 + [0.0] * 4])
+    wrong = np.array([[0.0] * 29 + [1.0]])
+    ours, theirs = replace(_differences(right), seeds=(0, 1, 2)), _differences(wrong)
+    differences = paired(ours, theirs)
+    found = compare(differences)
+    assert found.effect == pytest.approx(77 / 90)
+    assert 0.5 < found.low < found.effect < found.high == 1.0
+    assert mean_interval(differences, share=False).high == 1.0
+    other = compare(paired(theirs, ours))
+    assert (other.low, other.high) == (-1.0, pytest.approx(-found.low))
+    # Of anything else no such thing is known.
+    doubled = compare(paired(replace(ours, values=2 * right), replace(theirs, values=2 * wrong)))
+    assert doubled.high > 2.0
+    assert doubled.p == pytest.approx(found.p)
 
 
 def test_grouped_documents_count_as_one():
