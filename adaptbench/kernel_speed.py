@@ -20,7 +20,7 @@ from adaptbench import models, speed_tables
 REPEATS = 15
 Way = Callable[[], Any]
 COLUMNS = {
-    "operation": "operation", "shape": "shape", "implementation": "way", "median_milliseconds": "ms", "times_faster": "times faster",
+    "operation": "operation", "shape": "shape", "dtype": "dtype", "implementation": "way", "median_milliseconds": "ms", "times_faster": "times faster",
     "share_of_copy": "share of a copy's speed", "peak_megabytes": "peak MB",
 }  # fmt: skip
 
@@ -61,6 +61,8 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
 
     from adaptbench import drawing, figures
 
+    compared = {row["operation"] for row in rows if row["times_faster"] != 1}  # others have one way here
+    rows = [row for row in rows if row["operation"] in compared] or rows
     operations = list(dict.fromkeys(row["operation"] for row in rows))
     counts = [sum(row["operation"] == one for row in rows) for one in operations]
     with plt.rc_context(figures.STYLE):

@@ -10,8 +10,10 @@ tensors or part of a large one, so that a call is worth its cost and steps never
 which reads the multiplier with the weight.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -100,8 +102,10 @@ class UnitwiseAdamW(torch.optim.AdamW):
         usual = not group["amsgrad"] and not group["differentiable"]
         if way == "torch" and usual:
             ran("unitwise_adamw", "torch")
-            params = [p for p in group["params"] if p.grad is not None]
-            gradients = [p.grad for p in params]
+            params, gradients = group["params"], [p.grad for p in group["params"]]
+            if any(g is None for g in gradients):
+                params = [p for p, g in zip(params, gradients, strict=True) if g is not None]
+                gradients = [g for g in gradients if g is not None]
             plan = self._plans.get(number)
             if plan is None or not plan.holds(params, gradients, self.state, group):
                 self._init_group(group, [], [], [], [], [], [])  # makes missing state
@@ -197,7 +201,8 @@ class _Plan:
     """How a group is stepped on a processor: by blocks, by calls of their own, or by torch's step and a multiplication.
 
     It holds for the parameters that have gradients, while nobody puts another state in the place of theirs. The counts of steps of
-    those in blocks lie in one tensor, since a call for each takes as long as its step.
+    those in blocks lie in one tensor, since a call for each takes as long as its step; for the same reason everything that stays as it
+    is from step to step is listed once.
     """
 
     def __init__(
@@ -207,6 +212,7 @@ class _Plan:
         self.params = list(params)
         self.fused = bool(group["fused"])
         self.plain = _steppable(params, gradients)
+        self.dtypes = [p.dtype for p in params]
         # A rate of one everywhere is torch's step, to the bit.
         self.multipliers = {p: values for p, values in multipliers.items() if not (values == 1).all()}
         self.own: list[tuple[int, float]] = []
@@ -220,36 +226,58 @@ class _Plan:
                 self.own.append((i, float(multiplier)))
             else:
                 (together if self.fused else self.rest).append(i)
-        self.blocks = list(_blocks(params, together, multipliers))
         self.counts = torch.stack([state[params[i]]["step"] for i in together]) if together else torch.empty(0)
         for i, count in zip(together, self.counts.unbind(), strict=True):
             state[params[i]]["step"] = count
-        self.kept = [(of["exp_avg"], of["exp_avg_sq"], of["step"]) for of in (state[p] for p in params)]
+        mine = [state[p] for p in params]
+        self.averages, self.squares, self.steps = (
+            [of[key] for of in mine] for key in ("exp_avg", "exp_avg_sq", "step")
+        )
+        self.of_all, self.mine, self.kept = list(state.values()), mine, _flat(mine)
+        self.blocks = list(_blocks(params, together, multipliers, self.averages, self.squares, self.steps))
 
     def holds(
         self, params: Sequence[Any], gradients: Sequence[torch.Tensor], state: Mapping[Any, dict[str, Any]],
         group: Mapping[str, Any],
     ) -> bool:  # fmt: skip
-        if self.fused != bool(group["fused"]) or list(map(id, params)) != list(map(id, self.params)):
+        if (
+            self.fused != bool(group["fused"])
+            or not _same(params, self.params)
+            or not _same(state.values(), self.of_all)
+        ):
             return False
-        if _steppable(params, gradients) != self.plain:
+        if not _same(_flat(self.mine), self.kept):
             return False
-        for p, (average, square, count) in zip(params, self.kept, strict=True):
-            of = state[p]
-            if not of or of["exp_avg"] is not average or of["exp_avg_sq"] is not square or of["step"] is not count:
+        if not all(self.plain):
+            return _steppable(params, gradients) == self.plain
+        for p, g, dtype in zip(
+            params, gradients, self.dtypes, strict=True
+        ):  # `_steppable`, without what torch would refuse
+            if g.dtype is not dtype or type(g) is not torch.Tensor or not p.is_contiguous():
                 return False
         return True
 
     def step(self, gradients: list[torch.Tensor], group: Mapping[str, Any]) -> None:
-        averages, squares, counts = ([of[i] for of in self.kept] for i in range(3))
         for i, multiplier in self.own:
             options = {**group, "lr": float(group["lr"]) * multiplier}
-            _adamw([self.params[i]], [gradients[i].contiguous()], [averages[i]], [squares[i]], [], [counts[i]], options)
-        of_rest = [[of[i] for i in self.rest] for of in (self.params, gradients, averages, squares, counts)]
-        _step_then_multiply(of_rest, [], self.multipliers, group)
+            _adamw(
+                [self.params[i]], [gradients[i].contiguous()], [self.averages[i]], [self.squares[i]], [], [self.steps[i]], options
+            )  # fmt: skip
+        if self.rest:
+            lists = (self.params, gradients, self.averages, self.squares, self.steps)
+            _step_then_multiply([[of[i] for i in self.rest] for of in lists], [], self.multipliers, group)
         self.counts += 1
         for block in self.blocks:
-            block.step(self.params, gradients, averages, squares, counts, group)
+            block.step(self.params, gradients, group)
+
+
+def _flat(states: Sequence[Mapping[str, Any]]) -> list[Any]:
+    return list(chain.from_iterable(of.values() for of in states))
+
+
+def _same(ones: Collection[Any], others: Collection[Any]) -> bool:
+    """Whether both hold the same objects in the same order."""
+    return len(ones) == len(others) and all(map(operator.is_, ones, others))
 
 
 @dataclass
@@ -257,37 +285,40 @@ class _Block:
     """Tensors, or rows of a large one, that are stepped by one call.
 
     `pieces` are which tensor and, of a large one, which rows; `steps` their places end to end in `scratch`, which all blocks
-    share; `multipliers` broadcast over them.
+    share; `multipliers` broadcast over them; `averages`, `squares` and `counts` are the state of theirs.
     """
 
     pieces: list[tuple[int, slice | None]]
     scratch: torch.Tensor
     steps: list[torch.Tensor]
     multipliers: list[torch.Tensor]
+    averages: list[torch.Tensor]
+    squares: list[torch.Tensor]
+    counts: list[torch.Tensor]
 
-    def of(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The pieces' own parts of these, which are in the order of the parameters."""
-        return [tensors[i] if rows is None else tensors[i][rows] for i, rows in self.pieces]
-
-    def step(
-        self, params: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], averages: Sequence[torch.Tensor],
-        squares: Sequence[torch.Tensor], counts: Sequence[torch.Tensor], group: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+    def step(self, params: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], group: Mapping[str, Any]) -> None:
         """torch's fused step of zeros, whose counts have been raised, and of the weights as many times that as their multipliers say."""
-        weights = self.of(params)
+        weights, mine = _pieces(params, self.pieces), _pieces(gradients, self.pieces)
         rate, (beta1, beta2) = float(group["lr"]), group["betas"]
         self.scratch.zero_()
         torch._fused_adamw_(
-            self.steps, [g if g.is_contiguous() else g.contiguous() for g in self.of(gradients)], self.of(averages), self.of(squares), [],
-            [counts[i] for i, _ in self.pieces], lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False,
-            maximize=group["maximize"],
+            self.steps, [g if g.is_contiguous() else g.contiguous() for g in mine], self.averages, self.squares, [], self.counts, lr=rate,
+            beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=group["maximize"],
         )  # fmt: skip
         if group["weight_decay"]:
             torch._foreach_add_(self.steps, weights, alpha=-rate * group["weight_decay"])
         torch._foreach_addcmul_(weights, self.steps, self.multipliers)
 
 
-def _blocks(params: Sequence[Any], which: Sequence[int], multipliers: Mapping[Any, torch.Tensor]) -> Iterator[_Block]:
+def _pieces(tensors: Sequence[torch.Tensor], pieces: Sequence[tuple[int, slice | None]]) -> list[torch.Tensor]:
+    """The pieces' own parts of tensors that are in the order of the parameters."""
+    return [tensors[i] if rows is None else tensors[i][rows] for i, rows in pieces]
+
+
+def _blocks(
+    params: Sequence[Any], which: Sequence[int], multipliers: Mapping[Any, torch.Tensor], averages: Sequence[torch.Tensor],
+    squares: Sequence[torch.Tensor], counts: Sequence[torch.Tensor],
+) -> Iterator[_Block]:  # fmt: skip
     pieces: list[list[tuple[int, slice | None]]] = []
     dtype, room = None, 0
     for i in which:
@@ -317,6 +348,9 @@ def _blocks(params: Sequence[Any], which: Sequence[int], multipliers: Mapping[An
             place,
             [view.view(one.shape) for view, one in zip(place.split(sizes), shaped, strict=True)],
             [one if part is None else one[part] for one, (_, part) in zip(spread, block, strict=True)],
+            _pieces(averages, block),
+            _pieces(squares, block),
+            [counts[i] for i, _ in block],
         )
 
 
