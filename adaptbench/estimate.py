@@ -2,8 +2,8 @@
 
 FLOPs are those of matrix products, as adaptbench/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
 if it trains. A step of a small model takes what starting its operations takes, however little they compute. That an untrained bottom of the
-network needs no way back is not counted, nor are probes, attention scores, and the further passes of curricula with latent tokens. Answers are
-written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
+network needs no way back is not counted, nor are probes and attention scores. Latents cut a step into passes one after another: by wavefront over
+pieces, which together are the step's tokens, by Jacobi over all tokens each time. Answers are written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
 """
 
 import math
@@ -37,6 +37,9 @@ class Assumptions:
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
     layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
+    latent_passes: float = (
+        8.0  # one after another, of a step with latents: as many as the most latents of a row, and one
+    )
     token_seconds: float = 0.0005  # that a layer takes at least to write the next token of a batch
     answer_tokens: float = 100.0  # of an answer, in the longest of its batch
     answers: float = 1000.0  # that a task has written, where no option says how many
@@ -224,8 +227,9 @@ class Estimate:
         a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
         tokens = self._tokens(node, training)
         steps = tokens / (training.batch_size * training.sequence_length)
-        arithmetic = self._arithmetic(a_token * tokens) / devices.processes
-        seconds = max(arithmetic, steps * layers * self.assumed.layer_seconds)
+        passes, whole_passes = self._passes(node, training)
+        arithmetic = self._arithmetic(a_token * tokens) * whole_passes / devices.processes
+        seconds = max(arithmetic, steps * passes * layers * self.assumed.layer_seconds)
         in_layers = 2 * layers + ACTIVATIONS if training.gradient_checkpointing else ACTIVATIONS * layers
         share = training.batch_size // devices.processes
         at_once = min(training.micro_batch_size or share, share) * training.sequence_length
@@ -240,6 +244,16 @@ class Estimate:
             activations=at_once * self.size.hidden * in_layers,
             host=4 * whole * devices.processes + state * moving,
         )
+
+    def _passes(self, node: Node, training: Training) -> tuple[float, float]:
+        """Of a step: how many are made one after another, and how many times all its tokens go through the model."""
+        forward = node.options.get("curriculum", {}).get("forward")  # what goes through latents has it
+        if forward is None:
+            return 1.0, 1.0
+        if forward["way"] == "jacobi":
+            return forward["iterations"] + 1.0, forward["iterations"] + 1.0
+        one_by_one = forward["way"] == "naive"
+        return training.batch_size * training.sequence_length if one_by_one else self.assumed.latent_passes, 1.0
 
     def _tokens(self, node: Node, training: Training) -> float:
         """That the stage puts through the model."""
@@ -375,7 +389,7 @@ def report(graph: Graph, assumed: Assumptions) -> str:
         if epoch := published_epoch(preset, track):
             lines.append(f"  an epoch     {track}: {epoch.documents} times {epoch.tokens:.3g} tokens ({epoch.source})")
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
-    lines.append(f"  assumed      {values}; one pass over the batch a step; only models on disk and their checkpoints")
+    lines.append(f"  assumed      {values}; only models on disk and their checkpoints")
     return "\n".join(lines)
 
 

@@ -241,6 +241,30 @@ def test_answers_are_written_token_after_token_a_batch_at_a_time():
     assert written == pytest.approx((1 + 1 + 5) * 10 * 4 * 0.5)
 
 
+@pytest.mark.parametrize(
+    ("forward", "whole", "passes"),
+    [({"way": "wavefront"}, 1, 3), ({"way": "jacobi", "iterations": 4}, 5, 5), ({"way": "naive"}, 1, 4 * 64)],
+    ids=lambda one: str(one),
+)
+def test_latents_cut_a_step_into_passes(forward, whole, passes):
+    """Its own stage, not the chain of thought before it."""
+    lt = {"kind": "lt_hidden", "hidden_training": {"steps": 7}, "forward": forward}
+    values = copy.deepcopy(VALUES)
+    values["data"] = values["data"] | {"reasoning": {"kind": "chains"}}
+    values["runs"] = [
+        {"name": name, "track": "reasoning", "curriculum": curriculum, "tuner": {"kind": "full"}}
+        for name, curriculum in (("lt", lt), ("cot", {"kind": "cot"}))
+    ]
+    tokens = 4 * 64
+    matrices = 4 * LAYER + HEAD
+    found = estimated(values)
+    assert job(found, "lt").seconds == pytest.approx(whole * 6 * matrices * 7 * tokens / 0.5e6)
+    assert job(found, "cot").seconds == pytest.approx(6 * matrices * 100 * tokens / 0.5e6)
+    slow = estimated(values, replace(ASSUMED, layer_seconds=100.0, latent_passes=3.0))
+    assert job(slow, "lt").seconds == pytest.approx(7 * passes * 4 * 100)
+    assert job(slow, "cot").seconds == pytest.approx(100 * 4 * 100)
+
+
 def test_muon_keeps_one_moment():
     values = copy.deepcopy(VALUES)
     values["training"]["optimizer"] = "muon"
