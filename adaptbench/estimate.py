@@ -37,9 +37,7 @@ class Assumptions:
     stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
     task_tokens: float = 2e5  # the same, a task of a benchmark here
     layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
-    latent_passes: float = (
-        8.0  # one after another, of a step with latents: as many as the most latents of a row, and one
-    )
+    latent_passes: float = 8.0  # of a step with latents, one after another: one more than the most of a row
     token_seconds: float = 0.0005  # that a layer takes at least to write the next token of a batch
     answer_tokens: float = 100.0  # of an answer, in the longest of its batch
     answers: float = 1000.0  # that a task has written, where no option says how many

@@ -71,23 +71,20 @@ class UnitwiseAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         first = self.param_groups[0]["params"][0]
         way = chosen("unitwise_adamw", first, self.implementation, dtypes=DTYPES)
-        # A scaler unscales in torch's own step; sharded tensors are torch's to step.
-        if way == "reference" or getattr(self, "grad_scale", None) is not None or isinstance(first, DTensor):
-            ran("unitwise_adamw", "reference")
-            return self._plain_step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        # A scaler unscales in torch's own step; sharded tensors are torch's to step.
+        if way == "reference" or getattr(self, "grad_scale", None) is not None or isinstance(first, DTensor):
+            ran("unitwise_adamw", "reference")
+            self._plain_step()
+            return loss
         for number, group in enumerate(self.param_groups):
             self._step_group(number, group, way)
         return loss
 
-    def _plain_step(self, closure: Any) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _plain_step(self) -> None:
         for group in self.param_groups:
             for p in group["params"] if group["fused"] else ():
                 if p.grad is not None:
@@ -96,7 +93,6 @@ class UnitwiseAdamW(torch.optim.AdamW):
         _torchs_step()(self)
         for p, start in before.items():
             p.copy_(torch.lerp(start, p, self.multipliers[p].to(p)))  # exact where the multiplier is 0 or 1
-        return loss
 
     def _step_group(self, number: int, group: dict[str, Any], way: Implementation) -> None:
         usual = not group["amsgrad"] and not group["differentiable"]
@@ -250,9 +246,8 @@ class _Plan:
             return False
         if not all(self.plain):
             return _steppable(params, gradients) == self.plain
-        for p, g, dtype in zip(
-            params, gradients, self.dtypes, strict=True
-        ):  # `_steppable`, without what torch would refuse
+        # `_steppable`, without what torch itself would refuse.
+        for p, g, dtype in zip(params, gradients, self.dtypes, strict=True):
             if g.dtype is not dtype or type(g) is not torch.Tensor or not p.is_contiguous():
                 return False
         return True
@@ -302,7 +297,7 @@ class _Block:
         rate, (beta1, beta2) = float(group["lr"]), group["betas"]
         self.scratch.zero_()
         torch._fused_adamw_(
-            self.steps, [g if g.is_contiguous() else g.contiguous() for g in mine], self.averages, self.squares, [], self.counts, lr=rate,
+            self.steps, [g.contiguous() for g in mine], self.averages, self.squares, [], self.counts, lr=rate,
             beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=group["maximize"],
         )  # fmt: skip
         if group["weight_decay"]:
