@@ -344,13 +344,13 @@ def in_report(files: Sequence[str], suffix: str, caption: str, category: str) ->
 
 
 def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
-    """The files of the functions with which methods draw."""
+    """The files of the functions with which methods and benchmarks draw."""
     drawn = plan.method_figures(unfolded, part).values()
     functions = [registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]] for figure in drawn]
     for content in plan.tables(unfolded, part).values():
         of_benchmark = content["figures"].values()
         functions += [registry.benchmark(content["track"], one["kind"]).FIGURES[one["name"]] for one in of_benchmark]
-    return sorted({of_project(function.__module__.replace(".", "/") + ".py") for function in functions})
+    return sorted({of_project(registry.code_of(function)) for function in functions})
 
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:

@@ -83,6 +83,18 @@ def test_an_edited_task_file_scores_again_and_trains_nothing(smoke):
     assert not any("stages/" in output for output in outputs)
 
 
+@pytest.mark.parametrize("source", ["benchmarks/reasoning/figures.py", "benchmarks/agent/figures.py"])
+def test_an_edited_figure_is_drawn_again_and_nothing_else_is_made(smoke, source):
+    before = (smoke / source).read_text()
+    (smoke / source).write_text(before + "\n# a remark\n")
+    try:
+        outputs = planned(smoke, *SMOKE)
+    finally:
+        (smoke / source).write_text(before)
+    assert any("figures/" in output for output in outputs)
+    assert not any(part in output for output in outputs for part in ("data/", "stages/", "runs/", "collected/"))
+
+
 def test_a_changed_option_reruns_that_run_alone(smoke):
     preset = yaml.safe_load((smoke / "config/smoke.yaml").read_text())
     next(run for run in preset["runs"] if run["name"] == "lora")["tuner"]["rank"] = 2
