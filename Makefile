@@ -81,8 +81,8 @@ sweep: preset $(READY)  ## choose learning rates on validation (PRESET=tiny), re
 reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference, README and docs
 	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
 
-step-speed: $(READY)  ## time the parts of a training step of each method, after `make` (results in results/reference/bench)
-	$(BIN)/python -m adaptbench step-speed results/$(PRESET) results/reference/bench
+step-speed: $(READY)  ## time the parts of a training step of each method, on one thread as jobs have, after `make` (results in results/reference/bench)
+	OMP_NUM_THREADS=1 $(BIN)/python -m adaptbench step-speed results/$(PRESET) results/reference/bench
 
 live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
 	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv

@@ -11,14 +11,16 @@ import json
 import math
 import statistics
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, results, speed_tables, stages, training
+from adaptbench import models, provenance, results, speed_tables, stages, training
 from adaptbench.contracts import AdaptbenchError
 
 WARM_UP, STEPS, PROFILED = 5, 50, 5  # ADEPT measures its units every 50 steps
@@ -62,10 +64,13 @@ def measure(root: Path, out: Path) -> None:
     )
     kind = "gpu" if device == "cuda" else "cpu"
     speed_tables.keep(rows, out / f"steps_{root.name}_{kind}.csv", COLUMNS, caption)
-    whole = [row | speed_tables.surroundings(device) for row in _floor(root, fastest)]
+    jobs = _jobs_at_once(device)
+    beside = _product_rate(device, jobs)
+    whole = [row | speed_tables.surroundings(device) for row in _floor(root, beside)]
+    others = f" while {jobs} run at once, as the graph's jobs do" if jobs > 1 else ""
     caption = (
         f"All training stages of the preset {root.name}'s main part, each once, as they ran. Floor: their arithmetic at the rate of a product of two 1024 x 1024"
-        f" matrices on one core ({fastest / 1e9:.0f} GFLOP/s)."
+        f" matrices{others} ({beside / 1e9:.0f} GFLOP/s each; {fastest / 1e9:.0f} alone)."
     )
     speed_tables.keep(whole, out / f"floor_{root.name}_{kind}.csv", FLOOR_COLUMNS, caption)
 
@@ -81,6 +86,13 @@ def _stages(root: Path) -> Iterator[tuple[str, Path]]:
                 seen.add(node)
                 name = f"{run}, {stage['name']}" if stage["name"] else "base"
                 yield name, root / "plan" / f"{node}.json"
+
+
+def _jobs_at_once(device: str) -> int:
+    """How many jobs of this many threads a graph runs on this machine: on as many cores as it may use, or one on a GPU."""
+    import torch
+
+    return 1 if device == "cuda" else max(1, provenance.hardware()["cores"] // torch.get_num_threads())
 
 
 def _floor(root: Path, fastest: float) -> list[dict[str, Any]]:
@@ -107,31 +119,37 @@ def _floor(root: Path, fastest: float) -> list[dict[str, Any]]:
     return rows
 
 
-def _product_rate(device: str) -> float:
-    """Floating-point operations a second of a large matrix product in float32."""
+def _product_rate(device: str, at_once: int = 1) -> float:
+    """Floating-point operations a second of a large matrix product in float32, of each while `at_once` of them run."""
     import torch
 
-    one = torch.randn(1024, 1024, device=device)
+    matrix = torch.randn(1024, 1024, device=device)
 
     def product() -> None:
-        one @ one
+        matrix @ matrix
         if device == "cuda":
             torch.cuda.synchronize()
 
-    product()
-    _, seconds = speed_tables.in_turn({"": product}, 15)
-    return 2 * 1024**3 / statistics.median(seconds[""])
+    def seconds(_: int) -> list[float]:
+        product()
+        together.wait()
+        return speed_tables.in_turn({"": product}, 15)[1][""]
+
+    together = threading.Barrier(at_once)
+    with ThreadPoolExecutor(at_once) as threads:
+        found = [one for each in threads.map(seconds, range(at_once)) for one in each]
+    return 2 * 1024**3 / statistics.median(found)
 
 
 def _measured(plan: Path, fastest: float) -> dict[str, Any]:
     """One row: the parts of a step of this stage, and how long it takes with compiled layers if they are."""
     spec = json.loads(plan.read_text()) | {"checkpoint_seconds": math.inf}
-    both = spec["options"]["training"].get("compile")
-    turns = [
-        (compile_layers, *_watched(spec, compile_layers=compile_layers))
-        for _ in range(ROUNDS if both else 1)
-        for compile_layers in ((False, True) if both else (False,))
-    ]
+    turns = [(False, *_watched(spec, compile_layers=False))]
+    if spec["options"]["training"].get("compile"):
+        turns.append((True, *_watched(spec, compile_layers=True)))
+    if turns[-1][1]["compiled"]:  # what cannot be compiled is timed once
+        for _ in range(ROUNDS - 1):
+            turns += [(way, *_watched(spec, compile_layers=way)) for way in (False, True)]
     _, manifest, watch = turns[0]
     whole = statistics.median(one.step_seconds() for compile_layers, _, one in turns if not compile_layers)
     compiled = [one.step_seconds() for _, made, one in turns if made["compiled"]]
@@ -170,6 +188,7 @@ class _Watch:
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
         self.products = math.nan
+        self._within = False
 
     def _counted(self) -> list[dict[str, float]]:
         return self.steps[WARM_UP : WARM_UP + STEPS]
@@ -199,11 +218,16 @@ class _Watch:
             torch.nn.utils.clip_grad_norm_ = clip
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose time counts for the part, unless a part that is being timed calls it."""
+
         def call(*positional: Any, **named: Any) -> Any:
-            started = self._now()
+            if self._within:
+                return function(*positional, **named)
+            self._within, started = True, self._now()
             try:
                 return function(*positional, **named)
             finally:
+                self._within = False
                 if self.steps:
                     self.steps[-1][part] = self.steps[-1].get(part, 0.0) + self._now() - started
 

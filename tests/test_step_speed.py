@@ -3,6 +3,7 @@
 Run: python -m pytest tests/test_step_speed.py
 """
 
+import itertools
 import math
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def test_what_is_done_after_a_step_is_counted_apart(tmp_path):
     assert math.isfinite(watch.products)
 
 
+def test_a_part_within_another_counts_once():
+    """ADEPT's importances, after a step, take backward passes of their own."""
+    watch = step_speed._Watch()
+    watch.steps.append({})
+    now = itertools.count()
+    watch._now = lambda: next(now)
+    backward = watch.timed("backward", lambda: None)
+    watch.timed("after the step", lambda: (backward(), backward()))()
+    assert watch.steps == [{"after the step": 1}]
+    backward()
+    assert watch.steps == [{"after the step": 1, "backward": 1}]
+
+
 @pytest.mark.graph
 def test_stages_with_compiled_layers_are_timed_both_ways(smoke_run, monkeypatch, tmp_path):
     monkeypatch.chdir(smoke_run)
@@ -80,6 +94,20 @@ def test_stages_with_compiled_layers_are_timed_both_ways(smoke_run, monkeypatch,
     assert parts.between(99, 101).all()
     floor = pd.read_csv(tmp_path / "floor_smoke_cpu.csv").set_index("what")
     assert floor.loc["all", "stages"] == floor["stages"].drop("all").sum()
+    assert "GFLOP/s each" in (tmp_path / "floor_smoke_cpu.md").read_text()
+
+
+@pytest.mark.parametrize(("cores", "threads", "jobs"), [(1, 1, 1), (2, 1, 2), (5, 2, 2), (2, 4, 1)])
+def test_the_floor_is_of_as_many_jobs_at_once_as_the_graph_has(monkeypatch, cores, threads, jobs):
+    monkeypatch.setattr(step_speed.provenance, "hardware", lambda: {"cores": cores})
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert step_speed._jobs_at_once("cpu") == jobs
+    assert step_speed._jobs_at_once("cuda") == 1
+
+
+def test_products_that_run_at_once_are_each_timed(monkeypatch):
+    monkeypatch.setattr(step_speed.speed_tables, "in_turn", lambda ways, repeats: (ways[""](), {"": [2.0] * repeats}))
+    assert step_speed._product_rate("cpu", 3) == 1024**3
 
 
 def test_a_preset_that_has_not_run_is_said_so(tmp_path):
