@@ -1,11 +1,13 @@
 """What figures have in common: a title from the left, and a legend of runs that takes its own room."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS_AN_INCH = 5.5
+LETTERS_AN_INCH = 14
 
 
 def grid(
@@ -25,8 +27,9 @@ def grid(
 
 
 def title(figure: "Figure", text: str) -> None:
-    """Above all panels, from the left."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=9)
+    """Above all panels, from the left, in as many lines as the figure's width asks for."""
+    lines = textwrap.fill(text, int(LETTERS_AN_INCH * figure.get_figwidth()))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=9)
 
 
 def name_runs(figure: "Figure", axes: Any) -> None:

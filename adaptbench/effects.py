@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import drawing
 from adaptbench.collect import known_tasks
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def forest(compared: "pd.DataFrame", runs: Sequence[str], look: Mapping[str, Any
         panels[0][0].set_yticks(range(len(names)), names)
         panels[0][0].set_ylim(len(names) - 0.5, -0.5)
         title = f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm; grey: within a tenth"
-        panels[0][0].set_title(title, fontsize=9, loc="left")
+        drawing.title(figure, title)
     return figure
 
 

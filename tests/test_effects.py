@@ -37,6 +37,9 @@ def test_the_forest_has_the_effects_and_fills_what_differs(verdict):
     assert data.get_xdata().tolist() == [0.2]
     assert (data.get_markerfacecolor() == "white") == (verdict == "tie")
     assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.1, 0.35])
+    figure.canvas.draw()  # the title lies within the figure: one that sticks out makes saved images wider than their panels
+    (title,) = figure.texts
+    assert title.get_window_extent().x1 <= figure.bbox.width
 
 
 def test_a_table_without_comparisons_has_an_empty_forest():
