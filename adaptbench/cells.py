@@ -41,7 +41,10 @@ def detectable(effect: float, relevant: float) -> str:
 def markdown(blocks: Sequence[Block], caption: str) -> str:
     def line(cells: Sequence[str]) -> str:
         shown = (cell.replace("|", "\\|") for cell in cells)
-        marked = (_MARKDOWN.get(type(cell), "{}").format(text) for cell, text in zip(cells, shown, strict=True))
+        marked = (
+            _MARKDOWN.get(type(cell) if cell else str, "{}").format(text)
+            for cell, text in zip(cells, shown, strict=True)
+        )
         return "| " + " | ".join(marked) + " |\n"
 
     def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,9 +1,11 @@
-"""Tables as LaTeX that fit a page as they are: headings in several lines, intervals small, columns that find no room in a next table.
+"""Tables as LaTeX that fit a page as they are: headings in several lines, intervals small, columns and rows that find no room in a next
+table.
 
 They need the package booktabs. Widths are estimated in points for Computer Modern at \\footnotesize against the text of the
 standard classes, the narrowest that a table will meet; tests compile what is kept and ask LaTeX whether it fits.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +13,7 @@ from adaptbench.cells import Beside, Block, Bold, Italic
 
 TEXT_WIDTH, TEXT_HEIGHT, PAGE_HEIGHT = 345.0, 430.0, 540.0  # the first height leaves room for a short caption
 CHARACTER, SMALL_CHARACTER, GAP, LINE = 4.1, 2.8, 6.0, 10.0
+FEWEST_ROWS = 5  # of a table that goes on overleaf, on either page
 
 _COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -36,15 +39,20 @@ def row(cells: Sequence[str]) -> str:
 
 def tables(blocks: Sequence[Block], caption: str) -> str:
     """The blocks under one caption, in as many tables as they need."""
-    floats: list[list[str]] = []
-    room = 0.0
+    floats: list[list[str]] = [[]]
+    room = min(TEXT_HEIGHT, PAGE_HEIGHT - _height(caption))
     for columns, rows in (part for block in blocks for part in _fitting(*block)):
-        needed = LINE * (len(rows) + max(len(_lines(one)) for one in columns) + 3)
-        if needed > room or not floats:
+        around = max(len(_lines(one)) for one in columns) + 3
+        while True:
+            count = _rows_here(len(rows), int(room / LINE) - around, int(TEXT_HEIGHT / LINE) - around, not floats[-1])
+            if count or not rows:
+                floats[-1].append(_tabular(columns, rows[:count]))
+                room -= LINE * (count + around)
+                rows = rows[count:]
+            if not rows:
+                break
             floats.append([])
-            room = TEXT_HEIGHT if len(floats) > 1 else min(TEXT_HEIGHT, PAGE_HEIGHT - _height(caption))
-        room -= needed
-        floats[-1].append(_tabular(columns, rows))
+            room = TEXT_HEIGHT
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
     numbers = [
         "",
@@ -58,13 +66,29 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
     )
 
 
+def _rows_here(rows: int, free: int, page: int, fresh: bool) -> int:
+    """How many of the rows go onto a page where `free` more find room: all, none where a page of their own holds them, else what leaves
+    enough for the next page; some in any case onto a `fresh` one.
+    """
+    if rows <= free:
+        return rows
+    if rows <= page and not fresh:
+        return 0
+    here = min(free, rows - FEWEST_ROWS)
+    if here >= FEWEST_ROWS:
+        return here
+    return min(rows, FEWEST_ROWS) if fresh else 0
+
+
 def _height(caption: str) -> float:
     """Of a caption in the document's own size, the space around it included."""
     return 12.0 * (len(caption) // 70 + 2)
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:
-    """The block in parts of a page's width, each with the columns that name a row; what stands beside a column goes with it."""
+    """The block in parts of a page's width, each with the columns that name a row; what stands beside a column goes with it, or, where
+    that finds no room, follows with that column again.
+    """
     in_numbers = [[*cells[:1], "", *cells[2:]] if _says(cells) else cells for cells in rows]
     widths = [
         max(map(_width, [*_lines(heading), *(cells[i] for cells in in_numbers)])) for i, heading in enumerate(columns)
@@ -75,8 +99,9 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[
             together[-1].append(i)
         else:
             together.append([i])
-    naming, *others = together
+    naming, *groups = together
     room = TEXT_WIDTH - _taken(naming, widths)
+    others = [part for group in groups for part in _cut(group, widths, room)]
     taken = [_taken(group, widths) for group in others]
     parts = _filled(taken, room)
     # As many parts with less room are of more even widths: no column left over for a table of its own.
@@ -92,6 +117,14 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[
         start += count
     if not even:
         yield _picked(columns, rows, naming)
+
+
+def _cut(group: Sequence[int], widths: Sequence[float], room: float) -> list[list[int]]:
+    """The group of columns, or parts of it that find room, each with its first column."""
+    first, *beside = group
+    counts = _filled([_taken([i], widths) for i in beside], room - _taken([first], widths))
+    ends = list(itertools.accumulate(counts))
+    return [[first, *beside[end - count : end]] for count, end in zip(counts, ends, strict=True)] or [[first]]
 
 
 def _taken(part: Sequence[int], widths: Sequence[float]) -> float:
@@ -162,4 +195,4 @@ def _signed(text: str) -> str:
 def _cell(text: str) -> str:
     found = _INTERVAL.fullmatch(text)
     shown = f"{_signed(found[1])} {{\\tiny {_signed(found[2])}}}" if found else _signed(text)
-    return _COMMANDS.get(type(text), "{}").format(shown)
+    return _COMMANDS.get(type(text) if text else str, "{}").format(shown)

@@ -91,7 +91,33 @@ def test_what_means_something_to_latex_is_escaped(tmp_path):
     _compiled(text, tmp_path)
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(1, 1), (9, 12), (14, 42)])
+@pytest.mark.parametrize("rows", [0, 5, 42, 43, 55, 200])
+def test_rows_that_find_no_room_go_on_overleaf_in_their_order(rows):
+    tabulars = _tabulars(latex.tables([(["run", "a"], [[f"run-{i}", "1"] for i in range(rows)])], "x"))
+    assert all(one[0] == ["run", "a"] for one in tabulars)
+    parts = [[cells[0] for cells in one[1:]] for one in tabulars]
+    assert [name for part in parts for name in part] == [f"run-{i}" for i in range(rows)]
+    assert len(parts) == 1 or min(map(len, parts)) >= latex.FEWEST_ROWS
+
+
+def test_a_caption_that_takes_the_page_leaves_room_for_some_rows():
+    headings, cells = ["run", "a"], [[f"run-{i}", "1"] for i in range(12)]
+    tabulars = _tabulars(latex.tables([(headings, cells)], "long " * 800))
+    assert [len(one) - 1 for one in tabulars] == [5, 7]
+
+
+def test_what_stands_beside_a_column_and_finds_no_room_follows_with_that_column():
+    headings = ["run", "against", *map(Beside, ["difference", "p", "verdict", "detectable"])]
+    rows = [["a" * 44, "b" * 10, "0.1 [0.0, 0.2]", "0.10", "untestable", "none"] for _ in range(3)]
+    tabulars = _tabulars(latex.tables([(headings, rows)], "x"))
+    assert [one[0] for one in tabulars] == [
+        ["run", "against", "difference", "p"],
+        ["run", "against", "verdict", "detectable"],
+    ]
+    assert all(len(one) == 4 for one in tabulars)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(1, 1), (1, 55), (9, 12), (14, 42), (3, 130)])
 def test_it_fits_a_page(columns, rows, tmp_path):
     said = _compiled(_wide(columns, rows), tmp_path)
     assert "Overfull" not in said

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_report import make_run, report_of
 
-from adaptbench import collect, conclusions, overall
+from adaptbench import cells, collect, conclusions, latex, overall
 
 
 @pytest.fixture
@@ -99,3 +99,13 @@ def test_seeds_and_runs_that_are_missing_are_named(written):
 def test_an_ablation_has_tables_of_its_own():
     assert overall.names("main") == ["overall", "fairness"]
     assert overall.names("ablation") == ["ablation_overall", "ablation_fairness"]
+
+
+@pytest.mark.parametrize("mark", [cells.Bold, cells.Italic])
+def test_an_empty_cell_has_no_marks(mark):
+    shown = cells.markdown([(["run", "gain"], [["base", mark("")], ["full", mark("1")]])], "caption")
+    assert "| base |  |\n" in shown
+    assert "| full | *" in shown
+    shown = latex.tables([(["run", "gain"], [["base", mark("")], ["full", mark("1")]])], "caption")
+    assert r"base &  \\" in shown
+    assert r"{1} \\" in shown
