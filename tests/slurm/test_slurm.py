@@ -1,6 +1,6 @@
 """profiles/slurm on a real Slurm of one node: the smoke preset runs through it, and a cancelled job goes on where it was.
 
-Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it. Took 38 minutes on two cores that much else ran on.
+Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it. Takes 16 minutes on two cores; took 38 where much else ran.
 
 Run: make slurm-test
 """
