@@ -49,8 +49,12 @@ test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
-	$(BIN)/python -m pytest -m slurm -o faulthandler_timeout=3600 tests/slurm
+	@# Packages of .venv and the plugin on top: in .venv it would make every snakemake wait for a Slurm that is not there.
+	$(BIN)/python -m venv .slurm-venv
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> "$$(.slurm-venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/beneath.pth"
+	.slurm-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt snakemake-executor-plugin-slurm
+	.slurm-venv/bin/python -m pytest -m slurm -o faulthandler_timeout=3600 tests/slurm
 
 lint: $(READY)  ## check style, types, workflow and schema
 	$(BIN)/ruff check .

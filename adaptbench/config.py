@@ -59,7 +59,8 @@ class Training(StrictModel):
     )
     attention: Literal["auto", "eager", "sdpa"] = Field(
         "auto",
-        description="implementation of attention in training; auto: what transformers chooses for the model "
+        description="implementation of attention in training; auto: what transformers chooses for the model, "
+        "or eager on a processor that computes in bfloat16, where that is the faster one "
         "(not flash attention, whose packed batches let documents see each other unless a batch is one row)",
     )
     gradient_checkpointing: bool = False

@@ -238,7 +238,18 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
         manifest = models.read_manifest(path)
         stages[node] = {
             name: manifest.get(name)
-            for name in ("kind", "cost", "seconds", "parameters", "git", "kernels", "precision", "compiled", "devices")
+            for name in (
+                "kind",
+                "cost",
+                "seconds",
+                "parameters",
+                "git",
+                "kernels",
+                "precision",
+                "compiled",
+                "attention",
+                "devices",
+            )
         }
         stages[node]["name"] = manifest["options"].get("phase") or manifest["options"].get("function")
         if manifest["kind"] in ("base", "imported_base"):

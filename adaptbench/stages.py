@@ -293,7 +293,7 @@ def _fit(
     flops = estimated_flops(model, outcome.tokens, outcome.trained_tokens)
     flops += sum(forward_flops(other, outcome.tokens) for other in beside)
     cost = vars(outcome) | {"flops": flops}
-    compiled, compile_seconds = cost.pop("compiled"), cost.pop("compile_seconds")
+    compiled, compile_seconds, attention = (cost.pop(name) for name in ("compiled", "compile_seconds", "attention"))
     final = result()
     models.save_model(final, text_tokenizer, out)
     counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own
@@ -304,6 +304,7 @@ def _fit(
         "threads": torch.get_num_threads(),
         "precision": loop.precision(training),
         "compiled": compiled,
+        "attention": attention,
         "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "compiling": compile_seconds, "training": outcome.train_seconds},
     }

@@ -11,8 +11,8 @@ changes nothing but rounding.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from adaptbench.progress import Log, StopSignal
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 Batch = Mapping[str, "torch.Tensor"]
 Objective = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
@@ -56,7 +57,8 @@ class Outcome:
     """What a stage cost.
 
     `tokens` are positions put through the decoder, padding included; an objective with several passes counts each of
-    them. `trained_tokens` had a label. `compiled` is whether the layers were, `compile_seconds` what that took before the first step.
+    them. `trained_tokens` had a label. `compiled` is whether the layers were, `compile_seconds` what that took before the first step,
+    `attention` transformers' name of the one that was trained with.
     """
 
     steps: int
@@ -67,9 +69,11 @@ class Outcome:
     final_loss: float
     compiled: bool = False
     compile_seconds: float = 0.0
+    attention: str = ""
 
 
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
+MANY_SCORES = 1 << 30  # bytes of attention scores that eager attention keeps for the way back
 
 
 def precision(training: Training) -> str:
@@ -84,6 +88,35 @@ def precision(training: Training) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native else "float32"
+
+
+def attention(model: "PreTrainedModel", training: Training, rows: int, device: "torch.device") -> str:
+    """How the model attends while it trains on `rows` at a time: as transformers chose when it was opened, or, where nothing was asked for,
+    eager on a processor that computes in bfloat16, for which torch's fused attention takes up to twice the time (docs/log.md), as long as
+    that keeps little.
+    """
+    now: str = model.config._attn_implementation
+    config = model.config.get_text_config()
+    layers, heads = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
+    if training.attention != "auto" or now != "sdpa" or precision(training) != "bfloat16" or device.type != "cpu":
+        return now
+    if not layers or not heads or 6 * layers * heads * rows * training.sequence_length**2 > MANY_SCORES:
+        return now
+    return "eager"
+
+
+@contextmanager
+def _attending(model: "PreTrainedModel", by: str) -> Iterator[str]:
+    """The model attends so inside the block, if it can be told to; gives how it does."""
+    before = model.config._attn_implementation
+    if by == before:
+        yield before
+        return
+    try:
+        model.set_attn_implementation(by)
+        yield model.config._attn_implementation
+    finally:
+        model.set_attn_implementation(before)
 
 
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
@@ -294,7 +327,13 @@ def train(
     began = time.monotonic()
     before = saved.get("compiled", False) if saved else None
     layers = compiling.compiled(model, rehearse, before=before) if compile_layers else nullcontext(False)
-    with stop, layers as compiled, passed:
+    rows = training.micro_batch_size or math.ceil(training.batch_size / accelerator.num_processes)
+    with (
+        stop,
+        _attending(model, attention(model, training, rows, accelerator.device)) as attended,
+        layers as compiled,
+        passed,
+    ):
         started = last_saved = time.monotonic()
         if compile_layers and not compiled and stop.received:  # it may have ended the compiler, too
             raise Interrupted(f"stopped by {stop.received} before the first step; run again")
@@ -367,4 +406,5 @@ def train(
         final_loss=counts["loss"],
         compiled=compiled,
         compile_seconds=round(started - began, 3),
+        attention=attended,
     )

@@ -217,7 +217,7 @@ def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
 
 def copy_of_project(target: Path) -> Path:
     """The project's code without results, but with the kept sweep that a preset names."""
-    ignore = shutil.ignore_patterns(".git", ".venv", "results", ".snakemake", "__pycache__", ".*_cache")
+    ignore = shutil.ignore_patterns(".git", ".*venv", "results", ".snakemake", "__pycache__", ".*_cache")
     shutil.copytree(PROJECT, target, ignore=ignore)
     shutil.copytree(PROJECT / "results/reference/sweep", target / "results/reference/sweep")
     return target

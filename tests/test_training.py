@@ -224,6 +224,39 @@ def test_a_stage_trains_in_the_precision_that_auto_stands_for(tmp_path, monkeypa
     assert losses["float32"] == losses["auto as float32"] != losses["bfloat16"] == losses["auto as bfloat16"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "device", "by"),
+    [
+        ({}, "cpu", "eager"),
+        ({}, "cuda", "sdpa"),
+        ({"precision": "float32"}, "cpu", "sdpa"),
+        ({"attention": "sdpa"}, "cpu", "sdpa"),
+        ({"sequence_length": 8192}, "cpu", "sdpa"),
+    ],
+    ids=["bfloat16", "on a GPU", "float32", "as asked", "too much to keep"],
+)
+def test_attention_is_eager_where_a_processor_computes_in_bfloat16(changed, device, by):
+    options = _options(**{"precision": "bfloat16"} | changed)
+    model = _model()
+    assert model.config._attn_implementation == "sdpa"
+    assert loop.attention(model, options, 2, torch.device(device)) == by
+
+
+def test_how_a_stage_attended_is_said_and_the_model_is_left_as_it_was(tmp_path):
+    losses = {}
+    for name in ("auto", "eager", "sdpa"):
+        reset_accelerate()
+        model = _model()
+        model.set_attn_implementation("sdpa" if name == "auto" else name)
+        before = model.config._attn_implementation
+        outcome = _train(model, tmp_path / name, _options(precision="bfloat16", attention=name))
+        assert outcome.attention == ("eager" if name == "auto" else name)
+        assert model.config._attn_implementation == before
+        losses[name] = [row["loss"] for row in _log(tmp_path / name)]
+    assert losses["auto"] == losses["eager"] != losses["sdpa"]
+    assert losses["auto"] == pytest.approx(losses["sdpa"], rel=2e-2)
+
+
 def test_whole_epochs_are_counted_in_the_rows_of_the_first():
     data = _data()
     rows = len(data.epoch(0))

@@ -30,7 +30,7 @@ STEPS = 100
 def cluster() -> Iterator[None]:
     """A fresh Slurm of one node."""
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.fail("no Slurm plugin here; install it: pip install -c constraints.txt -e '.[slurm]'", pytrace=False)
+        pytest.fail("no Slurm plugin here: `make slurm-test` installs it", pytrace=False)
     started = finished([CLUSTER, "start"], PROJECT)
     if started.returncode:
         pytest.fail(started.stderr, pytrace=False)
