@@ -222,6 +222,14 @@ def processes(unfolded: graph.Graph, node_id: str) -> int:
     return unfolded.preset.devices.processes if "training" in unfolded.node(node_id).options else 1
 
 
+def made_first(unfolded: graph.Graph) -> frozenset[str]:
+    """Bases and what they are made from: much waits for them, and they take longest. One that began only after all that another is for
+    would leave cores idle.
+    """
+    bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
+    return frozenset().union(*map(unfolded.ancestors, bases))
+
+
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
     with _asked_for():
         evaluation = unfolded.evaluation(key)

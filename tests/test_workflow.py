@@ -4,6 +4,7 @@ Run: pytest tests/test_workflow.py
 """
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -128,6 +129,15 @@ def test_the_cost_of_a_run_is_that_of_its_own_stages(smoke):
     assert line["tokens"] == full["tokens"]
     assert pro["flops"] > full["flops"] * 0.5
     assert run_json(smoke, "base")["cost"]["steps"] == 0
+
+
+def test_bases_come_before_what_is_for_one_of_them(tmp_path):
+    """Else the last base is trained alone, after all that the other bases are for, while all cores but one wait."""
+    folder = copy_of_project(tmp_path / "project")
+    done = snakemake(folder, "--configfile", "config/tiny.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    first = re.findall(r"^    wildcards: .*node=(.*)-\w{10}\n    priority: 1$", done.stdout + done.stderr, re.MULTILINE)
+    assert sorted(first) == ["agent", "base-seed0", "base-seed1", "base-seed2", "general", "tokenizer"]
 
 
 def test_a_second_run_does_nothing_and_is_fast(smoke):
