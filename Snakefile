@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.utils import min_version
+
+min_version("9.17")  # the first with a priority for each job
 # Of this file, which workflow/Snakefile includes, and other workflows use as a module. On a remote host there is no package beside it.
 PROJECT = workflow.current_basedir.get_path_or_uri(secret_free=True)
 if not Path(PROJECT, "adaptbench").is_dir():

@@ -59,9 +59,9 @@ class Training(StrictModel):
     )
     attention: Literal["auto", "eager", "sdpa"] = Field(
         "auto",
-        description="implementation of attention in training; auto: what transformers chooses for the model, "
-        "or eager on a processor that computes in bfloat16, where that is the faster one "
-        "(not flash attention, whose packed batches let documents see each other unless a batch is one row)",
+        description="implementation of attention in training; auto: what transformers chooses for the model "
+        "(not flash attention, whose packed batches let documents see each other unless a batch is one row); on a processor that "
+        "computes in bfloat16 eager instead, which is faster there, while its scores take little memory",
     )
     gradient_checkpointing: bool = False
     compile: bool = Field(

@@ -1,4 +1,4 @@
-"""What the operations of kernels/ and the stacked Muon cost, against what one would write without them.
+"""What the operations of kernels/ and the stacked Muon cost, against what one would write without them; and torch's two ways to attend.
 
     python -m adaptbench kernel-speed results/reference/bench
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from adaptbench import models, speed_tables
@@ -37,6 +38,7 @@ def measure(out: Path) -> None:
         "latent_fusion": _fusion(device),
         "masked_linear_cross_entropy": _entropy(device),
         "muon": _muon(device),
+        "attention": _attention(device),
     }
     rows = []
     for operation, cases in measured.items():
@@ -348,6 +350,34 @@ def _muon(device: str) -> Cases:
             "stacked, in float32": _ready(Muon, shapes, device).step,
         }
         cases.append((f"{len(shapes)} matrices of a model {width} wide", "float32", None, ways))
+    return cases
+
+
+def _attention(device: str) -> Cases:
+    """Forward and backward of causal attention, fused and eager: what `training.attention: auto` chooses between on a processor."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+    from transformers.models.qwen3.modeling_qwen3 import eager_attention_forward
+
+    cases: Cases = []
+    for rows, length, heads, width in ((8, 128, 2, 32), (8, 256, 2, 32), (1, 1024, 8, 64)):
+        for dtype in (torch.float32, torch.bfloat16):
+            made = (torch.randn(rows, length, heads, width, dtype=dtype, device=device) for _ in range(3))
+            taken = [one.transpose(1, 2).requires_grad_() for one in made]  # as a layer's projections lie in memory
+            seen = torch.ones(rows, 1, length, length, dtype=torch.bool, device=device).tril()
+            mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)
+            layer = SimpleNamespace(num_key_value_groups=1, training=True)
+
+            def fused(taken: Any = taken, seen: Any = seen) -> Any:
+                made = scaled_dot_product_attention(*taken, seen).transpose(1, 2)
+                return torch.autograd.grad(made.sum(), taken)
+
+            def eager(taken: Any = taken, mask: Any = mask, layer: Any = layer, scale: float = width**-0.5) -> Any:
+                made, _ = eager_attention_forward(layer, *taken, mask, scaling=scale)
+                return torch.autograd.grad(made.sum(), taken)
+
+            shape = f"{rows} x {length} tokens, {heads} heads of {width}, forward and backward"
+            cases.append((shape, _name(dtype), None, {"fused (sdpa)": fused, "eager": eager}))
     return cases
 
 

@@ -13,7 +13,7 @@ from adaptbench.cells import Beside, Block, Bold, Italic
 
 TEXT_WIDTH, TEXT_HEIGHT, PAGE_HEIGHT = 345.0, 430.0, 540.0  # the first height leaves room for a short caption
 CHARACTER, SMALL_CHARACTER, GAP, LINE = 4.1, 2.8, 6.0, 10.0
-FEWEST_ROWS = 5  # of a table that goes on overleaf, on either page
+FEWEST_ROWS = 5  # of a table that goes on, on a page of several
 
 _COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -43,14 +43,16 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
     room = min(TEXT_HEIGHT, PAGE_HEIGHT - _height(caption))
     for columns, rows in (part for block in blocks for part in _fitting(*block)):
         around = max(len(_lines(one)) for one in columns) + 3
+        sides = ["r" if _is_of_numbers([cells[i] for cells in rows]) else "l" for i in range(len(columns))]
         while True:
-            count = _rows_here(len(rows), int(room / LINE) - around, int(TEXT_HEIGHT / LINE) - around, not floats[-1])
-            if count or not rows:
-                floats[-1].append(_tabular(columns, rows[:count]))
+            free = int(room / LINE) - around
+            count = _rows_here(len(rows), free, int(TEXT_HEIGHT / LINE) - around, not floats[-1])
+            if count or not floats[-1] or len(rows) <= free:
+                floats[-1].append(_tabular(columns, sides, rows[:count]))
                 room -= LINE * (count + around)
                 rows = rows[count:]
-            if not rows:
-                break
+                if not rows:
+                    break
             floats.append([])
             room = TEXT_HEIGHT
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
@@ -163,9 +165,8 @@ def _width(text: str) -> float:
     return 1.12 * plain if isinstance(text, Bold) else plain
 
 
-def _tabular(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _tabular(columns: Sequence[str], sides: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(map(_line, rows))
-    sides = ["r" if _is_of_numbers([cells[i] for cells in rows]) else "l" for i in range(len(columns))]
     head = " & ".join(map(_heading, columns, sides)) + " \\\\\n"
     return f"\\begin{{tabular}}{{{''.join(sides)}}}\n\\toprule\n{head}\\midrule\n{body}\\bottomrule\n\\end{{tabular}}"
 

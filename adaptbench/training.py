@@ -12,7 +12,7 @@ changes nothing but rounding.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -58,7 +58,7 @@ class Outcome:
 
     `tokens` are positions put through the decoder, padding included; an objective with several passes counts each of
     them. `trained_tokens` had a label. `compiled` is whether the layers were, `compile_seconds` what that took before the first step,
-    `attention` transformers' name of the one that was trained with.
+    `attention` transformers' name of how the last pass attended.
     """
 
     steps: int
@@ -73,7 +73,9 @@ class Outcome:
 
 
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
-MANY_SCORES = 1 << 30  # bytes of attention scores that eager attention keeps for the way back
+MANY_SCORES = (
+    1 << 30
+)  # bytes that eager attention keeps for the way back: 6 a score, in float32 and once more in bfloat16
 
 
 def precision(training: Training) -> str:
@@ -91,32 +93,30 @@ def precision(training: Training) -> str:
 
 
 def attention(model: "PreTrainedModel", training: Training, rows: int, device: "torch.device") -> str:
-    """How the model attends while it trains on `rows` at a time: as transformers chose when it was opened, or, where nothing was asked for,
-    eager on a processor that computes in bfloat16, for which torch's fused attention takes up to twice the time (docs/log.md), as long as
-    that keeps little.
+    """How the model attends while it trains on `rows` at a time: as transformers chose when it was opened; but where nothing was asked for,
+    eagerly on a processor that computes in bfloat16, whose fused attention is the slower one (docs/performance.md), as long as the scores
+    that one pass keeps for the way back are few.
     """
     now: str = model.config._attn_implementation
-    config = model.config.get_text_config()
-    layers, heads = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
     if training.attention != "auto" or now != "sdpa" or precision(training) != "bfloat16" or device.type != "cpu":
         return now
-    if not layers or not heads or 6 * layers * heads * rows * training.sequence_length**2 > MANY_SCORES:
+    config = model.config.get_text_config()
+    layers, heads = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
+    if not layers or not heads:
         return now
-    return "eager"
+    kept = 1 if training.gradient_checkpointing else layers
+    return "eager" if 6 * kept * heads * rows * training.sequence_length**2 <= MANY_SCORES else now
 
 
 @contextmanager
-def _attending(model: "PreTrainedModel", by: str) -> Iterator[str]:
-    """The model attends so inside the block, if it can be told to; gives how it does."""
-    before = model.config._attn_implementation
-    if by == before:
-        yield before
-        return
-    try:
-        model.set_attn_implementation(by)
-        yield model.config._attn_implementation
-    finally:
-        model.set_attn_implementation(before)
+def _attending(models: "Sequence[PreTrainedModel]", by: str) -> Iterator[None]:
+    """The models attend so inside the block, those that can be told to."""
+    with ExitStack() as undo:
+        for model in models:
+            if (before := model.config._attn_implementation) != by:
+                undo.callback(model.set_attn_implementation, before)
+                model.set_attn_implementation(by)
+        yield
 
 
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
@@ -201,11 +201,12 @@ def _schedule(
 
 
 class _Positions:
-    """Counts the positions that go through the model's decoder, whatever the objective does with it."""
+    """Counts the positions that go through the model's decoder, whatever the objective does with it, and sees how it attends."""
 
     def __init__(self, model: "torch.nn.Module") -> None:
         self.decoder = model.get_decoder()
         self.count = 0
+        self.attention = ""
 
     def __enter__(self) -> None:
         self.hook = self.decoder.register_forward_pre_hook(self._seen, with_kwargs=True)
@@ -218,6 +219,7 @@ class _Positions:
         if inputs is None:
             inputs = named["input_ids"] if "input_ids" in named else positional[0]
         self.count += inputs.shape[0] * inputs.shape[1]
+        self.attention = self.decoder.config._attn_implementation
 
     def take(self) -> int:
         """The positions since the last call."""
@@ -320,6 +322,7 @@ def train(
             "schedules": [schedule.state_dict() for schedule in schedules],
             "callback": callback.state() if callback else None,
             "compiled": compiled,
+            "attention": by,
             "kernels": kernels.so_far(),
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
@@ -328,12 +331,9 @@ def train(
     before = saved.get("compiled", False) if saved else None
     layers = compiling.compiled(model, rehearse, before=before) if compile_layers else nullcontext(False)
     rows = training.micro_batch_size or math.ceil(training.batch_size / accelerator.num_processes)
-    with (
-        stop,
-        _attending(model, attention(model, training, rows, accelerator.device)) as attended,
-        layers as compiled,
-        passed,
-    ):
+    by = (saved or {}).get("attention") or attention(model, training, rows, accelerator.device)
+    alike = (model, *getattr(objective, "forward_only", ()))  # what a loss compares must not differ by how it attends
+    with stop, _attending(alike, by), layers as compiled, passed:
         started = last_saved = time.monotonic()
         if compile_layers and not compiled and stop.received:  # it may have ended the compiler, too
             raise Interrupted(f"stopped by {stop.received} before the first step; run again")
@@ -406,5 +406,5 @@ def train(
         final_loss=counts["loss"],
         compiled=compiled,
         compile_seconds=round(started - began, 3),
-        attention=attended,
+        attention=passed.attention,
     )

@@ -223,9 +223,7 @@ def processes(unfolded: graph.Graph, node_id: str) -> int:
 
 
 def made_first(unfolded: graph.Graph) -> frozenset[str]:
-    """Bases and what they are made from: much waits for them, and they take longest. One that began only after all that another is for
-    would leave cores idle.
-    """
+    """The ids of the bases and of all that they are made from. Most jobs wait for a base, so that one begun late runs alone in the end."""
     bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
     return frozenset().union(*map(unfolded.ancestors, bases))
 

@@ -100,6 +100,21 @@ def test_rows_that_find_no_room_go_on_overleaf_in_their_order(rows):
     assert len(parts) == 1 or min(map(len, parts)) >= latex.FEWEST_ROWS
 
 
+def test_a_column_that_goes_on_keeps_its_side():
+    rows = [[f"run-{i}", "1" if i < 40 else ""] for i in range(60)]
+    found = re.findall(r"begin\{tabular\}\{(.*?)\}", latex.tables([(["run", "tries"], rows)], "x"))
+    assert len(found) > 1
+    assert set(found) == {"lr"}
+
+
+def test_a_table_without_rows_goes_where_there_is_room(tmp_path):
+    block = (["run", "a"], [[f"run-{i}", "1"] for i in range(38)])
+    text = latex.tables([block, (["run", "b"], [])], "x")
+    assert [len(one) - 1 for one in _tabulars(text)] == [38, 0]
+    assert "too large" not in _compiled(text, tmp_path)
+    assert text.count(r"\begin{table}") == 2
+
+
 def test_a_caption_that_takes_the_page_leaves_room_for_some_rows():
     headings, cells = ["run", "a"], [[f"run-{i}", "1"] for i in range(12)]
     tabulars = _tabulars(latex.tables([(headings, cells)], "long " * 800))

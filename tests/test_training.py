@@ -231,9 +231,10 @@ def test_a_stage_trains_in_the_precision_that_auto_stands_for(tmp_path, monkeypa
         ({}, "cuda", "sdpa"),
         ({"precision": "float32"}, "cpu", "sdpa"),
         ({"attention": "sdpa"}, "cpu", "sdpa"),
-        ({"sequence_length": 8192}, "cpu", "sdpa"),
+        ({"sequence_length": 6000}, "cpu", "sdpa"),
+        ({"sequence_length": 6000, "gradient_checkpointing": True}, "cpu", "eager"),
     ],
-    ids=["bfloat16", "on a GPU", "float32", "as asked", "too much to keep"],
+    ids=["bfloat16", "on a GPU", "float32", "as asked", "too much to keep", "a layer at a time"],
 )
 def test_attention_is_eager_where_a_processor_computes_in_bfloat16(changed, device, by):
     options = _options(**{"precision": "bfloat16"} | changed)
@@ -243,6 +244,8 @@ def test_attention_is_eager_where_a_processor_computes_in_bfloat16(changed, devi
 
 
 def test_how_a_stage_attended_is_said_and_the_model_is_left_as_it_was(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("of processors")
     losses = {}
     for name in ("auto", "eager", "sdpa"):
         reset_accelerate()
@@ -255,6 +258,20 @@ def test_how_a_stage_attended_is_said_and_the_model_is_left_as_it_was(tmp_path):
         losses[name] = [row["loss"] for row in _log(tmp_path / name)]
     assert losses["auto"] == losses["eager"] != losses["sdpa"]
     assert losses["auto"] == pytest.approx(losses["sdpa"], rel=2e-2)
+
+
+def test_models_that_a_loss_compares_attend_alike(tmp_path):
+    """KL to the start would else begin with a difference that is the attention's."""
+    other, seen = _model(), []
+
+    def objective(model, batch):
+        seen.append(other.config._attn_implementation)
+        return loop.causal_lm(model, batch)
+
+    objective.forward_only = (other,)
+    _train(_model(), tmp_path, _options(steps=1, precision="bfloat16"), objective=objective)
+    assert seen == ["sdpa" if torch.cuda.is_available() else "eager"]
+    assert other.config._attn_implementation == "sdpa"
 
 
 def test_whole_epochs_are_counted_in_the_rows_of_the_first():
@@ -457,6 +474,18 @@ CASES = {
     "compiled-dropout": (_lora, {"compile": True, "learning_rate": 1e-2, "gradient_checkpointing": True}),
 }
 CASES_HERE = [pytest.param(name, marks=WITH_A_COMPILER if "compiled" in name else ()) for name in CASES]
+
+
+def test_a_resumed_run_attends_as_it_began(tmp_path, monkeypatch):
+    """Though the process that goes on would not have: another processor, more processes."""
+    options = _options(precision="bfloat16")
+    with monkeypatch.context() as patch:
+        _kill_at(patch, 3)
+        patch.setattr(loop, "attention", lambda *_: "eager")
+        with pytest.raises(_Killed):
+            _train(_model(), tmp_path, options, checkpoint_seconds=0)
+    monkeypatch.setattr(loop, "attention", lambda *_: "sdpa")
+    assert _train(_model(), tmp_path, options).attention == "eager"
 
 
 @pytest.mark.parametrize("case", CASES_HERE)

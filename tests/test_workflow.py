@@ -129,6 +129,9 @@ def test_the_cost_of_a_run_is_that_of_its_own_stages(smoke):
     assert line["tokens"] == full["tokens"]
     assert pro["flops"] > full["flops"] * 0.5
     assert run_json(smoke, "base")["cost"]["steps"] == 0
+    stages = run_json(smoke, "lt-tuning", track="reasoning")["cost"]["stages"].values()
+    attention = {stage["name"]: stage["attention"] for stage in stages if stage["kind"] == "train"}
+    assert attention == {"cot": "eager", "hidden": "adaptbench_pieces", "fused": "adaptbench_pieces"}
 
 
 def test_bases_come_before_what_is_for_one_of_them(tmp_path):

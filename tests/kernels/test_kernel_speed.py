@@ -30,7 +30,7 @@ def test_memory_is_that_of_the_operation_alone():
 
 def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_speed, "REPEATS", 2)
-    for name in ("_importance", "_fusion", "_entropy", "_muon"):
+    for name in ("_importance", "_fusion", "_entropy", "_muon", "_attention"):
         monkeypatch.setattr(kernel_speed, name, lambda device: [])
     monkeypatch.setattr(
         kernel_speed,
@@ -42,6 +42,14 @@ def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
     assert list(table["implementation"]) == ["reference", "torch"]
     assert {"operation", "dtype", "shape", "bytes", "share_of_copy", "device", "torch"} <= set(table)
     assert "unitwise_adamw" in (tmp_path / "kernels_cpu.md").read_text()
+
+
+def test_both_ways_to_attend_are_timed_on_the_same_work():
+    for _, dtype, _, ways in kernel_speed._attention("cpu"):
+        fused, eager = (way() for way in ways.values())
+        close = 1e-4 if dtype == "float32" else 0.1
+        for one, other in zip(fused, eager, strict=True):
+            torch.testing.assert_close(one, other, rtol=close, atol=close)
 
 
 def test_both_muons_are_timed_on_the_same_matrices():
