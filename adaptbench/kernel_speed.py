@@ -369,7 +369,8 @@ def _attention(device: str) -> Cases:
             layer = SimpleNamespace(num_key_value_groups=1, training=True)
 
             def fused(taken: Any = taken, seen: Any = seen) -> Any:
-                made = scaled_dot_product_attention(*taken, seen).transpose(1, 2)
+                query, key, value = taken
+                made = scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2)
                 return torch.autograd.grad(made.sum(), taken)
 
             def eager(taken: Any = taken, mask: Any = mask, layer: Any = layer, scale: float = width**-0.5) -> Any:
