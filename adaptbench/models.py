@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,17 @@ def fetched(name: str, revision: str) -> Path:
         return hub.folder(name, revision)
     with hub.answers(name, revision, "model"):
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
+
+
+@contextmanager
+def attending(some: "Sequence[PreTrainedModel]", by: str) -> Iterator[None]:
+    """The models attend by this implementation inside the block, those of them that can be told to."""
+    with ExitStack() as undo:
+        for model in some:
+            if (before := model.config._attn_implementation) != by:
+                undo.callback(model.set_attn_implementation, before)
+                model.set_attn_implementation(by)
+        yield
 
 
 def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto") -> "PreTrainedModel":

@@ -11,8 +11,8 @@ changes nothing but rounding.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -73,9 +73,7 @@ class Outcome:
 
 
 MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
-MANY_SCORES = (
-    1 << 30
-)  # bytes that eager attention keeps for the way back: 6 a score, in float32 and once more in bfloat16
+MANY_SCORES = 1 << 30  # bytes for the way back through eager attention, 6 a score: in float32 and once more in bfloat16
 
 
 def precision(training: Training) -> str:
@@ -106,17 +104,6 @@ def attention(model: "PreTrainedModel", training: Training, rows: int, device: "
         return now
     kept = 1 if training.gradient_checkpointing else layers
     return "eager" if 6 * kept * heads * rows * training.sequence_length**2 <= MANY_SCORES else now
-
-
-@contextmanager
-def _attending(models: "Sequence[PreTrainedModel]", by: str) -> Iterator[None]:
-    """The models attend so inside the block, those that can be told to."""
-    with ExitStack() as undo:
-        for model in models:
-            if (before := model.config._attn_implementation) != by:
-                undo.callback(model.set_attn_implementation, before)
-                model.set_attn_implementation(by)
-        yield
 
 
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
@@ -333,7 +320,7 @@ def train(
     rows = training.micro_batch_size or math.ceil(training.batch_size / accelerator.num_processes)
     by = (saved or {}).get("attention") or attention(model, training, rows, accelerator.device)
     alike = (model, *getattr(objective, "forward_only", ()))  # what a loss compares must not differ by how it attends
-    with stop, _attending(alike, by), layers as compiled, passed:
+    with stop, models.attending(alike, by), layers as compiled, passed:
         started = last_saved = time.monotonic()
         if compile_layers and not compiled and stop.received:  # it may have ended the compiler, too
             raise Interrupted(f"stopped by {stop.received} before the first step; run again")

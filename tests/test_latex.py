@@ -92,7 +92,7 @@ def test_what_means_something_to_latex_is_escaped(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [0, 5, 42, 43, 55, 200])
-def test_rows_that_find_no_room_go_on_overleaf_in_their_order(rows):
+def test_rows_that_find_no_room_go_on_the_next_page_in_their_order(rows):
     tabulars = _tabulars(latex.tables([(["run", "a"], [[f"run-{i}", "1"] for i in range(rows)])], "x"))
     assert all(one[0] == ["run", "a"] for one in tabulars)
     parts = [[cells[0] for cells in one[1:]] for one in tabulars]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent.pieces import Band, Pieces
 
@@ -55,14 +56,10 @@ def attending(model: Any) -> Iterator[None]:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
-    before = model.config._attn_implementation
-    try:
-        model.set_attn_implementation(NAME)
+    with models.attending((model,), NAME):
         if model.config._attn_implementation != NAME:
             raise unknown_attention(model)
         yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def attend(
