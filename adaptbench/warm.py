@@ -7,6 +7,7 @@ The project's own code is not imported beforehand: every job reads it anew. Linu
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,8 @@ from typing import Any
 VARIABLE = "ADAPTBENCH_WARM"  # where the socket is
 MODULES = (
     "torch", "transformers", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.tokenization_auto",
-    "accelerate", "pydantic", "psutil", "pandas", "lm_eval", "lm_eval.tasks", "lm_eval.models.huggingface",
+    "transformers.optimization", "transformers.trainer_utils", "accelerate", "peft", "pydantic.main", "psutil", "pandas",
+    "lm_eval", "lm_eval.tasks", "lm_eval.evaluator", "lm_eval.models.huggingface", "rouge_score.rouge_scorer",
 )  # fmt: skip
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -93,6 +95,9 @@ def serve(path: Path, further: Sequence[str]) -> None:
         if function:
             with contextlib.suppress(Exception):  # it fails in the job again, which can say so
                 getattr(imported, function)()
+    # Half a million objects that stay: no job's garbage collector need look at them, nor copy their memory by doing so.
+    gc.collect()
+    gc.freeze()
     waiting = selectors.DefaultSelector()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

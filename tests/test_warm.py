@@ -81,10 +81,13 @@ def test_it_does_once_what_it_is_told_to(tmp_path, monkeypatch):
     monkeypatch.setattr(warm, "MODULES", ())
     parents = iter([1, 2])  # gone by the first look
     monkeypatch.setattr(warm.os, "getppid", lambda: next(parents))
+    frozen = []
+    monkeypatch.setattr(warm.gc, "freeze", lambda: frozen.append(list(sys.modules["told_once"].called)))
     folder = tmp_path / "socket's"
     folder.mkdir()
     warm.serve(folder / "socket", ("told_once:wrong", "told_once:right", "told_once"))
     assert sys.modules.pop("told_once").called == [1]
+    assert frozen == [[1]]  # once, when all is imported
     assert not folder.exists()
 
 
