@@ -17,8 +17,17 @@ from adaptbench.expansion import decoder_layers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ONCE = ("torch._dynamo", "torch._inductor.compile_fx", "torch._inductor.cpu_vec_isa:valid_vec_isa_list")
-"""What takes a process seconds, for the one that does it for all jobs: imports, and torch's trying out of the processor's instructions, which it remembers."""
+ONCE = (
+    "torch._dynamo",
+    "torch._inductor.compile_fx",
+    "torch._inductor.cpu_vec_isa:valid_vec_isa_list",
+    "torch._inductor.codecache:torch_key",
+    "torch._inductor.codecache:triton_key",
+    "torch.distributed.tensor.experimental",
+    "torch.utils.cpp_extension",
+)
+"""What takes a process seconds, for the one that does it for all jobs: imports, and what torch then remembers: which of the processor's
+instructions work, and the digests of its own files and Triton's, by which it knows what it compiled before."""
 KINDS = 64
 """Of layers and their inputs, that torch may keep code for; 8, its own limit, are few where some layers are frozen."""
 
