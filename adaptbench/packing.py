@@ -53,7 +53,7 @@ def cut(examples: Sequence[Example], length: int) -> list[Example]:
             continue
         for start in range(0, len(example.input_ids), length):
             labels = [IGNORED, *example.labels[start + 1 : start + length]]
-            if any(label != IGNORED for label in labels):
+            if labels.count(IGNORED) < len(labels):
                 pieces.append(Example(example.input_ids[start : start + length], labels))
     return pieces
 
