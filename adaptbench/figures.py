@@ -348,12 +348,15 @@ def _losses(paths: Sequence[Path]) -> "pd.Series":
 
 
 def save_images(figure: "Figure", stem: Path) -> None:
-    """Write <stem>.svg, .pdf and .png, and close the figure."""
+    """Write <stem>.svg, .pdf and .png, laid out alike, and close the figure."""
     import matplotlib.pyplot as plt
 
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # else every format would lay it out anew, which takes longer than to draw it
+    around = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
     for suffix in IMAGES:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(
             suffix, {"Software": None}
         )
-        figure.savefig(stem.with_suffix(f".{suffix}"), metadata=metadata, bbox_inches="tight")
+        figure.savefig(stem.with_suffix(f".{suffix}"), metadata=metadata, bbox_inches=around)
     plt.close(figure)
