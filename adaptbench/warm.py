@@ -26,6 +26,7 @@ from typing import Any
 VARIABLE = "ADAPTBENCH_WARM"  # where the socket is
 MODULES = (
     "torch", "transformers", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.tokenization_auto",
+    "transformers.conversion_mapping:get_checkpoint_conversion_mapping:qwen3",  # compiles a thousand regular expressions
     "transformers.optimization", "transformers.trainer_utils", "accelerate", "peft", "pydantic.main", "psutil", "pandas",
     "lm_eval", "lm_eval.tasks", "lm_eval.evaluator", "lm_eval.models.huggingface", "rouge_score.rouge_scorer",
 )  # fmt: skip
@@ -69,7 +70,7 @@ def forwarded(arguments: Sequence[str]) -> int | None:
 
 def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
     """Start it and tell later jobs where it is; None where it cannot be. It imports what is `further` named, too: `module`, or
-    `module:function`, which is called.
+    `module:function`, which is called, or `module:function:argument`.
     """
     if not hasattr(os, "pidfd_open") or not hasattr(socket, "send_fds"):
         return None
@@ -90,11 +91,12 @@ def serve(path: Path, further: Sequence[str]) -> None:
     """Import what jobs need, then fork for every job that is handed over; end when the process that started this one does."""
     parent = os.getppid()
     for name in (*MODULES, *further):
-        module, _, function = name.partition(":")
+        module, *call = name.split(":")
         imported = importlib.import_module(module)
-        if function:
+        if call:
             with contextlib.suppress(Exception):  # it fails in the job again, which can say so
-                getattr(imported, function)()
+                function, *arguments = call
+                getattr(imported, function)(*arguments)
     # Half a million objects that stay: no job's garbage collector need look at them, nor copy their memory by doing so.
     gc.collect()
     gc.freeze()

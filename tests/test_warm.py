@@ -3,6 +3,7 @@
 Run: python -m pytest tests/test_warm.py
 """
 
+import importlib
 import os
 import signal
 import socket
@@ -75,7 +76,7 @@ def test_a_command_prints_and_returns_what_it_does_alone(arguments, running, tmp
 
 def test_it_does_once_what_it_is_told_to(tmp_path, monkeypatch):
     (tmp_path / "told_once.py").write_text(
-        "called = []\ndef right(): called.append(1)\ndef wrong(): raise OSError('no compiler')\n"
+        "called = []\ndef right(one=1): called.append(one)\ndef wrong(): raise OSError('no compiler')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(warm, "MODULES", ())
@@ -85,10 +86,17 @@ def test_it_does_once_what_it_is_told_to(tmp_path, monkeypatch):
     monkeypatch.setattr(warm.gc, "freeze", lambda: frozen.append(list(sys.modules["told_once"].called)))
     folder = tmp_path / "socket's"
     folder.mkdir()
-    warm.serve(folder / "socket", ("told_once:wrong", "told_once:right", "told_once"))
-    assert sys.modules.pop("told_once").called == [1]
-    assert frozen == [[1]]  # once, when all is imported
+    warm.serve(folder / "socket", ("told_once:wrong", "told_once:right", "told_once:right:two", "told_once"))
+    assert sys.modules.pop("told_once").called == [1, "two"]
+    assert frozen == [[1, "two"]]  # once, when all is imported
     assert not folder.exists()
+
+
+def test_what_it_imports_and_calls_is_there():
+    for module, *call in (name.split(":") for name in warm.MODULES):
+        found = importlib.import_module(module)
+        if call:
+            getattr(found, call[0])(*call[1:])
 
 
 def test_the_job_is_a_fork_of_the_warm_process(running, tmp_path):
