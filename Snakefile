@@ -25,7 +25,7 @@ GRAPH = flow.start(
     None if workflow.modifier.is_main_snakefile() else config,
 )
 ROOT = str(GRAPH.root)
-FIRST = flow.made_first(GRAPH)
+URGENCY = flow.urgency(GRAPH)
 BETWEEN = plan.between(GRAPH) if GRAPH.preset.keep == "scored" else []
 # What a job needs of this machine is in its environment and not in its command, whose change would make it run again.
 # With --software-deployment-method each rule's own environment brings its Python; else the one that runs Snakemake does.
@@ -114,7 +114,7 @@ rule stage:
         directory(f"{ROOT}/{{folder}}/{{node}}"),
     log:
         f"{ROOT}/logs/{{folder}}/{{node}}.log",
-    priority: lambda wildcards: int(wildcards.node in FIRST)
+    priority: lambda wildcards: URGENCY.get(wildcards.node, 0)
     conda:
         ENVIRONMENT
     # One a process: more lose their time waiting for each other as soon as anything else runs (docs/log.md).
@@ -147,6 +147,7 @@ rule evaluate:
         samples=f"{ROOT}/runs/{{key}}/samples.parquet",
     log:
         f"{ROOT}/logs/runs/{{key}}.log",
+    priority: lambda wildcards: URGENCY.get(wildcards.key, 0)
     conda:
         ENVIRONMENT
     resources:

@@ -222,10 +222,32 @@ def processes(unfolded: graph.Graph, node_id: str) -> int:
     return unfolded.preset.devices.processes if "training" in unfolded.node(node_id).options else 1
 
 
-def made_first(unfolded: graph.Graph) -> frozenset[str]:
-    """The ids of the bases and of all that they are made from. Most jobs wait for a base, so that one begun late runs alone in the end."""
-    bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
-    return frozenset().union(*map(unfolded.ancestors, bases))
+def urgency(unfolded: graph.Graph) -> dict[str, int]:
+    """Which jobs go before others that are ready, by node and by key of a run: those that most work waits for, in the seconds that `make plan`
+    estimates of the longest chain of jobs that begins there. Else what is long may begin last, and run alone.
+
+    Where models that lie between others are to go soon, or nothing says how large a base is, bases and what they are made from go first,
+    and no order is given to the others.
+    """
+    from adaptbench import estimate  # not needed elsewhere to plan
+
+    try:
+        jobs = estimate.Estimate(unfolded, estimate.Assumptions(), ask=False).jobs
+    except AdaptbenchError:
+        jobs = {}
+    if not jobs or unfolded.preset.keep == "scored":
+        bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
+        return dict.fromkeys(frozenset().union(*map(unfolded.ancestors, bases)), 1)
+    chains = {name: job.seconds for name, job in jobs.items()}
+    after: dict[str, float] = {}  # the longest chain of those that begin after a node
+    for one in unfolded.evaluations:
+        for node in filter(None, (one.model, one.data, *one.tasks.values())):
+            after[node] = max(after.get(node, 0.0), chains[one.key])
+    for name in reversed(list(unfolded.nodes)):  # parents come first there
+        chains[name] += after.get(name, 0.0)
+        for parent in unfolded.nodes[name].parents.values():
+            after[parent] = max(after.get(parent, 0.0), chains[name])
+    return {name: round(seconds) for name, seconds in chains.items()}
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PROJECT, preset_values
 
 from adaptbench import compiling, config, graph, plan, workflow
@@ -248,6 +249,28 @@ def test_what_compiling_needs_once_is_done_for_stages_that_compile():
     assert all(importlib.util.find_spec(name.partition(":")[0]) for name in compiling.ONCE)
     assert workflow.done_once(unfolded, unfolded.nodes.keys() - compiles) == ()
     assert workflow.done_once(unfolded, ()) == ()
+
+
+def test_models_that_are_to_go_soon_are_not_made_before_what_reads_them():
+    values = yaml.safe_load((PROJECT / "config" / "tiny.yaml").read_text()) | {"keep": "scored"}
+    unfolded = graph.unfold(config.validate(values, "tiny.yaml"))
+    first = workflow.urgency(unfolded)
+    assert set(first.values()) == {1}
+    assert sorted(name[:-11] for name in first) == [
+        "agent",
+        "base-seed0",
+        "base-seed1",
+        "base-seed2",
+        "general",
+        "tokenizer",
+    ]
+
+
+def test_a_base_of_unknown_size_gives_no_order():
+    values = yaml.safe_load((PROJECT / "config" / "tiny.yaml").read_text())
+    values["base"] = {"model": "somebody/something"}
+    values.pop("tokenizer")
+    assert workflow.urgency(graph.unfold(config.validate(values, "tiny.yaml"))) == {}
 
 
 def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):

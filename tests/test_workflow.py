@@ -16,7 +16,9 @@ import pytest
 from conftest import SMOKE, copy_of_project, finished, snakemake
 from smoke import AGENT, DOMAIN, NOTHING, POLICIES, REASONING, files_with, planned, run_json
 
+from adaptbench import config, graph
 from adaptbench.config import Training
+from adaptbench.estimate import Assumptions, Estimate
 from adaptbench.training import precision
 
 pytestmark = pytest.mark.graph
@@ -155,13 +157,30 @@ def test_the_cost_of_a_run_is_that_of_its_own_stages(smoke):
     assert attention == {"cot": "eager", "hidden": "adaptbench_pieces", "fused": "adaptbench_pieces"}
 
 
-def test_bases_come_before_what_is_for_one_of_them(tmp_path):
-    """Else the last base is trained alone, after all that the other bases are for, while all cores but one wait."""
+BASES = ("base-seed0", "base-seed1", "base-seed2")
+
+
+def test_what_most_work_waits_for_comes_first(tmp_path):
+    """Else a base, or a long stage, is trained alone in the end while all cores but one wait."""
     folder = copy_of_project(tmp_path / "project")
     done = snakemake(folder, "--configfile", "config/tiny.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
-    first = re.findall(r"^    wildcards: .*node=(.*)-\w{10}\n    priority: 1$", done.stdout + done.stderr, re.MULTILINE)
-    assert sorted(first) == ["agent", "base-seed0", "base-seed1", "base-seed2", "general", "tokenizer"]
+    said = re.findall(
+        r"^    wildcards: (?:.*node|key)=(.*)\n    priority: (\d+)$", done.stdout + done.stderr, re.MULTILINE
+    )
+    urgency = {name: int(number) for name, number in said}
+    unfolded = graph.unfold(config.load(folder / "config" / "tiny.yaml"))
+    jobs = Estimate(unfolded, Assumptions()).jobs
+
+    def longest(name):
+        readers = [node.id for node in unfolded.nodes.values() if name in node.parents.values()]
+        readers += [run.key for run in unfolded.evaluations if name in (run.model, run.data, *run.tasks.values())]
+        return jobs[name].seconds + max(map(longest, readers), default=0.0)
+
+    assert len(urgency) > 150
+    assert urgency == {name: round(longest(name)) for name in urgency}
+    first = sorted(urgency, key=lambda name: -urgency[name])[:6]
+    assert sorted(name[:-11] for name in first) == ["agent", *BASES, "general", "tokenizer"]
 
 
 def test_a_second_run_does_nothing_and_is_fast(smoke):
