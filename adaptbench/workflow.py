@@ -223,9 +223,10 @@ def processes(unfolded: graph.Graph, node_id: str) -> int:
 
 
 def urgency(unfolded: graph.Graph) -> dict[str, int]:
-    """Which jobs go before others that are ready, by node and by key of a run: those that most work waits for, in the seconds that `make plan`
-    estimates of the longest chain of jobs that begins there. Else what is long may begin last, and run alone.
+    """Which jobs go before others that are ready, by node and by key of a run: the higher, the more seconds the longest chain of jobs that
+    begins there takes, as `make plan` estimates it. Else what is long may begin last, and run alone.
 
+    They are places in that order and not seconds, as Snakemake's solver must not find a job of few too small to be taken beside one of many.
     Where models that lie between others are to go soon, or nothing says how large a base is, bases and what they are made from go first,
     and no order is given to the others.
     """
@@ -247,7 +248,9 @@ def urgency(unfolded: graph.Graph) -> dict[str, int]:
         chains[name] += after.get(name, 0.0)
         for parent in unfolded.nodes[name].parents.values():
             after[parent] = max(after.get(parent, 0.0), chains[name])
-    return {name: round(seconds) for name, seconds in chains.items()}
+    seconds = {name: round(chain, 0) for name, chain in chains.items()}
+    places = {one: place for place, one in enumerate(sorted(set(seconds.values())))}
+    return {name: places[one] for name, one in seconds.items()}
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:

@@ -341,6 +341,7 @@ def _planned(unfolded: graph.Graph) -> None:
         files += [flow.transcripts(unfolded, part), flow.figure_sources(unfolded, part), plan.runs(unfolded, part)]
         assert all(files[:3])
     flow.explorer_parts(unfolded)
+    assert all(place >= 0 for place in flow.urgency(unfolded).values())
     for node in unfolded.nodes:
         flow.node_inputs(unfolded, node)
         flow.stage_gpus(unfolded, node)
