@@ -77,9 +77,11 @@ def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
     path = Path(tempfile.mkdtemp(prefix="adaptbench-")) / "socket"
     os.environ[VARIABLE] = str(path)
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Modules that ask for a GPU while they are imported (torch.utils.cpp_extension) must not start CUDA, which no fork could use then.
+    without_cuda = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "adaptbench.warm", str(path), *further],
-        env=os.environ | one_thread,
+        env=os.environ | one_thread | without_cuda,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -176,6 +178,9 @@ def _run(request: dict[str, Any], outputs: Sequence[int], warm: int) -> int:
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         sys.argv = ["adaptbench", *request["arguments"]]
+        if sys.modules["torch"].cuda._is_in_bad_fork():  # CUDA was started all the same: the job imports all again
+            del os.environ[VARIABLE]
+            os.execv(sys.executable, [sys.executable, "-m", "adaptbench", *request["arguments"]])
         if threads := os.environ.get("OMP_NUM_THREADS"):
             sys.modules["torch"].set_num_threads(int(threads))
         from adaptbench.commands import main

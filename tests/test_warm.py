@@ -27,18 +27,23 @@ def running():
     """A warm process and the environment of those that hand jobs over to it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(PROJECT))
-        patch.delenv(warm.VARIABLE, raising=False)
-        process = warm.start()
-        environment = dict(os.environ)
+        process, environment = _started(patch)
+    yield process, environment
+    process.kill()
+    process.wait()
+
+
+def _started(patch, further=()):
+    patch.delenv(warm.VARIABLE, raising=False)
+    process = warm.start(further)
+    environment = dict(os.environ)
     path = Path(environment[warm.VARIABLE])
     for _ in range(600):
         if path.exists():
             break
         time.sleep(0.1)
     assert path.exists(), "it did not come up in a minute"
-    yield process, environment
-    process.kill()
-    process.wait()
+    return process, environment
 
 
 def _command(*arguments):
@@ -110,6 +115,28 @@ def test_the_job_is_a_fork_of_the_warm_process(running, tmp_path):
         child.kill()
         child.wait()
     _wait(lambda: not psutil.Process(process.pid).children())
+
+
+def test_no_job_is_a_fork_of_a_process_that_has_started_cuda(running, tmp_path, monkeypatch):
+    """It could not use a GPU. What asks for one while it is imported is told not to start it; if it does, the job imports all again."""
+    process, _ = running
+    assert psutil.Process(process.pid).environ()["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
+    (tmp_path / "starts_cuda.py").write_text(
+        "def start():\n    import torch\n    torch.cuda._is_in_bad_fork = lambda: True\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}:{tmp_path}")
+    process, environment = _started(monkeypatch, ("starts_cuda:start",))
+    try:
+        child = _start_training(tmp_path, environment)
+        (job,) = psutil.Process(process.pid).children()
+        assert job.cmdline()[1:4] == ["-m", "adaptbench", "stage"]
+        child.kill()
+        child.wait()
+        _wait(lambda: not psutil.Process(process.pid).children())  # it still ends with who handed it over
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _start_training(folder, environment):
