@@ -24,7 +24,6 @@ ONCE = (
     "torch._inductor.codecache:torch_key",
     "torch._inductor.codecache:triton_key",
     "torch.distributed.tensor.experimental",
-    "torch.utils.cpp_extension",
 )
 """What takes a process seconds, for the one that does it for all jobs: imports, and what torch then remembers: which of the processor's
 instructions work, and the digests of its own files and Triton's, by which it knows what it compiled before."""

@@ -184,6 +184,20 @@ class Estimate:
             nodes[name] = replace(nodes[name], kept=0.0, checkpoint=nodes[name].kept + nodes[name].checkpoint)
         return nodes | {one.key: self._of_evaluation(one) for one in self.graph.evaluations}
 
+    @cached_property
+    def chains(self) -> dict[str, float]:
+        """Of every node and every evaluation, the seconds of the longest chain of jobs that begins with it."""
+        found = {name: job.seconds for name, job in self.jobs.items()}
+        after: dict[str, float] = {}  # the longest of those that begin after a node
+        for one in self.graph.evaluations:
+            for node in filter(None, (one.model, one.data, *one.tasks.values())):
+                after[node] = max(after.get(node, 0.0), found[one.key])
+        for name in reversed(list(self.graph.nodes)):  # parents come first there
+            found[name] += after.get(name, 0.0)
+            for parent in self.graph.nodes[name].parents.values():
+                after[parent] = max(after.get(parent, 0.0), found[name])
+        return found
+
     def of_part(self, part: str) -> dict[str, Job]:
         """The jobs that a part's tables need."""
         wanted = set(plan.runs(self.graph, part))

@@ -10,13 +10,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from adaptbench import collect, compiling, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
+
+if TYPE_CHECKING:
+    from adaptbench.estimate import Estimate
 
 CUDA_CONTEXT = 1e9  # bytes of a GPU's memory that a process takes before anything lies there, at most
 DEFAULT_PRESET = "config/tiny.yaml"
@@ -230,27 +233,23 @@ def urgency(unfolded: graph.Graph) -> dict[str, int]:
     Where models that lie between others are to go soon, or nothing says how large a base is, bases and what they are made from go first,
     and no order is given to the others.
     """
+    estimated = _estimated(unfolded)
+    if estimated is None or unfolded.preset.keep == "scored":
+        bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
+        return dict.fromkeys(frozenset().union(*map(unfolded.ancestors, bases)), 1)
+    seconds = {name: round(chain, 0) for name, chain in estimated.chains.items()}
+    places = {one: place for place, one in enumerate(sorted(set(seconds.values())))}
+    return {name: places[one] for name, one in seconds.items()}
+
+
+def _estimated(unfolded: graph.Graph) -> "Estimate | None":
+    """What `make plan` estimates without asking the hub; None where nothing says how large the base is."""
     from adaptbench import estimate  # not needed elsewhere to plan
 
     try:
-        jobs = estimate.Estimate(unfolded, estimate.Assumptions(), ask=False).jobs
+        return estimate.Estimate(unfolded, estimate.Assumptions(), ask=False)
     except AdaptbenchError:
-        jobs = {}
-    if not jobs or unfolded.preset.keep == "scored":
-        bases = (node.id for node in unfolded.nodes.values() if node.kind == "base")
-        return dict.fromkeys(frozenset().union(*map(unfolded.ancestors, bases)), 1)
-    chains = {name: job.seconds for name, job in jobs.items()}
-    after: dict[str, float] = {}  # the longest chain of those that begin after a node
-    for one in unfolded.evaluations:
-        for node in filter(None, (one.model, one.data, *one.tasks.values())):
-            after[node] = max(after.get(node, 0.0), chains[one.key])
-    for name in reversed(list(unfolded.nodes)):  # parents come first there
-        chains[name] += after.get(name, 0.0)
-        for parent in unfolded.nodes[name].parents.values():
-            after[parent] = max(after.get(parent, 0.0), chains[name])
-    seconds = {name: round(chain, 0) for name, chain in chains.items()}
-    places = {one: place for place, one in enumerate(sorted(set(seconds.values())))}
-    return {name: places[one] for name, one in seconds.items()}
+        return None
 
 
 def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
@@ -285,15 +284,11 @@ def jobs_on_gpus(unfolded: graph.Graph) -> int | None:
     """How many GPU jobs may run side by side on this machine: as many on each GPU as would fit if all were the largest, by the memory that
     `make plan` estimates and a third more, and one at least. None where there is no GPU, or nothing says how large the model is.
     """
-    from adaptbench import estimate  # not needed elsewhere to plan
-
     if not (there := gpus.memory()):
         return None
-    try:
-        jobs = estimate.Estimate(unfolded, estimate.Assumptions(), ask=False).jobs.values()
-    except AdaptbenchError:
+    if (estimated := _estimated(unfolded)) is None:
         return len(there)
-    most = max(job.state + job.activations for job in jobs) * 4 / 3 + CUDA_CONTEXT
+    most = max(job.state + job.activations for job in estimated.jobs.values()) * 4 / 3 + CUDA_CONTEXT
     return len(there) * max(1, int(min(there.values()) // most))
 
 

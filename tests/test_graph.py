@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import PROJECT, preset_values
 
 from adaptbench import compiling, config, graph, plan, workflow
@@ -252,8 +251,8 @@ def test_what_compiling_needs_once_is_done_for_stages_that_compile():
 
 
 def test_models_that_are_to_go_soon_are_not_made_before_what_reads_them():
-    values = yaml.safe_load((PROJECT / "config" / "tiny.yaml").read_text()) | {"keep": "scored"}
-    unfolded = graph.unfold(config.validate(values, "tiny.yaml"))
+    preset = config.load(PROJECT / "config" / "tiny.yaml")
+    unfolded = graph.unfold(preset.model_copy(update={"keep": "scored"}))
     first = workflow.urgency(unfolded)
     assert set(first.values()) == {1}
     assert sorted(name[:-11] for name in first) == [
@@ -267,7 +266,7 @@ def test_models_that_are_to_go_soon_are_not_made_before_what_reads_them():
 
 
 def test_a_base_of_unknown_size_gives_no_order():
-    values = yaml.safe_load((PROJECT / "config" / "tiny.yaml").read_text())
+    values = config.parse((PROJECT / "config" / "tiny.yaml").read_text())
     values["base"] = {"model": "somebody/something"}
     values.pop("tokenizer")
     assert workflow.urgency(graph.unfold(config.validate(values, "tiny.yaml"))) == {}

@@ -390,7 +390,7 @@ def test_what_is_done_once_for_all_jobs_is_not_done_again(monkeypatch):
     for module, _, function in (name.partition(":") for name in compiling.ONCE):
         found = importlib.import_module(module)
         if function:
-            getattr(found, function)()
+            assert getattr(found, function)() or (function == "triton_key" and not importlib.util.find_spec("triton"))
     monkeypatch.setattr(subprocess, "run", None)
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(hashlib, "sha256", None)

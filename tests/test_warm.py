@@ -97,11 +97,15 @@ def test_it_does_once_what_it_is_told_to(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
-def test_what_it_imports_and_calls_is_there():
+def test_what_it_imports_is_there_and_what_it_calls_is_not_done_again(monkeypatch):
     for module, *call in (name.split(":") for name in warm.MODULES):
         found = importlib.import_module(module)
         if call:
             getattr(found, call[0])(*call[1:])
+    from transformers import conversion_mapping
+
+    monkeypatch.setattr(conversion_mapping, "_build_checkpoint_conversion_mapping", None)
+    assert conversion_mapping.get_checkpoint_conversion_mapping("qwen2_moe")  # one of all that were built
 
 
 def test_the_job_is_a_fork_of_the_warm_process(running, tmp_path):
