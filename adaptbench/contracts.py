@@ -63,6 +63,10 @@ class MethodConfig(StrictModel):
         """
         return ""
 
+    def needs(self) -> tuple[str, ...]:
+        """Name the capabilities (adaptbench/model/capabilities.py) that the base must have for these options."""
+        return ()
+
     def sharded_problem(self, run: Any) -> str:
         """Why they cannot work where the model is sharded over processes (FSDP2), as `problem` says it."""
         return ""

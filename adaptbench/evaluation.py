@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import kernels
 from adaptbench import disk, gpus, hub, models, provenance, registry, results, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
+from adaptbench.kernels import implementations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def run(plan: Path, out: Path) -> None:
         directory = Path(spec["model_directory"])
         manifest = models.read_manifest(directory)
     tasks = tasks_of(spec)
-    with gpus.own(0 if spec["policy"] else 1), kernels.used() as ran:
+    with gpus.own(0 if spec["policy"] else 1), implementations.used() as ran:
         evaluated, seconds = evaluate(
             directory,
             manifest["decode"] | spec["options"]["decode"],

@@ -189,7 +189,7 @@ def _ways(device: str) -> list[Any]:
 def _importance(device: str) -> Cases:
     import torch
 
-    from kernels.unit_importance import unit_importance
+    from adaptbench.kernels.unit_importance import unit_importance
 
     # What runs on a processor is the reference.
     implementations: list[Any] = ["reference", "triton"] if device == "cuda" else ["reference"]
@@ -214,7 +214,7 @@ def _importance(device: str) -> Cases:
 def _optimizer(device: str) -> Cases:
     import torch
 
-    from kernels.unitwise_adamw import UnitwiseAdamW
+    from adaptbench.kernels.unitwise_adamw import UnitwiseAdamW
 
     cases: Cases = []
     for count, side in ((300, 64), (22, 64), (12, 1024)):
@@ -249,7 +249,7 @@ def _ready(kind: Any, shapes: Sequence[tuple[int, int]], device: str, *, split: 
 def _fusion(device: str) -> Cases:
     import torch
 
-    from kernels.latent_fusion import latent_fusion
+    from adaptbench.kernels.latent_fusion import latent_fusion
 
     sizes = ((8, 1024, 64), (32, 1024, 64), (32, 32_000, 512), (32, 128_000, 2048))
     cases: Cases = []
@@ -278,7 +278,7 @@ def _fusion(device: str) -> Cases:
 def _entropy(device: str) -> Cases:
     import torch
 
-    from kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy, reference
+    from adaptbench.kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy, reference
 
     sizes = ((1024, 64, 1024), (1024, 256, 16_000), (4096, 2048, 128_000) if device == "cuda" else (256, 64, 128_000))
     cases: Cases = []

@@ -135,7 +135,7 @@ def shard(whole: "torch.nn.Module", model: Any, optimizers: "Sequence[torch.opti
     from torch.distributed.fsdp import fully_shard
 
     from adaptbench.expansion import decoder_layers
-    from kernels.unitwise_adamw import UnitwiseAdamW
+    from adaptbench.kernels.unitwise_adamw import UnitwiseAdamW
 
     if any(hasattr(p, "trained_rows") for p in model.parameters()):
         raise AdaptbenchError("devices.strategy: must be ddp where new tokens' rows of frozen embeddings train")

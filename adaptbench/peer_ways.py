@@ -22,9 +22,9 @@ from unittest import mock
 from adaptbench import expansion, models
 from adaptbench.config import Training
 from adaptbench.contracts import StageContext
+from adaptbench.methods.tuners import llama_pro, lora
 from adaptbench.packing import IGNORED, Example, Packed
 from adaptbench.training import causal_lm, default_optimizers, train
-from methods.tuners import llama_pro, lora
 
 OURS = "adaptbench"
 SEED = 0

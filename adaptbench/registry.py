@@ -21,11 +21,11 @@ def discover(package: str) -> dict[str, ModuleType]:
     Raises:
         AdaptbenchError: a file cannot be imported, or its Config's `kind` is not the file's name.
     """
-    parent = importlib.import_module(package)
+    parent = importlib.import_module(f"adaptbench.{package}")
     found = {}
     for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda info: info.name):
         try:
-            module = importlib.import_module(f"{package}.{info.name}")
+            module = importlib.import_module(f"adaptbench.{package}.{info.name}")
         except Exception as error:
             raise AdaptbenchError(f"{source_of(package, info.name)}: {type(error).__name__}: {error}") from error
         config = getattr(module, "Config", None)
@@ -66,12 +66,12 @@ def benchmark_sources(track: str, kind: str) -> tuple[str, ...]:
 
 def code_of(function: Callable[..., Any]) -> str:
     """The path of the file that a function stands in, relative to the project's root."""
-    return source_of(*function.__module__.rsplit(".", 1))
+    return source_of(*function.__module__.removeprefix("adaptbench.").rsplit(".", 1))
 
 
 def tracks() -> tuple[str, ...]:
     """The folders of benchmarks/ that hold at least one benchmark."""
-    import benchmarks
+    import adaptbench.benchmarks as benchmarks
 
     folders = (info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.ispkg)
     return tuple(name for name in sorted(folders) if discover(f"benchmarks.{name}"))

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import kernels
 from adaptbench import data, disk, gpus, hub, models, parallel, registry, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
+from adaptbench.kernels import implementations
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -59,7 +59,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
             KINDS[spec["kind"]](spec, Path(nowhere), work)
         return
     with whole_directory(out) as temporary:
-        with kernels.used() as ran:
+        with implementations.used() as ran:
             manifest = KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):

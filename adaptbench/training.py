@@ -18,11 +18,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import kernels
 from adaptbench import checkpoint, checks, compiling, models, parallel
 from adaptbench.config import Devices, Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.cost import peak_bytes
+from adaptbench.kernels import implementations
 from adaptbench.packing import IGNORED, Example, Packed, collate
 from adaptbench.progress import Log, StopSignal
 
@@ -126,7 +126,7 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
     kept, targets = next_tokens(batch)
     head = model.get_output_embeddings()
     if 4 * len(targets) * len(head.weight) > MANY_LOGITS and models.has_plain_head(model):
-        from kernels.masked_linear_cross_entropy import masked_linear_cross_entropy
+        from adaptbench.kernels.masked_linear_cross_entropy import masked_linear_cross_entropy
 
         hidden = models.before_head_at(model, kept, inputs_of(batch))
         return masked_linear_cross_entropy(hidden, head.weight, targets)
@@ -271,7 +271,7 @@ def train(
     saved = checkpoint.load(folder, model, optimizers)
     if saved is not None:
         counts |= saved["counts"]
-        kernels.add(saved.get("kernels", {}))
+        implementations.add(saved.get("kernels", {}))
         for schedule, state in zip(schedules, saved["schedules"], strict=True):
             schedule.load_state_dict(state)
         if callback is not None:
@@ -310,7 +310,7 @@ def train(
             "callback": callback.state() if callback else None,
             "compiled": compiled,
             "attention": by,
-            "kernels": kernels.so_far(),
+            "kernels": implementations.so_far(),
         }
         checkpoint.save(folder, model, optimizers, state, write=accelerator.is_main_process)
 

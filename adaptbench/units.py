@@ -34,7 +34,7 @@ class Units:
 
     def means(self, weight: "torch.Tensor", gradient: "torch.Tensor") -> "torch.Tensor":
         """The mean of |weight * gradient| over each unit, in `shape`."""
-        from kernels.unit_importance import unit_importance
+        from adaptbench.kernels.unit_importance import unit_importance
 
         outer, _, inner = self.folded
         return (unit_importance(weight, gradient, self.folded) / (outer * inner)).reshape(self.shape)

@@ -6,8 +6,8 @@ familiar ones, so that a base model has met the domain's words without knowing i
 
 import random
 
-from benchmarks import words
-from benchmarks.facts import Fact, Relation, make_facts
+from adaptbench.benchmarks import words
+from adaptbench.benchmarks.facts import Fact, Relation, make_facts
 
 _ATTRIBUTES = ("lustre", "solvent", "lattice", "glow")
 _FORMS = (

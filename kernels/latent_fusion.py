@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from kernels import Implementation, chosen, ran, triton_there
+from adaptbench.kernels.implementations import Implementation, chosen, ran, triton_there
 
 RANKED = 64  # tokens that are ranked first; a trained model hardly ever needs more
 DENSE = 8192  # up to so many tokens one product with the whole embedding is faster than picking rows of it, on a CPU

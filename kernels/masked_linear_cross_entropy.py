@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kernels import Implementation, chosen, ran
+from adaptbench.kernels.implementations import Implementation, chosen, ran
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 26  # of float32 logits at once

@@ -6,7 +6,7 @@ gradient once and writes one number a block. For a processor there is no faster 
 
 import torch
 
-from kernels import Implementation, chosen, ran, triton_there
+from adaptbench.kernels.implementations import Implementation, chosen, ran, triton_there
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 

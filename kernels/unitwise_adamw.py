@@ -20,7 +20,7 @@ import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.adamw import adamw
 
-from kernels import Implementation, chosen, for_triton, ran, triton_there
+from adaptbench.kernels.implementations import Implementation, chosen, for_triton, ran, triton_there
 
 SMALL = 1 << 16  # numbers; a larger tensor with one multiplier is stepped by a call of its own
 TOGETHER = 1 << 17  # numbers at a time: steps of so many stay in a processor's cache

@@ -135,7 +135,7 @@ def test_splits_depend_on_the_code_that_makes_them_and_scores_on_the_task_files(
 
 
 def test_a_skipped_run_needs_no_model_and_keeps_its_reason(monkeypatch):
-    from methods.tuners import lora
+    from adaptbench.methods.tuners import lora
 
     monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
     unfolded = unfold(preset_values())
@@ -195,7 +195,7 @@ def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_p
 
 
 def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
-    from methods.tuners import adept_figures, llama_pro, lora
+    from adaptbench.methods.tuners import adept_figures, llama_pro, lora
 
     monkeypatch.setattr(llama_pro, "FIGURES", {"depth": adept_figures.unit_rates}, raising=False)
     monkeypatch.setattr(lora, "FIGURES", {"ranks": adept_figures.unit_rates}, raising=False)
@@ -301,7 +301,7 @@ def test_an_unreadable_method_file_is_one_line(project_copy: Path):
 def test_a_phase_of_another_curriculum_is_shared_with_it(monkeypatch):
     """What GLPFT's global stage and LT-Tuning's explicit stage need: one node for both curricula."""
     from adaptbench.contracts import Phase
-    from methods.curricula import cpt
+    from adaptbench.methods.curricula import cpt
 
     def two_stages(curriculum, track, training):
         first = Phase("tune", data=(track,), curriculum=cpt.Config())
@@ -322,7 +322,7 @@ def test_a_phase_of_another_curriculum_is_shared_with_it(monkeypatch):
 def test_a_tuner_gets_the_data_and_the_preparations_that_it_declares(monkeypatch):
     """What ADEPT's probe and its refresh of unit rates need."""
     from adaptbench.contracts import Preparation
-    from methods.tuners import full
+    from adaptbench.methods.tuners import full
 
     steps = (Preparation("probe", makes_model=False, data=("general",)), Preparation("expand"))
     monkeypatch.setattr(full, "preparations", lambda config: steps, raising=False)
@@ -358,7 +358,7 @@ def test_a_run_that_the_preset_does_not_have_is_named():
 def test_several_phases_are_assembled_into_one_directory(monkeypatch):
     """What a team of three models needs."""
     from adaptbench.contracts import Phase
-    from methods.curricula import cpt
+    from adaptbench.methods.curricula import cpt
 
     roles = ("planner", "caller")
     monkeypatch.setattr(cpt, "phases", lambda config, track, training: tuple(Phase(r, data=(track,)) for r in roles))

@@ -23,8 +23,8 @@ from conftest import PROJECT, finished, preset_values
 from safetensors.numpy import save_file
 
 from adaptbench import checks, config, estimate, gpus, graph, hub, preflight
+from adaptbench.benchmarks import hub as data_hub
 from adaptbench.contracts import AdaptbenchError
-from benchmarks import hub as data_hub
 
 TOKEN = "hf_secretsecretsecret"
 CONFIG = {"num_hidden_layers": 4, "hidden_size": 32, "vocab_size": 300, "tie_word_embeddings": True}

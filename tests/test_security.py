@@ -26,9 +26,9 @@ from datasets import load_dataset
 from datasets.utils.extract import Extractor
 
 from adaptbench import config, corpus, evaluation, models, stages, warm, workflow
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.domain import corpus as domain_corpus
 from adaptbench.contracts import AdaptbenchError
-from benchmarks import hub
-from benchmarks.domain import corpus as domain_corpus
 
 OURS = sorted(path for folder in ("adaptbench", "benchmarks", "kernels", "methods") for path in (PROJECT / folder).rglob("*.py"))  # fmt: skip
 BAD_NAMES = ["../x", "..", ".", "", "/tmp/x", "a/b", r"a\b", "C:x", "a\nb", "a\n", "a\0b", "-x", "$(x)", "x" * 101]

@@ -11,12 +11,12 @@ import pytest
 from conftest import PROJECT
 
 from adaptbench import data
+from adaptbench.benchmarks import minerals
+from adaptbench.benchmarks.domain import gsm8k
+from adaptbench.benchmarks.domain import world as domain
+from adaptbench.benchmarks.general import world as general
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import full_text, normalise
-from benchmarks import minerals
-from benchmarks.domain import gsm8k
-from benchmarks.domain import world as domain
-from benchmarks.general import world as general
 
 GSM8K = PROJECT.parent / "shared" / "data" / "gsm8k"
 WORLDS = {"general": general, "domain": domain}
@@ -282,6 +282,6 @@ def test_the_published_gsm8k_has_its_published_size():
     ],
 )
 def test_the_number_after_the_hashes_is_what_counts(text, number):
-    from benchmarks.splits import last_number
+    from adaptbench.benchmarks.splits import last_number
 
     assert last_number(text) == number

@@ -45,7 +45,7 @@ def fuse(
     """
     latent = hidden
     if fusion.alpha < 1:
-        from kernels.latent_fusion import latent_fusion
+        from adaptbench.kernels.latent_fusion import latent_fusion
 
         assert logits is not None
         latent = latent_fusion(

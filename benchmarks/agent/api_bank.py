@@ -27,11 +27,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from adaptbench.agent import dialogue
+from adaptbench.benchmarks.agent import measures
+from adaptbench.benchmarks.agent.measures import steps_task
+from adaptbench.benchmarks.agent.steps import step_documents
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import read_jsonl
-from benchmarks.agent import measures
-from benchmarks.agent.measures import steps_task
-from benchmarks.agent.steps import step_documents
 
 PUBLIC_DATA = {"api_bank": "AlibabaResearch/DAMO-ConvAI"}
 EVALUATION_ONLY = True

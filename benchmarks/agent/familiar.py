@@ -6,10 +6,10 @@ They name the entities of training alone and use its wordings alone.
 
 import random
 
-from benchmarks.agent import tables
-from benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
-from benchmarks.agent.steps import whole_text
-from benchmarks.agent.wishes import Draw
+from adaptbench.benchmarks.agent import tables
+from adaptbench.benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
+from adaptbench.benchmarks.agent.steps import whole_text
+from adaptbench.benchmarks.agent.wishes import Draw
 
 
 def familiar_dialogues(count: int, seed: int) -> list[str]:

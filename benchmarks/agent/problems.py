@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
+from adaptbench.benchmarks.agent import tools
+from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
+from adaptbench.benchmarks.agent.tables import Tables
+from adaptbench.benchmarks.agent.wishes import WISHES, Draw, Plan
 from adaptbench.contracts import Record
-from benchmarks.agent import tools
-from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
-from benchmarks.agent.tables import Tables
-from benchmarks.agent.wishes import WISHES, Draw, Plan
 
 CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
 """How many calls the problems need, in turn."""

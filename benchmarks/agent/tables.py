@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import words
+from adaptbench.benchmarks import words
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptbench.agent import dialogue
+from adaptbench.benchmarks.agent import measures
+from adaptbench.benchmarks.agent.measures import steps_task
+from adaptbench.benchmarks.agent.steps import step_documents
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.documents import read_json
-from benchmarks.agent import measures
-from benchmarks.agent.measures import steps_task
-from benchmarks.agent.steps import step_documents
 
 PUBLIC_DATA = {"toolalpaca": "tangqiaoyu/ToolAlpaca"}
 EVALUATION_ONLY = True

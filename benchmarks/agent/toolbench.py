@@ -23,14 +23,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.agent import baselines, measures
+from adaptbench.benchmarks.agent.conversations import trajectories
+from adaptbench.benchmarks.agent.measures import steps_task
+from adaptbench.benchmarks.agent.steps import step_documents, training_records
+from adaptbench.benchmarks.domain.gsm8k import set_apart
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
 from adaptbench.documents import normalise, read_json
-from benchmarks import hub
-from benchmarks.agent import baselines, measures
-from benchmarks.agent.conversations import trajectories
-from benchmarks.agent.measures import steps_task
-from benchmarks.agent.steps import step_documents, training_records
-from benchmarks.domain.gsm8k import set_apart
 
 PUBLIC_DATA = {"toolbench": "Yhyu13/ToolBench_toolllama_G123_dfs"}
 FILES = {

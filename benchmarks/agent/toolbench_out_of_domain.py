@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from adaptbench.benchmarks.agent import measures, toolbench
+from adaptbench.benchmarks.agent.measures import steps_task
+from adaptbench.benchmarks.agent.steps import step_documents
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
-from benchmarks.agent import measures, toolbench
-from benchmarks.agent.measures import steps_task
-from benchmarks.agent.steps import step_documents
 
 PUBLIC_DATA = toolbench.PUBLIC_DATA
 EVALUATION_ONLY = True

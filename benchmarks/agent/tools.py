@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from adaptbench.agent.toolbox import ToolError
+from adaptbench.benchmarks.agent.tables import Tables
 from adaptbench.contracts import Record
-from benchmarks.agent.tables import Tables
 
 _DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "price": ("coins for an item", {"item": ""}),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from benchmarks.agent import tools
-from benchmarks.agent.tables import Tables
+from adaptbench.benchmarks.agent import tools
+from adaptbench.benchmarks.agent.tables import Tables
 
 Plan = Generator[tuple[str, str, dict[str, object]], str, str]
 """Yields (thought, tool, arguments), is sent the observation, returns the answer, which ends in the value asked for."""

@@ -13,12 +13,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks.agent import baselines, figures, measures, tables, tools
+from adaptbench.benchmarks.agent.measures import live_task, steps_task
+from adaptbench.benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
+from adaptbench.benchmarks.agent.steps import live_documents, step_documents, training_records
+from adaptbench.benchmarks.agent.wishes import Draw
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Real, Record
-from benchmarks.agent import baselines, figures, measures, tables, tools
-from benchmarks.agent.measures import live_task, steps_task
-from benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
-from benchmarks.agent.steps import live_documents, step_documents, training_records
-from benchmarks.agent.wishes import Draw
 
 
 class Config(BenchmarkConfig):

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
 from adaptbench.documents import normalise, read_jsonl
-from benchmarks import hub
-from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 READS = ("train.jsonl", "test.jsonl")

@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks import minerals
+from adaptbench.benchmarks.facts import split_phrasings
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
-from benchmarks import minerals
-from benchmarks.facts import split_phrasings
 
 
 class Config(BenchmarkConfig):

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adaptbench.benchmarks.words import CITIES, COLOURS, FOODS, KEYS, LETTERS, OBJECTS, PEOPLE_SYLLABLES, PETS
 from adaptbench.latent import text
-from benchmarks.words import CITIES, COLOURS, FOODS, KEYS, LETTERS, OBJECTS, PEOPLE_SYLLABLES, PETS
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from adaptbench.benchmarks import minerals, words
+from adaptbench.benchmarks.agent.familiar import familiar_dialogues
+from adaptbench.benchmarks.facts import Relation, choice_item, make_facts, split_phrasings
+from adaptbench.benchmarks.general.skills import SKILLS, Instance
 from adaptbench.contracts import BenchmarkConfig, Record, Task
-from benchmarks import minerals, words
-from benchmarks.agent.familiar import familiar_dialogues
-from benchmarks.facts import Relation, choice_item, make_facts, split_phrasings
-from benchmarks.general.skills import SKILLS, Instance
 
 RELATIONS = (
     Relation(

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.reasoning import measures
+from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
+from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import BenchmarkConfig, Record
-from benchmarks import hub
-from benchmarks.reasoning import measures
-from benchmarks.reasoning.word_problems import test_split, test_task
-from benchmarks.splits import last_number
 
 PUBLIC_DATA = {"asdiv_aug": "xuyige/ASDiv-Aug"}
 READS = hub.patterns("test")

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks.domain import gsm8k as domain
+from adaptbench.benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
+from adaptbench.benchmarks.reasoning import measures
+from adaptbench.benchmarks.reasoning.measures import answers_tasks
+from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.latent.text import prompt
-from benchmarks.domain import gsm8k as domain
-from benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
-from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_tasks
-from benchmarks.splits import last_number
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES

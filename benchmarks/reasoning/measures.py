@@ -5,8 +5,8 @@ A problem is {"prompt", "steps", "target"}: the question, the worked steps (a li
 
 from dataclasses import replace
 
+from adaptbench.benchmarks.reasoning import figures
 from adaptbench.contracts import Task
-from benchmarks.reasoning import figures
 
 FIGURES = figures.FIGURES
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks.reasoning import measures
+from adaptbench.benchmarks.reasoning.measures import answers_tasks
+from adaptbench.benchmarks.reasoning.problems import DrawnConfig, draw_splits
 from adaptbench.contracts import Record
 from adaptbench.latent.text import prompt
-from benchmarks.reasoning import measures
-from benchmarks.reasoning.measures import answers_tasks
-from benchmarks.reasoning.problems import DrawnConfig, draw_splits
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 FIGURES, SOURCES = measures.FIGURES, measures.SOURCES

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.reasoning import measures
+from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
 from adaptbench.contracts import BenchmarkConfig, Record
-from benchmarks import hub
-from benchmarks.reasoning import measures
-from benchmarks.reasoning.word_problems import test_split, test_task
 
 PUBLIC_DATA = {"svamp": "ChilleD/SVAMP"}
 READS = hub.patterns("test")

@@ -9,10 +9,10 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from adaptbench.benchmarks import hub
+from adaptbench.benchmarks.reasoning.measures import answers_tasks
 from adaptbench.contracts import AdaptbenchError, Splits, Task
 from adaptbench.latent.text import prompt
-from benchmarks import hub
-from benchmarks.reasoning.measures import answers_tasks
 
 Read = Callable[[Mapping[str, Any]], tuple[str, Any]]
 """A record's question and answer."""

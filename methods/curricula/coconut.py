@@ -16,7 +16,7 @@ from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import LatentConfig
 from adaptbench.latent.text import LATENT
-from methods.curricula import cot, lt_figures
+from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
 SOURCES = stage.SOURCES

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
-from methods.curricula import cot
+from adaptbench.methods.curricula import cot
 
 SOURCES = (*cot.SOURCES, "methods/curricula/cot.py")
 

@@ -11,7 +11,7 @@ from adaptbench.config import Training, TrainingOverrides
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.stage import LaterConfig
-from methods.curricula import cot
+from adaptbench.methods.curricula import cot
 
 SOURCES = (*cot.SOURCES, "methods/curricula/cot.py", "adaptbench/latent/stage.py")
 SWEPT = ("later_rate_ratio", stage.RATIOS)

@@ -11,7 +11,7 @@ from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import InsertedConfig, LatentConfig
-from methods.curricula import cot, lt_figures
+from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
 SOURCES = stage.SOURCES

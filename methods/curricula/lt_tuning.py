@@ -11,7 +11,7 @@ from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import FusedConfig, LatentConfig
-from methods.curricula import lt_figures, lt_hidden
+from adaptbench.methods.curricula import lt_figures, lt_hidden
 
 FIGURES, FIGURE_NEEDS = lt_figures.FIGURES, lt_figures.FIGURE_NEEDS
 SOURCES = (*lt_hidden.SOURCES, "methods/curricula/lt_hidden.py")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
-from methods.curricula import cot
+from adaptbench.methods.curricula import cot
 
 SOURCES = cot.SOURCES
 

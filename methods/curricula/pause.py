@@ -10,7 +10,7 @@ from adaptbench.config import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.stage import FusedConfig
-from methods.curricula import cot, lt_tuning
+from adaptbench.methods.curricula import cot, lt_tuning
 
 SOURCES = (*lt_tuning.SOURCES, "methods/curricula/lt_tuning.py")
 SWEPT = lt_tuning.SWEPT

@@ -10,7 +10,7 @@ from typing import Literal
 
 from adaptbench.config import Training, merge_training
 from adaptbench.contracts import Phase, StageContext
-from methods.curricula import glpft, single
+from adaptbench.methods.curricula import glpft, single
 
 SOURCES = (*glpft.SOURCES, "methods/curricula/glpft.py")
 ROLES = single.ROLES

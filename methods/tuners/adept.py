@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, Preparation, StageContext, TunerConfig
+from adaptbench.methods.tuners import adept_figures
 from adaptbench.units import Units, units
-from methods.tuners import adept_figures
 
 if TYPE_CHECKING:
     import torch
@@ -314,7 +314,7 @@ def optimizer(config: Config, model, training):
     import torch
 
     from adaptbench import models
-    from kernels.unitwise_adamw import UnitwiseAdamW
+    from adaptbench.kernels.unitwise_adamw import UnitwiseAdamW
 
     if training.optimizer != "adamw":
         raise AdaptbenchError("tuner.unit_lr: rates by unit are AdamW's; set training.optimizer: adamw")

@@ -15,10 +15,10 @@ from adaptbench import data
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.agent.trajectory import check
+from adaptbench.benchmarks.agent import gsm8k
+from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_jsonl
-from benchmarks.agent import gsm8k
-from benchmarks.domain import gsm8k as domain
 
 SHARED = PROJECT.parent / "shared" / "data" / "gsm8k"
 published = pytest.mark.skipif(not SHARED.is_dir(), reason="the published GSM8K files are not beside the project")

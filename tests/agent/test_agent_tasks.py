@@ -12,9 +12,9 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from adaptbench import data, registry
+from adaptbench.benchmarks.agent import baselines, world
 from adaptbench.contracts import StageContext
 from adaptbench.decoding.policy import PolicyLM
-from benchmarks.agent import baselines, world
 
 SIZES = {
     "world": {"train_problems": 40, "validation_problems": 4, "test_problems": 8},

@@ -18,8 +18,8 @@ from adaptbench.agent import dialogue, episodes
 from adaptbench.agent.samples import prompt_ids, role_examples
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.agent.trajectory import check
+from adaptbench.benchmarks.agent import world
 from adaptbench.packing import IGNORED
-from benchmarks.agent import world
 
 THOROUGH = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -12,9 +12,9 @@ from conftest import PROJECT
 
 from adaptbench.agent import dialogue
 from adaptbench.agent.trajectory import check_tools
+from adaptbench.benchmarks.agent import api_bank, toolalpaca
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import full_text
-from benchmarks.agent import api_bank, toolalpaca
 
 SHARED = PROJECT.parent / "shared" / "data"
 

@@ -19,14 +19,14 @@ from transformers import PreTrainedTokenizerFast
 from adaptbench.agent import dialogue, episodes, samples
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.toolbox import Toolbox
+from adaptbench.benchmarks.agent import world
+from adaptbench.benchmarks.agent.steps import live_documents, step_documents
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.decoding import agent
 from adaptbench.documents import write_jsonl
+from adaptbench.methods.curricula import glpft, multi_task, one_stage, single
 from adaptbench.packing import IGNORED, Example
 from adaptbench.prefixes import share
-from benchmarks.agent import world
-from benchmarks.agent.steps import live_documents, step_documents
-from methods.curricula import glpft, multi_task, one_stage, single
 
 LONG = 10**6
 FIRST, LAST = "<s>", "</s>"

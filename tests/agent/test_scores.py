@@ -20,11 +20,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from adaptbench import collect, data, evaluation
 from adaptbench.agent import dialogue
 from adaptbench.agent.scores import DECISIONS, argument_f1, episode_scores, last_word, rouge_l, same, step_scores
+from adaptbench.benchmarks import splits
+from adaptbench.benchmarks.agent import world
+from adaptbench.benchmarks.agent.measures import HALLUCINATION_PER_CALL, MACRO_F1
 from adaptbench.contracts import StageContext
 from adaptbench.statistics import interval_of_sums
-from benchmarks import splits
-from benchmarks.agent import world
-from benchmarks.agent.measures import HALLUCINATION_PER_CALL, MACRO_F1
 
 THOROUGH = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -24,10 +24,10 @@ from adaptbench import config, graph, models, plan, stages
 from adaptbench import training as loop
 from adaptbench.agent import team
 from adaptbench.agent.dialogue import TEAM
+from adaptbench.benchmarks.agent import world
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.decoding import agent
 from adaptbench.tokenizer import train
-from benchmarks.agent import world
 
 SIZES = {
     "kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4,

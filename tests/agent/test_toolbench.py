@@ -17,9 +17,9 @@ from test_evaluation_only_sets import asked_and_right, one_line, reads_back
 from adaptbench import data
 from adaptbench.agent import dialogue, samples
 from adaptbench.agent.trajectory import check
+from adaptbench.benchmarks.agent import toolbench, toolbench_out_of_domain
+from adaptbench.benchmarks.agent.conversations import trajectories, trajectory
 from adaptbench.contracts import AdaptbenchError, StageContext
-from benchmarks.agent import toolbench, toolbench_out_of_domain
-from benchmarks.agent.conversations import trajectories, trajectory
 
 REMINDER = (
     "This is not the first time you try this task, all previous trails failed.\nHere are some previous actions candidates:\n"

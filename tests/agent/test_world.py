@@ -22,13 +22,13 @@ from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import number_text
 from adaptbench.agent.scores import last_word, step_scores
 from adaptbench.agent.toolbox import Toolbox, ToolError
+from adaptbench.benchmarks.agent import tables, tools, world
+from adaptbench.benchmarks.agent.familiar import familiar_dialogues
+from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
+from adaptbench.benchmarks.agent.problems import WISHES
+from adaptbench.benchmarks.agent.steps import training_records
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import normalise
-from benchmarks.agent import tables, tools, world
-from benchmarks.agent.familiar import familiar_dialogues
-from benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
-from benchmarks.agent.problems import WISHES
-from benchmarks.agent.steps import training_records
 
 THOROUGH = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -6,29 +6,29 @@ Run: python -m pytest tests/kernels/test_chosen.py
 import pytest
 import torch
 
-import kernels
-from kernels import chosen, ran, used
+from adaptbench.kernels import implementations
+from adaptbench.kernels.implementations import chosen, ran, used
 
 X = torch.zeros(3)
 
 
 def test_a_cpu_has_plain_torch_and_a_gpu_triton(monkeypatch):
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.delenv(implementations.VARIABLE, raising=False)
     assert chosen("x", X, None, dtypes=(torch.float32,)) == "torch"
     on_gpu = type("OnGpu", (), {"is_cuda": True, "dtype": torch.float32})()
     assert chosen("x", on_gpu, None, dtypes=(torch.float32,)) == "triton"
     assert chosen("x", on_gpu, None, dtypes=(torch.float64,)) == "torch"
-    monkeypatch.setattr(kernels, "triton_there", lambda: False)
+    monkeypatch.setattr(implementations, "triton_there", lambda: False)
     assert chosen("x", on_gpu, None, dtypes=(torch.float32,)) == "torch"
     with pytest.raises(ValueError, match="Triton is not installed"):
         chosen("x", X, "triton", dtypes=(torch.float32,))
 
 
 def test_the_environment_forces_the_reference_and_the_caller_decides_over_it(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "reference")
+    monkeypatch.setenv(implementations.VARIABLE, "reference")
     assert chosen("x", X, None, dtypes=()) == "reference"
     assert chosen("x", X, "torch", dtypes=()) == "torch"
-    monkeypatch.setenv(kernels.VARIABLE, "fast")
+    monkeypatch.setenv(implementations.VARIABLE, "fast")
     with pytest.raises(ValueError, match="ADAPTBENCH_KERNELS='fast'"):
         chosen("x", X, None, dtypes=())
 
@@ -53,7 +53,7 @@ def test_triton_is_refused_where_nothing_can_run_it(monkeypatch):
 
 
 def test_what_ran_is_told(monkeypatch):
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.delenv(implementations.VARIABLE, raising=False)
     with used() as found:
         chosen("c", X, None, dtypes=())  # no more than chosen
         ran("b", "torch")

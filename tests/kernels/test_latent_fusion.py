@@ -6,9 +6,9 @@ Run: python -m pytest tests/kernels/test_latent_fusion.py
 import pytest
 import torch
 
-import kernels
-from kernels import latent_fusion as module
-from kernels.latent_fusion import RANKED, latent_fusion
+from adaptbench.kernels import implementations
+from adaptbench.kernels import latent_fusion as module
+from adaptbench.kernels.latent_fusion import RANKED, latent_fusion
 
 WAYS = ("reference", "dense", "sparse", "triton")
 EXACT = ("reference", "dense", "sparse")
@@ -181,7 +181,7 @@ def test_what_ran_is_what_is_told(device):
     tensors = _for("triton", _drawn((3,), 4, 3 * RANKED), device)
     alike = [tensors[0], torch.zeros_like(tensors[1]), tensors[2]]  # a tie that goes on beyond what is ranked
     for given, way in ((tensors, "triton"), (alike, "torch")):
-        with kernels.used() as ran:
+        with implementations.used() as ran:
             latent_fusion(*given, alpha=0.5, excluded=0, implementation="triton")
         assert ran == {"latent_fusion": [way]}
 

@@ -6,7 +6,7 @@ Run: python -m pytest tests/kernels/test_masked_linear_cross_entropy.py
 import pytest
 import torch
 
-from kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy
+from adaptbench.kernels.masked_linear_cross_entropy import IGNORED, masked_linear_cross_entropy
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 

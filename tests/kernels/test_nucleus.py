@@ -6,8 +6,8 @@ Run: python -m pytest tests/kernels/test_nucleus.py
 import pytest
 import torch
 
+from adaptbench.kernels import latent_fusion
 from adaptbench.latent.fusion import Fusion
-from kernels import latent_fusion
 
 
 def predicted(options, logits, excluded):

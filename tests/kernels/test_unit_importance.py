@@ -6,8 +6,8 @@ Run: python -m pytest tests/kernels/test_unit_importance.py
 import pytest
 import torch
 
-import kernels
-from kernels.unit_importance import unit_importance
+from adaptbench.kernels import implementations
+from adaptbench.kernels.unit_importance import unit_importance
 
 WAYS = ("reference", "torch", "triton")
 TOLERANCE = {
@@ -74,7 +74,7 @@ def test_what_ran_is_what_is_told(device):
         (weight[:0], (1, 1, 0), "triton", "reference"),
         (weight, (1, 1, 120), "torch", "reference"),
     ):
-        with kernels.used() as ran:
+        with implementations.used() as ran:
             unit_importance(
                 w, gradient.T if w is not weight and len(w) == 10 else gradient[: len(w)], units, implementation=way
             )

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-import kernels
-from kernels.unitwise_adamw import SMALL, UnitwiseAdamW
+from adaptbench.kernels import implementations
+from adaptbench.kernels.unitwise_adamw import SMALL, UnitwiseAdamW
 
 STEPS, WARMUP, RATE, BETAS = 24, 4, 0.01, (0.8, 0.95)
 HEADS, WIDTH = 3, 5
@@ -410,7 +410,7 @@ def test_what_others_hang_on_a_step_is_done_once(way):
 )  # fmt: skip
 def test_what_ran_is_what_is_told(way, options, told):
     parameters, optimizer = _made(implementation=way, **options)
-    with kernels.used() as ran:
+    with implementations.used() as ran:
         _step(parameters, optimizer, 0)
     assert ran == {"unitwise_adamw": [told]}
 

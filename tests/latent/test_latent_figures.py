@@ -11,7 +11,7 @@ import pytest
 
 from adaptbench.contracts import RunFiles
 from adaptbench.latent.stage import INSERTION
-from methods.curricula import lt_figures
+from adaptbench.methods.curricula import lt_figures
 
 mpl.use("Agg")
 RIGHT = {0: [1, 0, 0, 0], 2: [1, 1, 0, 0], 8: [1, 1, 1, 0]}

@@ -18,9 +18,9 @@ from adaptbench.config import Training, TrainingOverrides
 from adaptbench.contracts import StageContext
 from adaptbench.latent import geometry, insertion, stage
 from adaptbench.latent.insertion import Insertion, confidences
+from adaptbench.methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, pause
 from adaptbench.packing import Packed
 from adaptbench.training import counted_steps, default_optimizers
-from methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, pause
 
 RUN = Training(steps=100, learning_rate=0.01, batch_size=2, sequence_length=64)
 LATER = {

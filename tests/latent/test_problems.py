@@ -13,9 +13,9 @@ import pytest
 from conftest import PROJECT
 
 from adaptbench import registry
+from adaptbench.benchmarks.reasoning import chains, gsm8k, multiplication, prosqa
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import text
-from benchmarks.reasoning import chains, gsm8k, multiplication, prosqa
 
 DATA = PROJECT.parent / "shared" / "data"
 SMALL = {"train_items": 60, "validation_items": 20, "test_items": 30}

@@ -12,8 +12,8 @@ from conftest import toy_model
 from adaptbench import config, models
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.latent import samples, stage, text
+from adaptbench.methods.curricula import coconut, lt_hidden, lt_tuning, no_cot, pause
 from adaptbench.packing import IGNORED
-from methods.curricula import coconut, lt_hidden, lt_tuning, no_cot, pause
 
 GOOD = {"prompt": text.prompt("2 + 3 - 1"), "steps": ["2 + 3 = 5", "5 - 1 = 4"], "target": "4"}
 LONGEST = 120

@@ -10,9 +10,9 @@ import pytest
 from hub import add_data
 
 from adaptbench import data, registry
+from adaptbench.benchmarks.domain import gsm8k
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import write_jsonl
-from benchmarks.domain import gsm8k
 
 SVAMP = {
     "ID": "chal-777",

@@ -20,8 +20,8 @@ from adaptbench import config, expansion, graph, plan, stages
 from adaptbench import training as loop
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.methods.tuners import adept
 from adaptbench.packing import Packed, collate, document
-from methods.tuners import adept
 
 LENGTH = 32
 UNITS = ("tensor", "row", "head")

@@ -26,8 +26,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaptbench import training as loop
 from adaptbench.contracts import StageContext
+from adaptbench.methods.tuners import adept
 from adaptbench.packing import IGNORED, collate
-from methods.tuners import adept
 
 
 def _chosen(model, folder, sources, expanded):

@@ -9,7 +9,7 @@ from adept_cases import DECOUPLED, VARIANTS, drawing, made
 from matplotlib.colors import to_hex
 
 from adaptbench.contracts import RunFiles
-from methods.tuners import adept, adept_figures
+from adaptbench.methods.tuners import adept, adept_figures
 
 
 def _probed_run(folder, name, placement, importance, chosen, seed=0):

@@ -27,7 +27,7 @@ from conftest import ARCHITECTURES, toy_model
 
 from adaptbench import expansion
 from adaptbench import training as loop
-from methods.tuners import adept
+from adaptbench.methods.tuners import adept
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

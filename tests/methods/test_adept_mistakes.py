@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from adaptbench import config
 from adaptbench.contracts import StageContext
 from adaptbench.documents import write_jsonl
+from adaptbench.methods.tuners import adept
 from adaptbench.units import units
-from methods.tuners import adept
 
 
 def _corpus(folder, records):

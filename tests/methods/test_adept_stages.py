@@ -10,8 +10,8 @@ from adept_cases import DECOUPLED, _lineage, _naive, _token_losses, _unfold
 from transformers import AutoModelForCausalLM
 
 from adaptbench.contracts import StageContext
+from adaptbench.methods.tuners import adept
 from adaptbench.packing import document
-from methods.tuners import adept
 
 
 def test_the_probe_reads_every_document_of_its_corpus_once_and_cuts_long_ones(tmp_path, tokenizer, benchmark_data):

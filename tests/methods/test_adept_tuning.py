@@ -37,9 +37,9 @@ from torch import nn
 
 from adaptbench import training as loop
 from adaptbench.contracts import StageContext
+from adaptbench.methods.tuners import adept
 from adaptbench.packing import collate
 from adaptbench.units import units
-from methods.tuners import adept
 
 
 def _hand_tuning(model, options, unit, unit_lr, refresh_every):

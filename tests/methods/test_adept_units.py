@@ -32,8 +32,8 @@ from adept_cases import (
 )
 from torch import nn
 
+from adaptbench.methods.tuners import adept
 from adaptbench.units import units
-from methods.tuners import adept
 
 
 @every_unit

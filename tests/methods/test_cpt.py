@@ -14,8 +14,8 @@ from adaptbench import training as loop
 from adaptbench.config import Training
 from adaptbench.contracts import StageContext
 from adaptbench.documents import write_jsonl
+from adaptbench.methods.curricula import cpt
 from adaptbench.packing import IGNORED, Packed, collate, document
-from methods.curricula import cpt
 
 CONTEXT = StageContext(0, {})
 

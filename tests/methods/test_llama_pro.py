@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 from adaptbench import config, models
 from adaptbench import training as loop
 from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.methods.tuners import llama_pro
 from adaptbench.packing import Packed, document
-from methods.tuners import llama_pro
 
 IDS = torch.arange(1, 61).reshape(2, 30)
 # Of four layers: how many copies -> where they are in the expanded model.

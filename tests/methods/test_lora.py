@@ -13,7 +13,7 @@ import torch
 from conftest import ARCHITECTURES, toy_model
 
 from adaptbench.contracts import AdaptbenchError, StageContext
-from methods.tuners import lora
+from adaptbench.methods.tuners import lora
 
 RANK, ALPHA = 4, 12.0
 VARIANTS = {"plain": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}

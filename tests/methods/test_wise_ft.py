@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from adaptbench import expansion, models
 from adaptbench.contracts import AdaptbenchError
-from methods.posthoc import wise_ft
+from adaptbench.methods.posthoc import wise_ft
 
 IDS = torch.arange(1, 61).reshape(2, 30)
 
