@@ -106,8 +106,6 @@ def check_identity(base: "PreTrainedModel", expanded: "PreTrainedModel") -> None
     Raises:
         AdaptbenchError: they differ.
     """
-    import torch
-
     config = base.config.get_text_config(decoder=True)
     windows = [size for name in WINDOWS if isinstance(size := getattr(config, name, None), int)]
     ids = _tokens(base, 8 + max(size for size in (8, *windows) if size <= LONGEST_WINDOW))
@@ -287,12 +285,13 @@ def _config(config: "PreTrainedConfig", origin: Sequence[int]) -> "PreTrainedCon
 
 def _without_weights(model: "PreTrainedModel", config: "PreTrainedConfig") -> "PreTrainedModel":
     """A model of `model`'s class with this configuration, whose parameters have shapes and no memory."""
+    import torch
     from accelerate import init_empty_weights
     from transformers.initialization import no_init_weights
 
     parts = {"": model.config} | {name: getattr(model.config, name) for name in model.config.sub_configs}
     attention = {name: part._attn_implementation for name, part in parts.items() if part is not None}
-    with init_empty_weights(include_buffers=False), no_init_weights():
+    with init_empty_weights(include_buffers=False), no_init_weights(), torch.random.fork_rng(devices=[]):
         # What AutoModelForCausalLM.from_config calls; that one does not know the class for a part of a composite model.
         made = type(model)._from_config(config, dtype=model.dtype, attn_implementation=attention)
     made.train(model.training)
@@ -338,7 +337,11 @@ def _difference(one: "nn.Module", place: int, other: "nn.Module", other_place: i
         if type(part) is not type(found) or shapes[0] != shapes[1]:
             return name or type(found).__name__
         for key, value in vars(part).items():
-            if isinstance(value, bool | int | float | str | tuple | list | None) and key[0] != "_" and key != "training":
+            if (
+                isinstance(value, bool | int | float | str | tuple | list | None)
+                and key[0] != "_"
+                and key != "training"
+            ):
                 new = vars(found).get(key)
                 if isinstance(value, tuple | list) and isinstance(new, tuple | list):
                     by_layer = len(value) == max(origin) + 1 and list(new) == [value[old] for old in origin]
