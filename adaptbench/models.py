@@ -217,6 +217,21 @@ def check_finite(model: "torch.nn.Module") -> None:
             raise AdaptbenchError(f"{name} holds values that are infinite or not a number; the weights are damaged")
 
 
+def train_padding(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let the embedding of the padding token train where texts hold that token, too; a model that is opened anew obeys.
+
+    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient as an input. A row of
+    zeros stays one: the norms after it would make its gradient so large that nothing else trained.
+    """
+    config, rows = model.config.get_text_config(), model.get_input_embeddings().weight
+    pad = getattr(config, "pad_token_id", None)
+    if pad is None or not 0 <= pad < len(rows) or not rows[pad].any():
+        return
+    read = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    if pad in read or pad != tokenizer.pad_token_id:
+        config.pad_token_id = None
+
+
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
     """Open a model directory's tokenizer; never runs code from it.
 
