@@ -16,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 NO_PRESET = $(error config/$(PRESET).yaml: no such preset; PRESET is one of $(PRESETS)$(if $(wildcard config/$(PRESET)-*.yaml), (several at once are for `make plan`)))
 
 .DEFAULT_GOAL := run
-.PHONY: preset presets checked run ablation plan smoke test slurm-test lint format schema audit sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
+.PHONY: preset presets checked run ablation plan smoke test slurm-test lint format schema audit architectures sweep reference bench step-speed live-speed latent-speed peers calibration verify disk clean-work clean help
 
 preset:
 	$(if $(filter $(PRESET),$(PRESETS)),,$(NO_PRESET))
@@ -78,6 +78,9 @@ audit:  ## ask for known holes in the pinned packages (needs a network, and says
 
 schema: $(READY)  ## write the presets' JSON schema
 	$(BIN)/python -m adaptbench schema config/schema.json
+
+architectures: $(READY)  ## measure what each architecture can do, on small random models, and keep the table (after a new transformers)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.capabilities_table
 
 sweep: preset $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
 	$(BIN)/python -m adaptbench sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml

@@ -2,18 +2,22 @@
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from adaptbench import hub, registry
 from adaptbench.mistakes import reason
+from adaptbench.model import capabilities
+from adaptbench.model.capabilities import NAMES
 
 if TYPE_CHECKING:
     from adaptbench.config import Base, Devices, Preset, Run, Training
+
+T = TypeVar("T")
 
 
 def run_problem(preset: "Preset", run: "Run", layers: int | None, longest: int | None) -> str:
@@ -119,6 +123,31 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     return ""
 
 
+def needed(run: "Run") -> Iterator[tuple[str, str]]:
+    """Yield what the run (its training merged with the preset's) needs of its base: the method's key and the capability's name."""
+    yield "track", "causal"
+    module = registry.method("curricula", run.curriculum.kind)
+    phases = module.phases(run.curriculum, run.track, run.training)
+    methods = [("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)]
+    methods += [(axis, getattr(phase, axis)) for phase in phases for axis in ("tuner", "curriculum")]
+    yield from ((axis, name) for axis, method in methods if method is not None for name in method.needs())
+
+
+def base_unfit(preset: "Preset", run: "Run", lacks: Mapping[str, str]) -> str:
+    """Return why the base cannot do what the run needs, as "<key>: <reason>"; empty if it can. `lacks` maps capabilities to reasons."""
+    for axis, name in needed(run):
+        if reason := lacks.get(name):
+            base = preset.base.model or "the base"
+            return f"{axis}: {run.name!r} needs {NAMES[name]}; not so with base.model {base}: {reason}"
+    return ""
+
+
+def base_lacks(base: "Base") -> Mapping[str, str]:
+    """Return what bases of this architecture cannot do, by capability; empty where the architecture is not known."""
+    kind = "qwen3" if base.model is None else _of_model(base.model, base.revision, "model_type", str)
+    return capabilities.known().get(kind or "", {})
+
+
 @cache
 def _options(decoder: Path) -> Mapping[str, str | None]:
     """A decoder's options and their annotations. Read, not imported: the file imports torch."""
@@ -148,19 +177,20 @@ def base_layers(base: "Base") -> int | None:
     """The base's number of layers, where it can be known without a download."""
     if base.model is None:
         return base.architecture.num_hidden_layers
-    return _of_model(base.model, base.revision, "num_hidden_layers")
+    return _of_model(base.model, base.revision, "num_hidden_layers", int)
 
 
 def base_positions(base: "Base") -> int | None:
     """The base's longest input in tokens, where it can be known without a download."""
     if base.model is None:
         return base.architecture.max_position_embeddings
-    return _of_model(base.model, base.revision, "max_position_embeddings")
+    return _of_model(base.model, base.revision, "max_position_embeddings", int)
 
 
-def _of_model(model: str, revision: str, key: str) -> int | None:
+def _of_model(model: str, revision: str, key: str, kind: "type[T]") -> "T | None":
     try:
-        found = json.loads((hub.folder(model, revision) / "config.json").read_text())[key]
+        config = json.loads((hub.folder(model, revision) / "config.json").read_text())
+        found = config[key] if key in config else config["text_config"][key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, kind) else None

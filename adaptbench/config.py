@@ -448,9 +448,11 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
     if problem:
         raise AdaptbenchError(f"{source}: base.{problem}")
     layers, longest = checks.base_layers(preset.base), checks.base_positions(preset.base)
+    lacks = checks.base_lacks(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
-        problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers, longest)
+        merged = run.model_copy(update={"training": training})
+        problem = checks.run_problem(preset, merged, layers, longest) or checks.base_unfit(preset, merged, lacks)
         if problem:
             raise AdaptbenchError(f"{source}: {key}.{problem}")
     return preset

@@ -194,7 +194,8 @@ class StageContext:
     `data` maps a benchmark's name ("general", "domain", ...) to the directory of its splits, `prepared` the tuner's
     preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
     `out` is the directory that the stage makes, for what a method wants to keep beside the model. `rows` is how many packed rows the
-    stage will read, None where that follows from the examples (epochs).
+    stage will read, None where that follows from the examples (epochs). `lacks` maps what the base cannot do
+    (adaptbench/model/capabilities.py) to the reason.
     """
 
     seed: int
@@ -205,6 +206,12 @@ class StageContext:
     device: str = "cpu"
     out: Path | None = None
     rows: int | None = None
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def packs(self) -> bool:
+        """Whether several documents may share a row."""
+        return not self.lacks.get("packing")
 
 
 @dataclass(frozen=True)

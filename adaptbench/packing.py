@@ -1,7 +1,7 @@
 """Examples to batches: several documents share a sequence, and none sees another.
 
-Positions restart with every document; transformers makes the block-diagonal attention mask from them. A document longer
-than a sequence is cut into pieces, each a document of its own. The order of examples depends on the seed and the epoch
+Positions restart with every document; transformers makes the block-diagonal attention mask from them. Where a model's layers
+take no notice of that, each document has a row for itself. A document longer than a sequence is cut into pieces, each a separate document. The order of examples depends on the seed and the epoch
 alone, so that step k's batch is known without having taken the steps before it: resuming needs no saved data order.
 """
 
@@ -82,23 +82,28 @@ def pack(examples: Sequence[Example], length: int, order: Sequence[int]) -> list
 
 
 class Packed:
-    """An endless stream of packed rows, a new shuffle every epoch.
+    """An endless stream of rows of examples, a new shuffle every epoch; without `together` each row holds one example.
 
     Raises:
         AdaptbenchError: no example has a token to train on.
     """
 
-    def __init__(self, examples: Sequence[Example], length: int, seed: int) -> None:
+    def __init__(self, examples: Sequence[Example], length: int, seed: int, *, together: bool = True) -> None:
         self.examples = cut(examples, length)
         if not self.examples:
             raise AdaptbenchError("no example has a token to train on")
         self.length = length
         self.seed = seed
+        self.together = together
 
     def epoch(self, number: int) -> list[list[Example]]:
         order = list(range(len(self.examples)))
         random.Random(f"{self.seed}/epoch{number}").shuffle(order)
-        return pack(self.examples, self.length, order)
+        return pack(self.examples, self.length, order) if self.together else [[self.examples[i]] for i in order]
+
+    def collate(self, rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
+        """Tensors of a batch of these rows."""
+        return collate(rows, self.length, pad_id) if self.together else separate(rows, pad_id)
 
     def read(self, rows: int) -> set[int]:
         """Which of the examples (once cut) the first so many rows hold."""
@@ -156,6 +161,20 @@ def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dic
     if any(example.branches for row in rows for example in row):
         batch["attention_mask"] = _tree_mask(torch.tensor(owners), torch.tensor(starts), batch["position_ids"])
     return batch
+
+
+def separate(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
+    """Tensors of a batch whose rows hold one example each, (rows, longest): input_ids, labels, attention_mask (1 at tokens).
+
+    No positions: some models have none.
+    """
+
+    examples = [example for (example,) in rows]
+    return {
+        "input_ids": padded([one.input_ids for one in examples], pad_id),
+        "labels": padded([one.labels for one in examples], IGNORED),
+        "attention_mask": padded([[1] * len(one.input_ids) for one in examples], 0),
+    }
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> "torch.Tensor":

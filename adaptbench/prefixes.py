@@ -8,22 +8,10 @@ separate examples, exactly.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from adaptbench.packing import IGNORED, Example
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 SHORTEST = 16  # tokens that must be shared for a branch to be worth it
-
-
-def can_share(model: "PreTrainedModel") -> bool:
-    """Whether the mask that sharing needs means the same to the model: not where layers see a window or chunk alone."""
-    config = model.config.get_text_config()
-    everywhere = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    limits = ("sliding_window", "attention_chunk_size", "window_size")
-    return everywhere and all(getattr(config, name, None) is None for name in limits)
 
 
 def share(examples: Sequence[Example], length: int) -> list[Example]:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
         return
     with whole_directory(out) as temporary:
         with implementations.used() as ran:
-            manifest = KINDS[spec["kind"]](spec, temporary, work)
+            manifest = _origin(spec) | KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
             described = {
@@ -92,6 +93,13 @@ def _digest(spec: Spec) -> str:
 
 def _inputs(spec: Spec) -> dict[str, Path]:
     return {role: Path(path) for role, path in spec["inputs"].items()}
+
+
+def _origin(spec: Spec) -> dict[str, Any]:
+    """What a model's manifest says of the base that it comes from: what that lacks."""
+    made = (path for path in _inputs(spec).values() if (path / models.MANIFEST).exists())
+    manifests = (models.read_manifest(path) for path in made)
+    return next(({"lacks": one["lacks"]} for one in manifests if "lacks" in one), {})
 
 
 def _data(spec: Spec) -> dict[str, Path]:
@@ -190,7 +198,11 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     options, inputs = spec["options"], _inputs(spec)
     module, config = _method("tuners", options["tuner"])
     context = StageContext(
-        options["seed"] or 0, _data(spec), models.load_tokenizer(inputs["base"]), device=models.device()
+        options["seed"] or 0,
+        _data(spec),
+        models.load_tokenizer(inputs["base"]),
+        device=models.device(),
+        lacks=_origin(spec).get("lacks", {}),
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     return getattr(module, options["function"])(config, models_and_results, out, context) or {}
@@ -218,6 +230,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         },
         device=models.device(),
         out=out,
+        lacks=_origin(spec).get("lacks", {}),
     )
     torch.manual_seed(options["seed"])
     new_rows: tuple[int, ...] = ()
@@ -283,12 +296,15 @@ def _fit(
     counts = models.parameter_counts(model)
     if not counts["trained"]:
         raise AdaptbenchError("the tuner left nothing to train")
+    apart = _origin(spec).get("lacks", {}).get("packing", "")
+    if apart and parallel.is_main():
+        print(f"one document a row, padded: {type(model).__name__}: {apart}", file=sys.stderr)
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)
     start_up = seconds_since_process_start()
     outcome = loop.train(
         model,
         optimizers,
-        Packed(examples, training.sequence_length, spec["options"]["seed"]),
+        Packed(examples, training.sequence_length, spec["options"]["seed"], together=not apart),
         objective or loop.causal_lm,
         training,
         work=work,
@@ -297,7 +313,10 @@ def _fit(
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
         strategy=Devices.model_validate(spec.get("devices", {})).strategy,
-        compile_layers=training.compile and objective in (None, loop.causal_lm) and "collate_rows" not in hooks,
+        compile_layers=training.compile
+        and objective in (None, loop.causal_lm)
+        and "collate_rows" not in hooks
+        and not apart,
         **hooks,
     )
     if not parallel.is_main():
@@ -318,6 +337,7 @@ def _fit(
         "precision": loop.precision(training),
         "compiled": compiled,
         "attention": attention,
+        "rows": f"one document each: {apart}" if apart else "packed",
         "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "compiling": compile_seconds, "training": outcome.train_seconds},
     }

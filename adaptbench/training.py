@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from adaptbench import checkpoint, checks, compiling, models, parallel
 from adaptbench.config import Devices, Training
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.cost import peak_bytes
 from adaptbench.kernels import implementations
-from adaptbench.packing import IGNORED, Example, Packed, collate
+from adaptbench.packing import IGNORED, Example, Packed
 from adaptbench.progress import Log, StopSignal
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def attention(model: "PreTrainedModel", training: Training, rows: int, device: "
 
 
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
-    """What the model reads of a batch: tokens, positions and, where packing needs one, the mask."""
+    """What the model reads of a batch: tokens, and positions or a mask, as packing gives them."""
     return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
 
 
@@ -169,11 +169,11 @@ def total_steps(training: Training, data: Packed) -> int:
     return max(1, math.ceil(training.epochs * len(data.epoch(0)) / training.batch_size))
 
 
-def counted_steps(training: Training, examples: Callable[[], Sequence[Example]], seed: int) -> int:
+def counted_steps(training: Training, examples: Callable[[], Sequence[Example]], context: StageContext) -> int:
     """Optimizer steps of a stage on `examples()`, which are made only where epochs are to be counted."""
     if training.steps is not None:
         return training.steps
-    return total_steps(training, Packed(examples(), training.sequence_length, seed))
+    return total_steps(training, Packed(examples(), training.sequence_length, context.seed, together=context.packs))
 
 
 def _schedule(
@@ -226,7 +226,7 @@ def train(
     seed: int,
     checkpoint_seconds: float = 60.0,
     callback: Callback | None = None,
-    collate_rows: Callable[..., Batch] = collate,
+    collate_rows: Callable[..., Batch] | None = None,
     strategy: Literal["ddp", "fsdp"] = "ddp",
     compile_layers: bool = False,
 ) -> Outcome:
@@ -280,7 +280,8 @@ def train(
 
     def parts_of(rows: Sequence[Sequence[Example]]) -> list[Batch]:
         size = training.micro_batch_size or len(rows)
-        return [collate_rows(rows[i : i + size], data.length, pad_id) for i in range(0, len(rows), size)]
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        return [collate_rows(p, data.length, pad_id) if collate_rows else data.collate(p, pad_id) for p in parts]
 
     def placed(part: Batch) -> Batch:
         return {name: tensor.to(accelerator.device) for name, tensor in part.items()}

@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from adaptbench.model.capabilities import sharing
 from adaptbench.packing import IGNORED, Example, Packed, collate, document, pack
-from adaptbench.prefixes import SHORTEST, can_share, share
+from adaptbench.prefixes import SHORTEST, share
 from adaptbench.training import causal_lm
 
 THOROUGH = settings(
     max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 LENGTH = 128
-SHARING = [a for a in ARCHITECTURES if can_share(toy_model(a, layers=1))]
+SHARING = [a for a in ARCHITECTURES if not sharing(toy_model(a, layers=1))]
 # transformers refuses sdpa for Gemma 2: torch's kernel has no soft-capping of attention scores.
 ATTENTIONS = [(a, kind) for a in SHARING for kind in ("eager", "sdpa") if (a, kind) != ("gemma2", "sdpa")]
 attentions = pytest.mark.parametrize(("architecture", "attention"), ATTENTIONS)
@@ -347,7 +348,7 @@ def _wrong_by(model, mixed) -> float:
 def test_a_model_with_a_sliding_window_is_not_shared_and_would_learn_something_else_if_it_were(architecture, mixed):
     model = toy_model(architecture)
     assert model.config.sliding_window == 8
-    assert not can_share(model)
+    assert sharing(model)
     assert _wrong_by(model, mixed) > 1e-3
 
 
@@ -395,4 +396,4 @@ def test_whoever_may_share_computes_the_same_and_whoever_may_not_would_not(name,
         assert causal_lm(model, collate(packed, LENGTH, 0)).item() == pytest.approx(alone, abs=1e-5)
     wrong = _wrong_by(model, mixed)
     assert wrong < 1e-5 or wrong > 1e-4, "too close to tell"
-    assert can_share(model) == (wrong < 1e-5), f"shared, the loss differs by {wrong:.4f}"
+    assert (not sharing(model)) == (wrong < 1e-5), f"shared, the loss differs by {wrong:.4f}"

@@ -16,7 +16,7 @@ from adaptbench.agent.trajectory import check
 from adaptbench.contracts import AdaptbenchError, Record, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.packing import IGNORED, Example
-from adaptbench.prefixes import can_share, share
+from adaptbench.prefixes import share
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
@@ -27,20 +27,21 @@ Part = Literal["all", "first_half", "second_half"]
 
 def examples(model: Any, context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
     """The samples of `roles` from the track's training trajectories (those of the context's first benchmark), those of a
-    trajectory joined where they begin alike, if the `model` can read them so.
+    trajectory joined where they begin alike, if the base can read them so.
 
     Raises:
         AdaptbenchError: a record is no trajectory, or a sample cannot fit whatever history it loses.
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
+    apart = not context.packs or bool(context.lacks.get("sharing"))
     made: list[Example] = []
     count, too_long = 0, list[str]()
     for trajectory in read(path, part):
         left_out = too_long if trajectory.get("optional") else None
         samples = role_examples([trajectory], roles, context.tokenizer, context.sequence_length, left_out)
         count += len(samples)
-        made += share(samples, context.sequence_length) if can_share(model) else samples
+        made += samples if apart else share(samples, context.sequence_length)
     if too_long:
         print(f"{len(too_long)} of {count + len(too_long)} samples left out, such as: {too_long[0]}", file=sys.stderr)
     return made

@@ -20,7 +20,7 @@ from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent.attention import Rows, attending, unknown_attention
 from adaptbench.latent.fusion import Fusion, fuse
 from adaptbench.latent.pieces import cut
-from adaptbench.prefixes import can_share
+from adaptbench.model.capabilities import windows
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def check_supported(model: Any, way: str = "wavefront") -> None:
     import torch
 
     name = type(model).__name__
-    if not can_share(model):
+    if windows(model.config.get_text_config()):
         raise AdaptbenchError(f"base.model: {name} has layers that do not see all that is before; latents need that")
     ids = torch.arange(3, device=model.device)[None] % model.config.get_text_config().vocab_size
     training = model.training

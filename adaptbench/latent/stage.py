@@ -155,7 +155,7 @@ def latent_examples(
     assert tokenizer is not None
     read: Sequence[int] = range(len(plain))
     if context.rows is not None:
-        stream = Packed(plain, context.sequence_length, context.seed)
+        stream = Packed(plain, context.sequence_length, context.seed, together=context.packs)
         assert len(stream.examples) == len(plain)  # every sample fits, and has something to learn
         read = sorted(stream.read(context.rows))
     found = confidences(model, [plain[place] for place in read], tokenizer.pad_token_id, context.device)

@@ -5,8 +5,19 @@ in, and kept in its adaptbench.json. Before any job they are known by `model_typ
 tools/capabilities_table.py makes from a small random model of each architecture.
 """
 
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
 NAMES = {
-    "causal": "a token's logits do not depend on later tokens",
+    "causal": "a token's logits do not depend on what follows it",
     "packing": "documents that share a row do not see each other",
     "sharing": "examples with a common beginning can share its computation",
     "padding": "a row padded on the left computes what it computes alone",
@@ -16,3 +27,209 @@ NAMES = {
     "latents": "a latent vector can take the place of a token's embedding",
     "wavefront": "passes through latents can run in pieces",
 }
+TABLE = Path(__file__).with_name("architectures.json")
+TOLERANCE, ROUNDING = 1e-4, 1e-6
+"""Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
+
+
+@cache
+def known() -> dict[str, dict[str, str]]:
+    """Return the reasons by capability of every architecture in the table, by `model_type`."""
+    return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
+
+
+def measure(model: Any) -> dict[str, str]:
+    """Return, for every name in NAMES, why the model lacks that capability, "" where it has it.
+
+    The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
+    """
+
+    return _measured(model)  # | {"expansion": _reason(expansion.measure, model)} | latents.measure(model)
+
+
+def lacks(model: Any) -> dict[str, str]:
+    """Return the reasons for the capabilities that this base lacks.
+
+    What its architecture is known to lack counts, too: a limit of thousands of tokens does not show in short passes. Whether beginnings can be
+    shared follows from the configuration alone.
+    """
+    of_architecture = known().get(model.config.model_type, {})
+    measured = measure(model)
+    found = {name: measured[name] or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _measured(model: Any) -> dict[str, str]:
+    """Return the reasons for what every run may need, whatever its method."""
+    import torch
+
+    checks = {"causal": _causal, "packing": _packing, "sharing": sharing, "padding": _padding, "caching": _caching}
+    was_training, attention = model.training, model.config._attn_implementation
+    model.eval()
+    try:
+        with torch.no_grad():
+            return {name: _reason(check, model) for name, check in checks.items()}
+    finally:
+        model.train(was_training)
+        if model.config._attn_implementation != attention:
+            model.set_attn_implementation(attention)
+
+
+def _reason(check: Callable[[Any], str], model: Any) -> str:
+    """Return what `check` says; an exception of a model's own code is a reason, too."""
+    try:
+        return check(model)
+    except Exception as error:  # what a model's code raises where it is used otherwise than planned has no common type
+        said = " ".join(str(error).split())
+        return f"raises {type(error).__name__}: {said}"[:160].rstrip()
+
+
+def _causal(model: Any) -> str:
+    first, second = _tokens(model, 20, 1), _tokens(model, 20, 2)
+    whole = _alone(model, first)
+    if _far(_alone(model, first[:12] + second[12:])[:12], whole[:12]):
+        return "a token sees what follows it"
+    ids, mask = _padded([first, first[:7]], _pad(model), left=False)
+    for more in ({"attention_mask": mask}, {}):
+        logits = model(input_ids=ids.to(model.device), use_cache=False, **_placed(more, model)).logits
+        if _far(logits[0, :20], whole) or _far(logits[1, :7], whole[:7]):
+            return "a row filled up at its end computes something else"
+    return ""
+
+
+def _packing(model: Any) -> str:
+    """Attend in both ways that training may choose: a row's later documents neither change with the first nor differ from alone."""
+    from adaptbench.packing import collate, document
+
+    ways = dict.fromkeys((model.config._attn_implementation, "eager"))
+    documents = [_tokens(model, size, size) for size in (9, 37, 22)]
+    others = [_tokens(model, 9, 99), *documents[1:]]
+    for way in ways:
+        if way is not None and way != model.config._attn_implementation:
+            model.set_attn_implementation(way)
+        logits = []
+        for row in (documents, others):
+            rows = [[document(ids) for ids in row], [document(ids) for ids in (row[2], row[0], row[1])]]
+            batch = collate(rows, 72, _pad(model))
+            inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
+            logits.append(model(**_placed(inputs, model), use_cache=False).logits)
+        before, after = (_joined(one[0, 9:68], one[1, :22], one[1, 31:68]) for one in logits)
+        if _far(after, before, ROUNDING):
+            return f"documents that share a row see each other ({way} attention)"
+        alone = _joined(*(_alone(model, ids) for ids in (*documents, documents[2], documents[0], documents[1])))
+        if _far(_joined(logits[0][0, :68], logits[0][1, :68]), alone):
+            return f"a document in a shared row is not computed as alone ({way} attention)"
+    return ""
+
+
+def sharing(model: Any) -> str:
+    """Return why examples with a common beginning cannot share its computation; empty if they can."""
+    from adaptbench.packing import IGNORED, Example, collate, document
+    from adaptbench.prefixes import share
+
+    if reason := windows(model.config.get_text_config()):
+        return reason
+    begin = _tokens(model, 20, 3)
+    ends = [_tokens(model, size, size) for size in (14, 6, 9)]
+    (joined,) = share([Example([*begin, *end], [*[IGNORED] * len(begin), *end]) for end in ends], 64)
+    separate = document(_tokens(model, 11, 4))
+    batch = collate([[joined, separate]], 64, _pad(model))
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    logits = model(**_placed(inputs, model), use_cache=False).logits[0]
+    parts = [(0, joined), *joined.branches, (0, separate)]
+    place = 0
+    for start, part in parts:
+        whole = [*joined.input_ids[:start], *part.input_ids]
+        if _far(logits[place : place + len(part.input_ids)], _alone(model, whole)[start:]):
+            return "a branch of a shared beginning is not computed as alone"
+        place += len(part.input_ids)
+    return ""
+
+
+def windows(config: Any) -> str:
+    """Return which option makes layers see a window or chunk alone; short passes would not show it."""
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds:
+        return f"its layers are of other kinds than full attention ({', '.join(sorted(kinds))})"
+    limits = ("sliding_window", "attention_chunk_size", "window_size")
+    found = next((name for name in limits if getattr(config, name, None) is not None), "")
+    return f"its layers see a window alone ({found})" if found else ""
+
+
+def _padding(model: Any) -> str:
+    return _generation(model, (21, 13, 4)) and "a row padded on the left computes something else"
+
+
+def _caching(model: Any) -> str:
+    return _generation(model, (21,)) and "generation with the cache writes something else"
+
+
+def _generation(model: Any, sizes: Sequence[int]) -> bool:
+    """Return whether greedy generation after prompts of these sizes, side by side, has other logits than each row alone without cache."""
+    from transformers import GenerationConfig
+
+    prompts = [_tokens(model, size, 10 + size) for size in sizes]
+    ids, mask = _padded(prompts, _pad(model), left=True)
+    options = GenerationConfig(
+        max_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True, pad_token_id=_pad(model)
+    )
+    with _own_generation_config(model, options):
+        made = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+    written = made.sequences[:, ids.shape[1] :]
+    for row, prompt in enumerate(prompts):
+        alone = _alone(model, [*prompt, *written[row].tolist()])[len(prompt) - 1 : -1]
+        if _far(_joined(*(step[row][None] for step in made.logits)), alone):
+            return True
+    return False
+
+
+@contextmanager
+def _own_generation_config(model: Any, config: Any) -> Iterator[None]:
+    before, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+def _alone(model: Any, ids: Sequence[int]) -> "torch.Tensor":
+    """Return the logits (tokens, vocabulary) of one row, without cache, mask or positions."""
+    import torch
+
+    return model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0]
+
+
+def _joined(*parts: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return torch.cat(parts)
+
+
+def _tokens(model: Any, count: int, seed: int) -> list[int]:
+    """Return ordinary tokens: those with a meaning (ends, pictures) have the lowest and highest numbers."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    return random.Random(f"capabilities/{seed}").choices(range(vocabulary // 8, vocabulary * 3 // 4), k=count)
+
+
+def _pad(model: Any) -> int:
+    return getattr(model.config.get_text_config(), "pad_token_id", None) or 0
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return ids and mask (rows, longest)."""
+    import torch
+
+    longest = max(map(len, rows))
+    fill = [[pad] * (longest - len(row)) for row in rows]
+    ids = [[*empty, *row] if left else [*row, *empty] for empty, row in zip(fill, rows, strict=True)]
+    seen = [[0] * len(empty) + [1] * len(row) for empty, row in zip(fill, rows, strict=True)]
+    return torch.tensor(ids), torch.tensor(seen if left else [one[::-1] for one in seen])
+
+
+def _placed(inputs: "Mapping[str, torch.Tensor]", model: Any) -> "dict[str, torch.Tensor]":
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}
+
+
+def _far(ours: "torch.Tensor", theirs: "torch.Tensor", tolerance: float = TOLERANCE) -> bool:
+    """Return whether two tensors differ by more than the tolerance; what is no number is far from everything."""
+    return not bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())

@@ -37,7 +37,7 @@ def steps(config: Config, phase: str, training: Training, model, context: StageC
 
     overrides = [one.model_dump(exclude_none=True) for one in (config.hidden_training, config.fused_training)]
     samples = partial(examples, config, phase, model, context)
-    return sum(counted_steps(merge_training(training, one), samples, context.seed) for one in ({}, *overrides))
+    return sum(counted_steps(merge_training(training, one), samples, context) for one in ({}, *overrides))
 
 
 def decode(config: Config, phase: str):

@@ -39,7 +39,7 @@ def steps(config: Config, phase: str, training: Training, model, context: StageC
         of_phase = merge_training(training, one.training)
         of_length = replace(context, sequence_length=of_phase.sequence_length)
         samples = partial(module.examples, options, one.name, model, of_length)
-        total += counted_steps(of_phase, samples, context.seed)
+        total += counted_steps(of_phase, samples, context)
     return total
 
 

@@ -102,7 +102,7 @@ def probe(config: Config, inputs: Mapping[str, Path], out: Path, context: StageC
 def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, torch.Tensor]]":
     """The probe corpus as packed batches; documents do not see each other, padding has no label."""
     from adaptbench.documents import read_jsonl
-    from adaptbench.packing import Packed, collate, document
+    from adaptbench.packing import Packed, document
     from adaptbench.tokenizer import encode_documents
 
     path = context.data["general"] / "splits" / "probe.jsonl"
@@ -113,9 +113,10 @@ def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, t
         raise AdaptbenchError("data.general: the probe corpus is empty, which adept measures importance on")
     assert context.tokenizer is not None
     examples = [document(ids) for ids in encode_documents(context.tokenizer, texts)]
-    rows = Packed(examples, config.probe_length, seed=0).epoch(0)
+    packed = Packed(examples, config.probe_length, seed=0, together=context.packs)
+    rows = packed.epoch(0)
     size, pad = config.probe_batch_size, context.tokenizer.pad_token_id
-    batches = [collate(rows[i : i + size], config.probe_length, pad) for i in range(0, len(rows), size)]
+    batches = [packed.collate(rows[i : i + size], pad) for i in range(0, len(rows), size)]
     return [{name: tensor.to(context.device) for name, tensor in batch.items()} for batch in batches]
 
 

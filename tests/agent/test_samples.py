@@ -297,10 +297,10 @@ def test_every_stage_of_every_curriculum_sees_its_roles_steps_of_its_trajectorie
     assert told(single, single.Config(trajectories="first_half"), "global") == _wanted(everything[::2], ("assistant",))
 
 
-def test_a_model_with_a_sliding_window_gets_separate_samples_and_any_other_shared_ones(benchmark, tokenizer):
-    context = StageContext(0, {"agent": benchmark}, tokenizer, 800)
-    windowed, whole = toy_model("mistral", layers=1), toy_model("qwen3", layers=1)
-    separate, shared = (samples.examples(model, context, ("planner",)) for model in (windowed, whole))
+@pytest.mark.parametrize("lacking", ["sharing", "packing"])
+def test_a_base_that_cannot_share_gets_separate_samples_and_any_other_shared_ones(benchmark, tokenizer, lacking):
+    contexts = (StageContext(0, {"agent": benchmark}, tokenizer, 800, lacks=one) for one in ({lacking: "a reason"}, {}))
+    separate, shared = (samples.examples(toy_model("qwen3", layers=1), one, ("planner",)) for one in contexts)
     assert not any(example.branches for example in separate)
     assert len(shared) < len(separate)
     assert any(example.branches for example in shared)

@@ -78,7 +78,7 @@ def test_the_matched_run_takes_all_three_stages_steps(context):
     once = counted_steps(
         RUN.model_copy(update={"steps": None, "epochs": 1.0}),
         lambda: cot.examples(cot.Config(), "cot", None, context),
-        3,
+        context,
     )
     found = cot_matched.steps(by_epochs, "cot", RUN, None, context)
     assert abs(found - (100 + 5 * once)) <= 2

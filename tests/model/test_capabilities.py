@@ -1,0 +1,166 @@
+"""What a base can do is measured, and known before any job.
+
+Run: python -m pytest tests/model/test_capabilities.py
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import PROJECT, preset_values
+
+from adaptbench.model import capabilities
+from adaptbench.packing import Packed, collate, document
+from adaptbench.training import causal_lm, inputs_of
+from tools import capabilities_table, small_models
+
+NAMED = (
+    "llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "gemma2", "gemma3", "gemma3_text", "olmo2", "phi3", "gpt2", "gpt_neox",
+    "smollm3", "granite",
+)  # fmt: skip
+SEE_EACH_OTHER = (
+    "qwen3_next", "qwen3_5_text", "gpt_oss", "lfm2", "granitemoehybrid", "falcon", "opt", "bloom", "mpt", "mamba", "jamba",
+    "recurrent_gemma", "falcon_mamba", "rwkv", "xglm", "minimax",
+)  # fmt: skip
+
+
+def test_the_table_is_of_the_installed_transformers_and_of_every_architecture():
+    content = json.loads(capabilities.TABLE.read_text())
+    import transformers
+
+    assert content["transformers"] == transformers.__version__, "run `make architectures`"
+    assert set(content["architectures"]) | set(content["unbuilt"]) == set(small_models.TYPES)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in small_models.TYPES if kind not in small_models.UNBUILT])
+def test_the_table_says_what_is_measured(kind):
+    assert capabilities_table.measure(kind) == capabilities.known()[kind], "run `make architectures`"
+
+
+def test_the_architectures_that_most_bases_have_pack():
+    assert not [kind for kind in NAMED if capabilities.known()[kind].get("packing")]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, lacks in capabilities.known().items() if "packing" not in lacks])
+def test_in_a_packed_row_the_first_document_changes_nothing_of_the_others(kind):
+    """In both ways that training attends. Elsewhere than in NAMED a mixture of experts may round otherwise as their loads change."""
+    model = small_models.small_model(kind)
+    documents = [list(range(20, 20 + size)) for size in (11, 23, 17)]
+    for way in dict.fromkeys((model.config._attn_implementation, "eager")):
+        if way != model.config._attn_implementation:
+            model.set_attn_implementation(way)
+        with torch.no_grad():
+            logits = [
+                model(**inputs_of(collate([[document(one) for one in row]], 60, 0)), use_cache=False).logits
+                for row in (documents, [[i + 40 for i in documents[0]], *documents[1:]])
+            ]
+            alone = [model(input_ids=torch.tensor([one]), use_cache=False).logits[0] for one in documents]
+        change = (logits[0] - logits[1])[0, 11:51].abs().max()
+        assert change <= (0 if kind in NAMED else 3e-6)
+        assert torch.allclose(logits[0][0, :51], torch.cat(alone), atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", SEE_EACH_OTHER)
+def test_where_documents_would_see_each_other_each_has_a_row(kind):
+    """Loss and gradients of a padded batch are those of the documents one by one."""
+    assert capabilities.known()[kind]["packing"]
+    model = small_models.small_model(kind)
+    documents = [document(list(range(20, 20 + size))) for size in (9, 31, 14)]
+    packed = Packed(documents, 32, seed=0, together=False)
+    rows = packed.epoch(0)
+    assert sorted(len(row) for row in rows) == [1, 1, 1]
+    model.zero_grad()
+    loss = causal_lm(model, packed.collate(rows, pad_id=0))
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    counts = [len(one.input_ids) - 1 for one in documents]
+    alone = [
+        causal_lm(model, {"input_ids": torch.tensor([one.input_ids]), "labels": torch.tensor([one.labels])})
+        for one in documents
+    ]
+    whole = sum(one * count for one, count in zip(alone, counts, strict=True)) / sum(counts)
+    whole.backward()
+    assert torch.allclose(loss, whole, rtol=1e-5)
+    for name, p in model.named_parameters():
+        if p.grad is not None:
+            assert torch.allclose(gradients[name], p.grad, rtol=1e-3, atol=1e-5), name
+
+
+def test_measuring_leaves_the_model_as_it_was():
+    model = small_models.small_model("gpt2").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    attention, generation = model.config._attn_implementation, model.generation_config
+    capabilities.measure(model)
+    assert model.training
+    assert model.config._attn_implementation == attention
+    assert model.generation_config is generation
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_what_a_models_code_raises_is_a_reason_and_no_traceback():
+    model = small_models.small_model("llama")
+    model.forward = lambda **_: (_ for _ in ()).throw(RuntimeError("of its own\nin two lines"))
+    found = capabilities.measure(model)
+    assert set(found) == set(capabilities.NAMES)
+    assert found["packing"] == "raises RuntimeError: of its own in two lines"
+
+
+def _folder(tmp_path, kind: str) -> str:
+    """A base that is known by its configuration alone, as far as planning reads it."""
+    folder = tmp_path / kind
+    folder.mkdir()
+    small_models.small_config(kind).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    (folder / "tokenizer.json").write_text("{}")
+    return str(folder)
+
+
+def checked(tmp_path, kind: str, **run) -> tuple[str, str]:
+    """What `python -m adaptbench check` says of a preset on such a base, and whether it imported torch."""
+    import yaml
+
+    values = preset_values() | {"base": {"model": _folder(tmp_path, kind)}, "runs": [run]}
+    (tmp_path / "preset.yaml").write_text(yaml.safe_dump(values))
+    code = (
+        "import sys; sys.argv = ['adaptbench', 'check', sys.argv[1]]\n"
+        "from adaptbench.commands import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "preset.yaml")], cwd=PROJECT, capture_output=True, text=True
+    )
+    return done.stderr.strip(), done.stdout.split()[-1]
+
+
+CPT = {"name": "mine", "track": "domain", "curriculum": {"kind": "cpt"}}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlnet", "reformer"])
+def test_a_base_that_is_not_causal_is_refused_at_planning(kind, tmp_path):
+    said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "full"})
+    assert said.count("\n") == 0
+    assert "'mine'" in said
+    assert str(tmp_path / kind) in said
+    assert capabilities.known()[kind]["causal"] in said
+    assert torch_there == "False"
+
+
+@pytest.mark.parametrize("kind", ["mamba", "bert"])
+def test_a_run_that_needs_what_its_base_lacks_is_refused_at_planning(kind, tmp_path):
+    reason = capabilities.known()[kind]["expansion"]
+    assert reason
+    said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "llama_pro", "layers": 1})
+    assert said.count("\n") == 0
+    assert (reason if kind == "mamba" else capabilities.known()[kind]["causal"]) in said
+    assert torch_there == "False"
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "opt", "mamba", "llama", "gpt2"])
+def test_a_base_is_taken_for_what_it_can_do(kind, tmp_path):
+    said, _ = checked(tmp_path, kind, **CPT, tuner={"kind": "full"})
+    assert said == ""
