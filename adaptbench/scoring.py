@@ -38,7 +38,15 @@ class ScoringLM(HFLM):
     ) -> None:
         # lm-eval's cache of logits joins requests of the same tokens. Where they differ in where the continuation begins, it
         # reads the shorter one's log-probabilities at the longer one's first positions (`_loglikelihood_tokens`).
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, logits_cache=False)
+        super().__init__(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            logits_cache=False,
+            max_length=getattr(
+                model.config.get_text_config(), "max_seq_len", None
+            ),  # MPT's name, which lm-eval does not know
+        )
         self.generation_batch_size = generation_batch_size or batch_size
         self.too_long: dict[str, dict[int, str]] = {}
 

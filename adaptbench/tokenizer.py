@@ -6,7 +6,6 @@ Of the trained one any text can be read, digits are tokens by themselves, one to
 import json
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +69,9 @@ def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 @lru_cache(maxsize=16)
 def closers(tokenizer: Any) -> tuple[int, ...]:
     """Return the tokens that the tokenizer appends to every text, usually none."""
-    ordinary = (text for text in islice(tokenizer.get_vocab(), 100) if text not in tokenizer.all_special_tokens)
-    for text in chain("a", ordinary):
-        bare = tokenizer(text, add_special_tokens=False).input_ids
-        whole = tokenizer(text).input_ids
-        for start in range(len(whole)) if bare else ():
-            if whole[start : start + len(bare)] == bare:
-                return tuple(whole[start + len(bare) :])
-    return ()
+    bare, whole = (tokenizer("a", add_special_tokens=added).input_ids for added in (False, True))
+    start = next((start for start in range(len(whole)) if whole[start : start + len(bare)] == bare), len(whole))
+    return tuple(whole[start + len(bare) :])
 
 
 def check_ids(tokenizer: Any, rows: int) -> list[str]:
