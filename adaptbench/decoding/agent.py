@@ -105,7 +105,7 @@ class AgentLM(ScoringLM):
         self.single = "assistant" in members
         self.front = members[front]
         self.front.use()
-        self.cut: dict[Hashable, set[int]] = {}  # by dialogue, after how many steps a prompt did not fit
+        self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue, after how many steps a prompt did not fit
         super().__init__(self.front.model, self.front.tokenizer, batch_size)
 
     def forget(self) -> None:
@@ -127,9 +127,10 @@ class AgentLM(ScoringLM):
         self.cut.clear()
         answers = answer(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
         for request in (requests[i] for i in answers):
-            after = self.cut.get(dialogue_key(request.doc), ())
-            if after and (request.doc["ask"] == "episode" or len(request.doc["history"]) in after):
-                self.note(request, "without its oldest steps")
+            after = self.cut.get(dialogue_key(request.doc), {})
+            steps = max(after, default=0) if request.doc["ask"] == "episode" else len(request.doc["history"])
+            if steps in after:
+                self.note(request, after[steps])
         rest = [i for i in range(len(requests)) if i not in answers]
         if rest:
             self.front.use()
@@ -164,8 +165,10 @@ class AgentLM(ScoringLM):
         whole = prompt_ids(tokenizer, role, {"thought": "", **asked}, None) or []
         if len(whole) <= room:
             return whole
-        self.cut.setdefault(dialogue_key(asked), set()).add(len(asked["history"]))
-        return prompt_ids(tokenizer, role, {"thought": "", **asked}, room)
+        ids = prompt_ids(tokenizer, role, {"thought": "", **asked}, room)
+        done = "without its oldest steps" if ids is not None else "not asked: no room for its prompt"
+        self.cut.setdefault(dialogue_key(asked), {})[len(asked["history"])] = done
+        return ids
 
 
 def answer(
