@@ -105,7 +105,7 @@ def ask(model: str, revision: str) -> Found:
             HfApi().auth_check(model)
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         if WEIGHTS not in files and INDEX not in files:
-            raise AdaptbenchError(f"{model}: no safetensors weights on the hub; pickled ones are not read")
+            raise AdaptbenchError(f"{model}: neither {WEIGHTS} nor {INDEX} on the hub; pickled weights are not read")
         download = partial(HfApi().hf_hub_download, model, revision=revision)
         try:
             names = [WEIGHTS] if WEIGHTS in files else _shards(Path(download(INDEX)))
