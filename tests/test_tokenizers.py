@@ -255,3 +255,79 @@ def test_no_end_is_refused_and_no_padding_is_the_end(tokenizer, tmp_path):
     assert models.load_tokenizer(tmp_path / "out").pad_token == "</s>"
     with_template(tokenizer, "<s> $A", "</s>", eos_token=None).save_pretrained(tmp_path / "base")
     assert "its tokenizer has no end-of-text token (eos_token)" in refused(tmp_path / "base", tmp_path / "again")
+
+
+# --- the embedding of the padding token
+
+
+def pretrained(tokenizer, data, out, *, tied: bool, steps: int):
+    """The model that a base's stage makes, one token both beginning and filling up."""
+    tokenizer.save_pretrained(out / "tokenizer")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "tie_word_embeddings": tied}
+    training = {"steps": steps, "batch_size": 2, "sequence_length": 32, "precision": "float32", "schedule": "constant"}
+    spec = {
+        "options": {"architecture": sizes, "training": training, "seed": 0},
+        "inputs": {"tokenizer": str(out / "tokenizer"), "general": str(data)},
+        "checkpoint_seconds": 999,
+    }
+    (out / "made").mkdir()
+    (out / "work").mkdir()
+    stages._pretrain(spec, out / "made", out / "work")
+    return models.load_model(out / "made")
+
+
+def test_what_begins_every_document_is_learned_where_embeddings_are_untied(tokenizer, benchmark_data, tmp_path):
+    rows = []
+    for steps in (1, 4):
+        (tmp_path / f"{steps}").mkdir()
+        model = pretrained(tokenizer, benchmark_data["general"], tmp_path / f"{steps}", tied=False, steps=steps)
+        assert tokenizer("").input_ids == [0] == [tokenizer.pad_token_id]
+        assert model.get_input_embeddings().padding_idx is None
+        rows.append(model.get_input_embeddings().weight[0])
+        assert rows[-1].abs().min() > 0
+    assert (rows[0] - rows[1]).abs().max() > 1e-4
+
+
+def test_tied_embeddings_are_trained_as_before_by_their_head(tokenizer, benchmark_data, tmp_path):
+    """No gradient comes through the input of that row; changing it would change every tied base's bits."""
+    model = pretrained(tokenizer, benchmark_data["general"], tmp_path, tied=True, steps=4)
+    assert model.get_input_embeddings().padding_idx == 0
+    assert model.get_input_embeddings().weight[0].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("padding", "named", "trains"),
+    [
+        ("</s>", {}, True),  # ends documents, and is read where another tokenizer's text holds it
+        ("<s>", {}, True),
+        ("[UNK]", {"unk_token": "[UNK]"}, True),
+        ("[PAD]", {}, False),  # which is nowhere but at ends of rows
+        (None, {}, True),
+    ],
+)
+def test_of_a_base_a_padding_token_that_texts_hold_trains_too(padding, named, trains, tokenizer, tmp_path):
+    text_tokenizer = with_template(tokenizer, "<s> $A", "</s>", pad_token=padding, **named)
+    model = toy_model("qwen3", vocabulary=300)
+    model.config.pad_token_id = 5 if padding is None else text_tokenizer.pad_token_id
+    with torch.no_grad():
+        model.get_input_embeddings().weight[[0, model.config.pad_token_id]] = 0.1
+    models.save_model(model, text_tokenizer, tmp_path / "base")
+    take_in(tmp_path / "base", tmp_path / "out")
+    taken = models.load_model(tmp_path / "out")
+    assert (taken.get_input_embeddings().padding_idx is None) == trains
+    pad = model.config.pad_token_id
+    ids = torch.tensor([[pad, 7, 8, 9]])
+    taken(input_ids=ids, labels=ids).loss.backward()
+    assert bool(taken.get_input_embeddings().weight.grad[pad].any()) == trains
+
+
+def test_an_embedding_of_zeros_stays_one(tokenizer, tmp_path):
+    """Its gradient would be that of the norms after it, 1e14 here: clipped, nothing else would train."""
+    model = toy_model("qwen3", vocabulary=len(tokenizer))
+    assert not model.get_input_embeddings().weight[0].any()
+    models.save_model(model, tokenizer, tmp_path / "base")
+    take_in(tmp_path / "base", tmp_path / "out")
+    taken = models.load_model(tmp_path / "out")
+    ids = torch.tensor([[0, 7, 8, 9]])
+    taken(input_ids=ids, labels=ids).loss.backward()
+    assert max(p.grad.norm() for p in taken.parameters()) < 100
