@@ -203,6 +203,7 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
         raise AdaptbenchError(
             f"{path}: the model of config.json has no place for {len(unexpected)} of its tensors: {named}"
         )
+    _train_padding(model)
     return model
 
 
@@ -217,19 +218,16 @@ def check_finite(model: "torch.nn.Module") -> None:
             raise AdaptbenchError(f"{name} holds values that are infinite or not a number; the weights are damaged")
 
 
-def train_padding(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Let the embedding of the padding token train where texts hold that token, too; a model that is opened anew obeys.
+def _train_padding(model: Any) -> None:
+    """Let the embedding of the padding token train as an input where nothing else trains it, as it may begin every document, too.
 
-    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient as an input. A row of
-    zeros stays one: the norms after it would make its gradient so large that nothing else trained.
+    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient. Tied to the head a row
+    trains by that. A row of zeros stays one: the norms after it would make its gradient so large that nothing else trained.
     """
-    config, rows = model.config.get_text_config(), model.get_input_embeddings().weight
-    pad = getattr(config, "pad_token_id", None)
-    if pad is None or not 0 <= pad < len(rows) or not rows[pad].any():
-        return
-    read = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
-    if pad in read or pad != tokenizer.pad_token_id:
-        config.pad_token_id = None
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    pad = getattr(embeddings, "padding_idx", None)
+    if pad is not None and head is not None and embeddings.weight is not head.weight and embeddings.weight[pad].any():
+        embeddings.padding_idx = None
 
 
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":

@@ -40,6 +40,7 @@ class ScoringLM(HFLM):
         # reads the shorter one's log-probabilities at the longer one's first positions (`_loglikelihood_tokens`).
         super().__init__(
             pretrained=model,
+            backend="causal",  # what was opened is a causal model, though its kind may exist with an encoder, too
             tokenizer=tokenizer,
             batch_size=batch_size,
             logits_cache=False,

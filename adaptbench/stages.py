@@ -150,7 +150,7 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         head_dim=architecture.hidden_size // architecture.num_attention_heads,
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
-        # The row of pad_token_id gets no gradient as an input. It begins every document: untied, nothing else would train it.
+        # This row begins at zero and gets no gradient as an input. It begins every document: untied, it would stay zero.
         pad_token_id=text_tokenizer.pad_token_id if architecture.tie_word_embeddings else None,
         attn_implementation=None if training.attention == "auto" else training.attention,
         **architecture.model_dump(),
@@ -180,15 +180,15 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 
 
 def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
-    """Save a base whose weights are numbers and whose tokens all have embeddings that can train."""
+    """Save a base whose weights are numbers and whose tokens all have embeddings."""
     models.check_finite(model)
     if text_tokenizer.eos_token_id is None:
         raise AdaptbenchError("its tokenizer has no end-of-text token (eos_token)")
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
-    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
-    unread = tokenizer.check_ids(text_tokenizer, min(len(one.weight) for one in embeddings))
-    models.train_padding(model, text_tokenizer)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = (len(one.weight) for one in ends if hasattr(one, "weight"))
+    unread = tokenizer.check_ids(text_tokenizer, min(rows, default=model.config.get_text_config().vocab_size))
     models.save_model(model, text_tokenizer, out)
     tokenizer.forget(out, unread)
 

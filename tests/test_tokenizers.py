@@ -295,30 +295,22 @@ def test_tied_embeddings_are_trained_as_before_by_their_head(tokenizer, benchmar
     assert model.get_input_embeddings().weight[0].abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("padding", "named", "trains"),
-    [
-        ("</s>", {}, True),  # ends documents, and is read where another tokenizer's text holds it
-        ("<s>", {}, True),
-        ("[UNK]", {"unk_token": "[UNK]"}, True),
-        ("[PAD]", {}, False),  # which is nowhere but at ends of rows
-        (None, {}, True),
-    ],
-)
-def test_of_a_base_a_padding_token_that_texts_hold_trains_too(padding, named, trains, tokenizer, tmp_path):
-    text_tokenizer = with_template(tokenizer, "<s> $A", "</s>", pad_token=padding, **named)
-    model = toy_model("qwen3", vocabulary=300)
-    model.config.pad_token_id = 5 if padding is None else text_tokenizer.pad_token_id
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma2"])
+def test_of_a_base_the_padding_token_that_begins_texts_trains_too(architecture, tokenizer, tmp_path):
+    """By its embedding, or by the head that is tied to it."""
+    model = toy_model(architecture, vocabulary=len(tokenizer))
+    assert model.get_input_embeddings().padding_idx == 0
     with torch.no_grad():
-        model.get_input_embeddings().weight[[0, model.config.pad_token_id]] = 0.1
-    models.save_model(model, text_tokenizer, tmp_path / "base")
+        model.get_input_embeddings().weight[0] = 0.1
+    models.save_model(model, tokenizer, tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
     taken = models.load_model(tmp_path / "out")
-    assert (taken.get_input_embeddings().padding_idx is None) == trains
-    pad = model.config.pad_token_id
-    ids = torch.tensor([[pad, 7, 8, 9]])
+    tied = taken.config.tie_word_embeddings
+    assert taken.get_input_embeddings().padding_idx == (0 if tied else None)
+    ids = torch.tensor([[0, 7, 8, 9]])
     taken(input_ids=ids, labels=ids).loss.backward()
-    assert bool(taken.get_input_embeddings().weight.grad[pad].any()) == trains
+    assert taken.get_input_embeddings().weight.grad[0].any()
+    assert taken.config.pad_token_id == 0, "some architectures need one"
 
 
 def test_an_embedding_of_zeros_stays_one(tokenizer, tmp_path):
