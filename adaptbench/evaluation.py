@@ -148,7 +148,7 @@ def evaluate(
         evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
     _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
     evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
-    members = {name: (name,) for name in names}
+    members: dict[str, Iterable[str]] = {name: (name,) for name in names}
     members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
     evaluated["too_long"] = _too_long(language_model, evaluated["samples"], members)
     whole = provenance.seconds_since_process_start()

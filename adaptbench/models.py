@@ -151,7 +151,7 @@ def fetched(name: str, revision: str) -> Path:
     if hub.local(name, revision) and _has_tokenizer(hub.folder(name, revision)):
         return hub.folder(name, revision)
 
-    def download(revision: str, patterns: Sequence[str]) -> Path:
+    def download(revision: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"))
 
     with hub.answers(name, revision, "model"):

@@ -10,6 +10,7 @@ Differences from lm-eval 0.4.13:
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,9 +45,8 @@ class ScoringLM(HFLM):
             tokenizer=tokenizer,
             batch_size=batch_size,
             logits_cache=False,
-            max_length=getattr(
-                model.config.get_text_config(), "max_seq_len", None
-            ),  # MPT's name, which lm-eval does not know
+            # MPT's name, which lm-eval does not know. Of a model that says nothing it takes 2,048.
+            max_length=getattr(model.config.get_text_config(), "max_seq_len", None),
         )
         self.generation_batch_size = generation_batch_size or batch_size
         self.too_long: dict[str, dict[int, str]] = {}
@@ -105,9 +105,7 @@ class ScoringLM(HFLM):
         before, after = self._encode_pair(context, continuation)
         if not after:  # the continuation has joined the context's last token
             whole = self.tok_encode(context + continuation)
-            same = next(
-                (i for i, pair in enumerate(zip(whole, before, strict=False)) if pair[0] != pair[1]), len(whole)
-            )
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, before, strict=False)))
             before, after = whole[:same], whole[same:]
         return before or start, after
 
@@ -137,7 +135,8 @@ class ScoringLM(HFLM):
                 options = {name: value for name, value in options.items() if name not in TOKEN_LIMITS}
                 options["max_gen_toks"] = room
             asked.append(SimpleNamespace(args=(prompt, options)))
-        scored_by, self.batch_size_per_gpu = self.batch_size_per_gpu, self.generation_batch_size
+        scored_by = self.batch_size
+        self.batch_size_per_gpu = self.generation_batch_size
         try:
             return super().generate_until(asked, disable_tqdm)
         finally:
