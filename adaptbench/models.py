@@ -1,11 +1,13 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import hub
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MANIFEST = "adaptbench.json"
-HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-"""What is downloaded of a hub model: nothing that could be a pickle or code."""
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+"""What is downloaded of a hub model beside its weights: nothing that could be a pickle or code."""
+FLOATS = ("F64", "F32", "F16", "BF16")
+CONSTANTS = re.compile(r"(inv_freq|masked_bias|causal_mask|(^|\.)(attn|attention)\.bias)$")
+"""Tensors that earlier versions of transformers stored beside the weights: rotations and masks, which every model computes."""
 SCHEMA_VERSION = 1
 
 
@@ -37,17 +42,17 @@ def check_folder(path: Path) -> None:
         raise AdaptbenchError(f"{path}: no such model folder")
     if not (path / "config.json").is_file():
         raise AdaptbenchError(f"{path}: no config.json; not a Hugging Face model folder")
-    if not any(path.glob("*.safetensors")):
+    if not any((path / name).is_file() for name in (hub.WEIGHTS, hub.INDEX)):
         pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
         hint = (
             "only pickled weights, which are not read; save them as safetensors"
             if pickled
-            else "no *.safetensors weights"
+            else f"no weights: neither {hub.WEIGHTS} nor {hub.INDEX}"
         )
         raise AdaptbenchError(f"{path}: {hint}")
     if not _has_tokenizer(path):
         raise AdaptbenchError(f"{path}: no tokenizer")
-    check_safe(path)
+    check_weights(path)
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -80,6 +85,44 @@ def check_safe(path: Path) -> None:
             raise AdaptbenchError(f"{config}: {key} is {value!r}, code on the hub; remove it")
 
 
+def config_problem(config: Mapping[str, Any]) -> str:
+    """Say why weights that a model's config.json describes are not read; empty where they are."""
+    for key, value in _entries(config):
+        if key in ("quantization_config", "compression_config") and value:
+            by = value.get("quant_method") if isinstance(value, Mapping) else value
+            return f"config.json: {key}: quantised weights ({by}) are not read; save them in 16 bits"
+        if key == "transformers_weights" and value:
+            return f"config.json: {key} is {value!r}; call the weights {hub.WEIGHTS} and remove the key"
+    return ""
+
+
+def check_weights(path: Path) -> None:
+    """See that a model folder is safe to open and that its weights are floating-point numbers, without opening the model.
+
+    Raises:
+        AdaptbenchError: weights are quantised, have another name or are missing, or `check_safe` refuses the folder.
+    """
+    check_safe(path)
+    config = path / "config.json"
+    if config.exists() and (problem := config_problem(_read_object(config))):
+        raise AdaptbenchError(f"{path}: {problem}")
+    for file in hub.weights(path):
+        for name, kind in _stored(file):
+            if kind not in FLOATS and (kind.startswith("F") or name.endswith("weight")):
+                raise AdaptbenchError(f"{file}: {name} is {kind}; quantised weights are not read; save them in 16 bits")
+
+
+def _stored(file: Path) -> list[tuple[str, str]]:
+    """Return names and dtypes of the tensors in a file of weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return [(name, opened.get_slice(name).get_dtype()) for name in opened.keys()]  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise _unopened(file, error) from None
+
+
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The keys and values of a mapping and of those in it."""
     for key, value in content.items():
@@ -96,19 +139,26 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def fetched(name: str, revision: str) -> Path:
-    """The folder into which a hub model's weights, configuration and tokenizer are downloaded; pickles and code stay on the hub.
+    """Return the folder into which a hub model's weights, configuration and tokenizer are downloaded.
+
+    Pickles and code stay on the hub, and so do weights in another format beside those that transformers reads.
 
     Raises:
         AdaptbenchError: it cannot be had, in one line.
     """
     from huggingface_hub import snapshot_download
 
-    from adaptbench import hub
-
     if hub.local(name, revision) and _has_tokenizer(hub.folder(name, revision)):
         return hub.folder(name, revision)
+
+    def download(revision: str, patterns: list[str]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"))
+
     with hub.answers(name, revision, "model"):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
+        folder = download(revision, [*HUB_FILES, hub.WEIGHTS])
+        check_safe(folder)
+        shards = [shard.name for shard in hub.weights(folder)]
+        return folder if shards in ([], [hub.WEIGHTS]) else download(folder.name, shards)
 
 
 @contextmanager
@@ -126,11 +176,11 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
     """Open a model directory; never runs code from it, never reads pickles.
 
     Raises:
-        AdaptbenchError: it cannot be opened, in one line.
+        AdaptbenchError: it cannot be opened, or its weights are not those that its configuration asks for, in one line.
     """
     from transformers import AutoModelForCausalLM
 
-    check_safe(path)
+    check_weights(path)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
@@ -147,7 +197,37 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
     if missing:
         # transformers would go on with random values.
         raise AdaptbenchError(f"{path}: no weights for {missing[0]}, one of {len(missing)} that are missing")
+    unexpected = sorted(name for name in found["unexpected_keys"] if not CONSTANTS.search(name))
+    if unexpected:
+        named = ", ".join(unexpected[:3]) + (", ..." if len(unexpected) > 3 else "")
+        raise AdaptbenchError(
+            f"{path}: the model of config.json has no place for {len(unexpected)} of its tensors: {named}"
+        )
+    _train_padding(model)
     return model
+
+
+def check_finite(model: "torch.nn.Module") -> None:
+    """See that all weights are numbers.
+
+    Raises:
+        AdaptbenchError: one is infinite or not a number.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise AdaptbenchError(f"{name} holds values that are infinite or not a number; the weights are damaged")
+
+
+def _train_padding(model: Any) -> None:
+    """Let the embedding of the padding token train as an input where nothing else trains it, as it may begin every document, too.
+
+    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient. Tied to the head a row
+    trains by that. A row of zeros stays one: the norms after it would make its gradient so large that nothing else trained.
+    """
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    pad = getattr(embeddings, "padding_idx", None)
+    if pad is not None and head is not None and embeddings.weight is not head.weight and embeddings.weight[pad].any():
+        embeddings.padding_idx = None
 
 
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":

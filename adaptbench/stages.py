@@ -150,7 +150,8 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         head_dim=architecture.hidden_size // architecture.num_attention_heads,
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
-        pad_token_id=text_tokenizer.pad_token_id,
+        # This row begins at zero and gets no gradient as an input. It begins every document: untied, it would stay zero.
+        pad_token_id=text_tokenizer.pad_token_id if architecture.tie_word_embeddings else None,
         attn_implementation=None if training.attention == "auto" else training.attention,
         **architecture.model_dump(),
     )
@@ -164,20 +165,32 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """Take a base model from a folder or the hub, as it is, into a directory of ours."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
+    local = hub.is_path(name)
     try:
-        local = hub.is_path(name)
         folder = Path(name) if local else models.fetched(name, revision)
         models.check_folder(folder)
-        model = models.load_model(folder)
-        text_tokenizer = models.load_tokenizer(folder)
+        model, text_tokenizer = models.load_model(folder), models.load_tokenizer(folder)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None
+    try:
+        _take_in(model, text_tokenizer, out)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"base.model: {name}: {error}") from None
+    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
+
+
+def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
+    """Save a base whose weights are numbers and whose tokens all have embeddings."""
+    models.check_finite(model)
     if text_tokenizer.eos_token_id is None:
-        raise AdaptbenchError(f"base.model: {name}: its tokenizer has no end-of-text token (eos_token)")
+        raise AdaptbenchError("its tokenizer has no end-of-text token (eos_token)")
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = (len(one.weight) for one in ends if hasattr(one, "weight"))
+    unread = tokenizer.check_ids(text_tokenizer, min(rows, default=model.config.get_text_config().vocab_size))
     models.save_model(model, text_tokenizer, out)
-    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
+    tokenizer.forget(out, unread)
 
 
 def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
