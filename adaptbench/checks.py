@@ -12,7 +12,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from adaptbench import hub, registry
 from adaptbench.mistakes import reason
 from adaptbench.model import capabilities
-from adaptbench.model.capabilities import NAMES
 
 if TYPE_CHECKING:
     from adaptbench.config import Base, Devices, Preset, Run, Training
@@ -137,8 +136,7 @@ def base_unfit(preset: "Preset", run: "Run", lacks: Mapping[str, str]) -> str:
     """Return why the base cannot do what the run needs, as "<key>: <reason>"; empty if it can. `lacks` maps capabilities to reasons."""
     for axis, name in needed(run):
         if reason := lacks.get(name):
-            base = preset.base.model or "the base"
-            return f"{axis}: {run.name!r} needs {NAMES[name]}; not so with base.model {base}: {reason}"
+            return f"{axis}: base.model {preset.base.model}: {capabilities.unfit(run.name, axis, name, reason)}"
     return ""
 
 

@@ -330,6 +330,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def lacks(path: Path) -> dict[str, str]:
+    """Return what the base of the directory's model lacks, by capability, with the reason."""
+    found: dict[str, str] = read_manifest(path).get("lacks", {})
+    return found
+
+
 def decode_options(path: Path) -> dict[str, Any]:
     """How the directory's model decodes, without the kind: what its `language_model` takes."""
     return {name: value for name, value in read_manifest(path)["decode"].items() if name != "kind"}

@@ -22,6 +22,7 @@ from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.kernels import implementations
+from adaptbench.model import capabilities
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -61,7 +62,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
         return
     with whole_directory(out) as temporary:
         with implementations.used() as ran:
-            manifest = _origin(spec) | KINDS[spec["kind"]](spec, temporary, work)
+            manifest = {"lacks": _lacks(spec)} | KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
             described = {
@@ -95,11 +96,10 @@ def _inputs(spec: Spec) -> dict[str, Path]:
     return {role: Path(path) for role, path in spec["inputs"].items()}
 
 
-def _origin(spec: Spec) -> dict[str, Any]:
-    """What a model's manifest says of the base that it comes from: what that lacks."""
+def _lacks(spec: Spec) -> dict[str, str]:
+    """Return what the base lacks that the stage's inputs come from."""
     made = (path for path in _inputs(spec).values() if (path / models.MANIFEST).exists())
-    manifests = (models.read_manifest(path) for path in made)
-    return next(({"lacks": one["lacks"]} for one in manifests if "lacks" in one), {})
+    return next(filter(None, map(models.lacks, made)), {})
 
 
 def _data(spec: Spec) -> dict[str, Path]:
@@ -176,7 +176,15 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         _take_in(model, text_tokenizer, out)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {name}: {error}") from None
-    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
+    lacks = capabilities.lacks(model.float().to(models.device()))
+    for run, key, capability in spec.get("needs", ()):
+        if reason := lacks.get(capability):
+            raise AdaptbenchError(f"base.model: {name}: {capabilities.unfit(run, key, capability, reason)}")
+    return {
+        "parameters": models.parameter_counts(model),
+        "commit": None if local else folder.name,
+        "lacks": lacks,
+    }
 
 
 def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
@@ -202,7 +210,7 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         _data(spec),
         models.load_tokenizer(inputs["base"]),
         device=models.device(),
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     return getattr(module, options["function"])(config, models_and_results, out, context) or {}
@@ -230,7 +238,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         },
         device=models.device(),
         out=out,
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     torch.manual_seed(options["seed"])
     new_rows: tuple[int, ...] = ()
@@ -296,7 +304,7 @@ def _fit(
     counts = models.parameter_counts(model)
     if not counts["trained"]:
         raise AdaptbenchError("the tuner left nothing to train")
-    apart = _origin(spec).get("lacks", {}).get("packing", "")
+    apart = _lacks(spec).get("packing", "")
     if apart and parallel.is_main():
         print(f"one document a row, padded: {type(model).__name__}: {apart}", file=sys.stderr)
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)
