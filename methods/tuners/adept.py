@@ -55,6 +55,9 @@ class Config(TunerConfig):
     def moves_base_weights(self) -> bool:
         return self.expansion == "none"
 
+    def needs(self) -> tuple[str, ...]:
+        return ("expansion",) if self.expansion == "copy" else ()
+
     def share(self, layers: int) -> tuple[int, int | None]:
         return (self.layers if self.expansion == "copy" else 0), self.layers
 
@@ -138,15 +141,15 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
     with torch.inference_mode():
         for batch in batches:
             labelled = int((batch["labels"][:, 1:] >= 0).sum())
-            inputs: list[torch.Tensor] = []
-            hooks = [layer.register_forward_hook(_keep_input(inputs), with_kwargs=True) for layer in layers]
+            bypassed: list[Any] = []
+            hooks = [layer.register_forward_hook(_keep_input(bypassed), with_kwargs=True) for layer in layers]
             try:
                 losses = [causal_lm(model, batch)]
             finally:
                 for hook in hooks:
                     hook.remove()
             for index in range(len(layers)):
-                with _Bypass(layers, index, inputs[index]):
+                with _Bypass(layers, index, bypassed[index]):
                     losses.append(causal_lm(model, batch))
             totals += torch.stack(losses).double().cpu() * labelled
             tokens += labelled
@@ -154,26 +157,26 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
     return base, [loss - base for loss in bypassed]
 
 
-def _keep_input(inputs: "list[torch.Tensor]"):
+def _keep_input(bypassed: list[Any]):
+    """Keeps what a layer would return if it did nothing: its input, beside what else it returns (attention weights, say)."""
     import torch
 
     def hook(layer, given, named, output) -> None:
-        if not isinstance(output, torch.Tensor):
-            raise AdaptbenchError(f"{type(layer).__name__}: returns more than hidden states; adept cannot bypass it")
-        inputs.append(given[0] if given else named["hidden_states"])
+        hidden_states = given[0] if given else named["hidden_states"]
+        bypassed.append(hidden_states if isinstance(output, torch.Tensor) else (hidden_states, *output[1:]))
 
     return hook
 
 
 class _Bypass:
-    """Layer `index` hands on `hidden_states`, its own input, and the layers below it do nothing."""
+    """Layer `index` returns `bypassed`, which hands on its own input, and the layers below it do nothing."""
 
-    def __init__(self, layers, index: int, hidden_states: "torch.Tensor") -> None:
-        self.layers, self.hidden_states = layers[: index + 1], hidden_states
+    def __init__(self, layers, index: int, bypassed: Any) -> None:
+        self.layers, self.bypassed = layers[: index + 1], bypassed
 
     def __enter__(self) -> None:
         for layer in self.layers:
-            layer.forward = lambda *_, **__: self.hidden_states
+            layer.forward = lambda *_, **__: self.bypassed
 
     def __exit__(self, *_: object) -> None:
         for layer in self.layers:
@@ -189,7 +192,7 @@ def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: Stage
     importance = None
     if config.placement in PROBED:
         importance = json.loads((inputs["probe"] / "importance.json").read_text())["importance"]
-    chosen = chosen_layers(config, base.config.num_hidden_layers, importance, context.seed)
+    chosen = chosen_layers(config, len(expansion.decoder_layers(base)), importance, context.seed)
     write_text(out / "chosen.json", json.dumps(chosen) + "\n")
     if config.expansion == "copy":
         expanded = expansion.expand(base, chosen)

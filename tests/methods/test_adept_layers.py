@@ -28,6 +28,7 @@ from conftest import ARCHITECTURES, toy_model
 from adaptbench import expansion
 from adaptbench import training as loop
 from adaptbench.methods.tuners import adept
+from tools import small_models
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -109,14 +110,24 @@ def test_an_exception_in_the_middle_of_probing_leaves_the_model_as_it_was(at):
     assert torch.equal(_logits(model), logits)
 
 
-def test_a_layer_that_returns_more_than_hidden_states_is_refused_and_the_model_left_as_it_was(monkeypatch):
-    model = toy_model("llama")
-    kind = type(model.model.layers[0])
-    plain = kind.forward
-    monkeypatch.setattr(kind, "forward", lambda self, *given, **named: (plain(self, *given, **named), None))
-    assert "LlamaDecoderLayer" in _one_line(adept.layer_importance, model, _batches())
-    monkeypatch.setattr(kind, "forward", plain)
+@pytest.mark.parametrize("kind", ["falcon", "bloom", "mpt", "gptj", "falcon_h1", "zamba", "gpt2", "gpt_neox", "gemma3"])
+def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(kind):
+    """Against whole passes in which one layer does its work and its input is handed on all the same."""
+    model = small_models.small_model(kind)
+    ids = torch.randint(30, 60, (2, 12), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "labels": ids}
+    base, importance = adept.layer_importance(model, [batch])
     assert _traces(model) == []
+    rises = []
+    for layer in expansion.decoder_layers(model):
+        hook = layer.register_forward_hook(
+            lambda _, given, output: given[0] if isinstance(output, torch.Tensor) else (given[0], *output[1:])
+        )
+        with torch.no_grad():
+            rises.append(loop.causal_lm(model, batch).item() - base)
+        hook.remove()
+    assert importance == pytest.approx(rises, abs=1e-5)
+    assert max(map(abs, importance)) > 1e-2
 
 
 def _computed(model, monkeypatch, call):

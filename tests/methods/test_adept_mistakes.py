@@ -78,20 +78,21 @@ def test_an_empty_probe_corpus_is_one_line(records, tmp_path, tokenizer):
         assert "probe" in _one_line(adept.probe_batches, adept.Config(), context)
 
 
-def _gpt2():
-    shapes = AutoConfig.for_model("gpt2", vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=64)
+def _xlm():
+    shapes = AutoConfig.for_model("xlm", vocab_size=300, emb_dim=32, n_layers=2, n_heads=2, max_position_embeddings=64)
     return AutoModelForCausalLM.from_config(shapes).eval()
 
 
 def test_a_model_without_a_list_of_layers_is_one_line(tmp_path, tokenizer, benchmark_data):
-    assert "GPT2LMHeadModel: no list of decoder layers" in _one_line(adept.layer_importance, _gpt2(), _batches())
-    _gpt2().save_pretrained(tmp_path / "base")
+    said = "XLMWithLMHeadModel: no list of 2 decoder layers"
+    assert said in _one_line(adept.layer_importance, _xlm(), _batches())
+    _xlm().save_pretrained(tmp_path / "base")
     (tmp_path / "out").mkdir()
     cfg = adept.Config(layers=1, placement="suffix")
     message = _one_line(
         adept.expand, cfg, {"base": tmp_path / "base"}, tmp_path / "out", StageContext(0, {}, tokenizer)
     )
-    assert "GPT2LMHeadModel: no list of decoder layers" in message
+    assert said in message
 
 
 def test_heads_of_a_config_that_does_not_count_them_are_one_line():
@@ -99,6 +100,9 @@ def test_heads_of_a_config_that_does_not_count_them_are_one_line():
 
     class Shapes:
         model_type = "strange"
+
+        def get_text_config(self, decoder):
+            return self
 
     object.__setattr__(model, "config", Shapes())
     assert _one_line(units, model, "head").startswith("tuner.unit: head, but the config of strange ")
