@@ -245,6 +245,22 @@ RIGHT_PLACE = CALLED | {"plan_acc": 1, "gold": 0}
             "t\nAction: add\nAction Input: {}",
             RIGHT_PLACE | {"act_em": 1, "arg_f1": 1, "arg_f1_empty": 1, "exact": 1},
         ),
+        # As in the authors' evaluation: a call without an input has no arguments; an input that is empty is no JSON.
+        (
+            _call(arguments="{}"),
+            "t\nAction: add",
+            RIGHT_PLACE | {"act_em": 1, "arg_f1": 1, "arg_f1_empty": 1, "exact": 1},
+        ),
+        (
+            _call(arguments="{}"),
+            "t\nAction: add\nAction Input:",
+            RIGHT_PLACE | {"act_em": 1, "arg_f1": 0, "arg_f1_empty": 0},
+        ),
+        (
+            _call(arguments="{}"),
+            "t\nAction: add\nAction Input: []",
+            RIGHT_PLACE | {"act_em": 1, "arg_f1": 0, "arg_f1_empty": 0},
+        ),
         (
             _call(arguments="{}"),
             't\nAction: add\nAction Input: {"a": 1}',
@@ -302,7 +318,7 @@ RIGHT_PLACE = CALLED | {"plan_acc": 1, "gold": 0}
         (GIVE_UP, dialogue.UNASKED, UNASKED | {"gold": 2}),
         (_answer(), dialogue.UNASKED, UNASKED | {"gold": 1, "rouge_l": 0}),
     ],
-    ids=range(25),
+    ids=range(28),
 )
 def test_a_step_s_scores_counted_by_hand(gold, text, scores):
     assert _scores(gold, text) == pytest.approx(scores, abs=1e-12)
