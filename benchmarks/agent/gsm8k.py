@@ -31,7 +31,6 @@ from adaptbench.benchmarks.agent.steps import live_documents, step_documents, tr
 from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.benchmarks.domain.gsm8k import load, set_apart
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import normalise
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 CALL_THOUGHT = "I calculate it."
@@ -157,7 +156,7 @@ def trajectory(problem: Record, seed: int, toolbox: Toolbox, where: str) -> Reco
     steps.append(dialogue.step(last, dialogue.ANSWER, answer=f"The answer is {written(answer)}."))
     return {
         "instruction": problem["question"].strip(),
-        "tools": _offered(random.Random(f"{seed}/gsm8k/tools/{normalise(problem['question'])}")),
+        "tools": _offered(random.Random(f"{seed}/gsm8k/tools/{problem['question'].strip()}")),
         "steps": steps,
         "calls": len(steps) - 1,
         "solvable": True,
