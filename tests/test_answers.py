@@ -5,16 +5,23 @@ Run: python -m pytest tests/test_answers.py
 
 # ruff: noqa: RUF001
 
+import ast
+import json
+import re
+import sys
 import time
 from fractions import Fraction
 
 import pytest
+from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lm_eval.tasks import TaskManager
 
-from adaptbench import answers
+from adaptbench import answers, data, registry
 from adaptbench.agent.scores import episode_scores
 from adaptbench.answers import MAX_DIGITS, exact_match, marked_number, number, same_ending, same_words, written
+from adaptbench.contracts import StageContext
 from adaptbench.latent import text
 
 THOROUGH = settings(
@@ -298,3 +305,49 @@ def test_a_right_answer_that_is_text_stays_text(target):
     for other in ("Alex is a lumpus.", "1 2 3 5", "0051", "yes", f"{target} 7", f"No, {target}"):
         assert exact_match({"target": target}, [f"#### {other}"]) == {"exact_match": 0.0}
     assert exact_match({"target": target}, [target]) == {"exact_match": 0.0}, "there is no mark"
+
+
+# --- as lm-eval runs it, from a copy
+
+BENCHMARKS = [(track, kind) for track in registry.tracks() for kind in registry.discover(f"benchmarks.{track}")]
+
+
+@pytest.mark.parametrize(("track", "kind"), BENCHMARKS)
+def test_a_benchmark_s_tasks_have_the_code_that_they_name_beside_them_and_need_nothing_of_the_project(track, kind):
+    module = registry.benchmark(track, kind)
+    beside = [PROJECT / name for name in ("benchmarks/splits.py", *getattr(module, "TASK_FILES", ()))]
+    tasks = [PROJECT / "benchmarks" / track / "tasks" / f"{task.name}.yaml" for task in module.TASKS]
+    functions = {}
+    for code in (path for path in beside if path.suffix == ".py"):
+        tree = ast.parse(code.read_text())
+        functions[code.stem] = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for node in ast.walk(tree):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names, "datasets", "rouge_score"}
+    for path in (path for path in [*tasks, *beside] if path.suffix != ".py"):
+        for name, function in re.findall(r"!function (\w+)\.(\w+)", path.read_text()):
+            assert function in functions[name], path.name
+
+
+@pytest.mark.parametrize(("track", "kind"), [("domain", "gsm8k"), ("reasoning", "gsm8k"), ("reasoning", "prosqa")])
+def test_lm_eval_scores_answers_by_the_copy_beside_the_tasks(track, kind, tmp_path):
+    for split, numbers in (("train", (1, 2)), ("test", (1000, 4))):
+        rows = [{"question": f"{split} {number}?", "answer": f"It is.\n#### {number}"} for number in numbers]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    module = registry.benchmark(track, kind)
+    sizes = {"train_items": 2, "validation_items": 1, "test_items": 1} if kind == "prosqa" else {}
+    public = {"gsm8k": {"path": str(tmp_path), "hub_id": "", "revision": "main"}} if kind == "gsm8k" else {}
+    spec = {"track": track, "config": module.Config(**sizes).model_dump(mode="json"), "seed": 0, "public": public}
+    for name in ("data", "laid.d"):
+        (tmp_path / name).mkdir()
+    data.build(spec, StageContext(0, {}), tmp_path / "data")
+    (task,) = (task.name for task in module.TASKS if task.metric == "exact_match" and task.split == "test")
+    options = {"track": track, "tasks": [task], "files": ["benchmarks/splits.py", *module.TASK_FILES]}
+    data.lay_tasks(options, tmp_path / "data", tmp_path / "laid.d")
+    manager = TaskManager(include_path=[str(tmp_path / "laid.d" / "tasks")], include_defaults=False)
+    loaded = manager.load([task])["tasks"][task]
+    doc = loaded.test_docs()[0]
+    right = "1,000.0 apples." if kind == "gsm8k" else doc["target"]
+    assert loaded.process_results(doc, [f"so #### {right}"]) == {"exact_match": 1.0}
+    assert loaded.process_results(doc, ["so #### 1001"]) == {"exact_match": 0.0}

@@ -111,7 +111,8 @@ class AnyScript:
     """
 
     def tokenize(self, text):
-        tokens, in_word, marks = [], False, False
+        tokens: list[str] = []
+        in_word = marks = False
         for sign in unicodedata.normalize("NFC", text.casefold()):
             kind = unicodedata.category(sign)
             if marks and kind[0] == "M":
