@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -66,9 +67,37 @@ def _record(path: Path, number: int, line: bytes, require: Sequence[str]) -> Rec
     return record
 
 
+# A hyphen or a dash is a minus before a number or a name of one letter, and punctuation elsewhere.
+_MINUS = re.compile(r"[-\u2010-\u2013](?=[\s(\[{]*(?:\d|[a-z\u03b1-\u03c9]\b))")
+_SIGNS = frozenset("#%&*/@\\\u00a7\u00b7\u2020\u2021\u2030\u2032\u2033\u066a")  # Unicode counts them as punctuation
+
+
+class _Kept(dict[int, str | None]):
+    """What becomes of each character: letters, marks and numbers stay, symbols and brackets are words, other punctuation is space."""
+
+    def __missing__(self, code: int) -> str | None:
+        sign = chr(code)
+        kind = unicodedata.category(sign)
+        if kind[0] == "S" or kind in ("Ps", "Pe") or unicodedata.normalize("NFKC", sign) in _SIGNS:
+            kept: str | None = f" {sign} "
+        elif kind[0] in "LMN" or kind in ("Pc", "Cs", "Co", "Cn"):
+            kept = sign
+        else:
+            kept = None if kind == "Cf" else " "  # joiners and soft hyphens are in words
+        self[code] = kept
+        return kept
+
+
+_KEPT = _Kept()
+
+
 def normalise(text: str) -> str:
-    """Words, numbers and the signs before numbers, without case, punctuation or spacing: what two copies of a sentence share."""
-    return " ".join(re.findall(r"\w+|[-+*/=<>%](?=\s*\d)", text.casefold()))
+    """Return the words, numbers, symbols and brackets of a text: what two copies share whatever their case, spacing and punctuation.
+
+    Composed and decomposed characters are the same. A text without any of these stays as it is, but for spacing.
+    """
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return " ".join(_MINUS.sub("\u2212", composed).translate(_KEPT).split()) or " ".join(text.split())
 
 
 def full_text(record: Record) -> str:

@@ -9,6 +9,7 @@ DECODE = {"kind": "agent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
 TASK_FILES = (
+    "adaptbench/answers.py",
     "adaptbench/agent/dialogue.py",
     "adaptbench/agent/scores.py",
     "benchmarks/agent/tasks/_steps",

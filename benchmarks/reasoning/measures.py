@@ -13,7 +13,7 @@ FIGURES = figures.FIGURES
 DECODE = {"kind": "latent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
-TASK_FILES = ("adaptbench/latent/text.py", "benchmarks/reasoning/tasks/_answers")
+TASK_FILES = ("adaptbench/answers.py", "benchmarks/reasoning/tasks/_answers")
 """What the tasks' files need beside them, besides what all tracks' do."""
 
 SOURCES = ("adaptbench/latent/text.py",)
