@@ -19,7 +19,7 @@ from adaptbench.contracts import BenchmarkConfig, Record
 PUBLIC_DATA = {"asdiv_aug": "xuyige/ASDiv-Aug"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
-DECODE, TASK_FILES, SOURCES = measures.DECODE, measures.TASK_FILES, measures.SOURCES
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 TASKS = (test_task("asdiv_aug", "ASDiv-Aug"),)
 
 
