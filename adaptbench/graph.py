@@ -121,25 +121,26 @@ class Graph:
         runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
         return runs.get((evaluation.track, evaluation.run))
 
-    def decodings(self, evaluation: Evaluation) -> tuple[str, ...]:
-        """The files of adaptbench/decoding that may answer: one, unless only the stage that assembles a model can tell."""
+    def decoding(self, evaluation: Evaluation) -> str:
+        """The file of adaptbench/decoding that answers; "" where nothing is asked. What a stage assembles decodes as its track does."""
         if evaluation.policy:
-            return ("policy",)
+            return "policy"
         if evaluation.model is None:
-            return ()
+            return ""
         if kind := evaluation.options["decode"].get("kind"):
-            return (kind,)
+            return str(kind)
         node = self.nodes[evaluation.model]
         while node.kind == "posthoc":
             node = self.nodes[node.parents["end"]]
+        decode = {}
         if node.kind == "train":
-            options = node.options["curriculum"]
-            module = registry.method("curricula", options["kind"])
+            module, options = registry.method("curricula", node.options["curriculum"]["kind"]), node.options["curriculum"]
             if hasattr(module, "decode"):
-                return (module.decode(module.Config.model_validate(options), node.options["phase"])["kind"],)
-        of_track = registry.benchmark(evaluation.track, getattr(self.preset.data, evaluation.track).kind)
-        assembled = [getattr(of_track, "DECODE", {}).get("kind", "plain")] if node.kind == "assemble" else []
-        return tuple(dict.fromkeys([*assembled, "plain"]))
+                decode = module.decode(module.Config.model_validate(options), node.options["phase"])
+        elif node.kind == "assemble":
+            benchmark = registry.benchmark(evaluation.track, getattr(self.preset.data, evaluation.track).kind)
+            decode = getattr(benchmark, "DECODE", {})
+        return str(decode.get("kind", "plain"))
 
     def ancestors(self, node_id: str) -> tuple[str, ...]:
         """The nodes that `node_id` descends from, parents first, itself last."""

@@ -144,7 +144,9 @@ class _Reader(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        self.uses.mentions.update(f"import {one}" for one in _imported(node, self.package).values() if one)
+        whole = [one.name for one in node.names if one.name.partition(".")[0] == PACKAGE]
+        parts = [one for one in _imported(node, self.package).values() if one]
+        self.uses.mentions.update(f"import {one}" for one in (whole if isinstance(node, ast.Import) else parts))
 
     visit_ImportFrom = visit_Import
 

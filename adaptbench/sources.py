@@ -172,15 +172,16 @@ def stage(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"{PACKAGE}.benchmarks.{options['track']}.{options['config']['kind']}"
 
 
-def evaluation(decodings: Iterable[str], tasks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def evaluation(decoding: str, tasks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what scores a run, as `Code.modules` takes it.
 
     Args:
-        decodings: the files of adaptbench/decoding that its model may decode with.
+        decoding: the file of adaptbench/decoding that answers, "" for none.
         tasks: the options of its tasks' nodes.
     """
     yield command("evaluate")
-    yield from (f"{PACKAGE}.decoding.{kind}" for kind in decodings)
+    if decoding:
+        yield f"{PACKAGE}.decoding.{decoding}"
     yield from (f"{PACKAGE}.benchmarks.{options['track']}.{options['kind']}" for options in tasks)
 
 

@@ -347,7 +347,7 @@ def evaluation_code(unfolded: graph.Graph, key: str) -> str:
     """The digest of the code that scores a run."""
     evaluation = unfolded.evaluation(key)
     tasks = [unfolded.nodes[node].options for node in evaluation.tasks.values()]
-    return sources.of_project().digest(sources.evaluation(unfolded.decodings(evaluation), tasks))
+    return sources.of_project().digest(sources.evaluation(unfolded.decoding(evaluation), tasks))
 
 
 def report_code(unfolded: graph.Graph, part: str, command: str) -> Callable[[Any], str]:
