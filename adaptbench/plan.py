@@ -53,7 +53,7 @@ def files(graph: Graph) -> dict[Path, str]:
         }
         if "training" in node.options:
             spec["devices"] = graph.preset.devices.model_dump()
-        contents[folder(graph) / f"{node.id}.json"] = spec
+        contents[stage_file(graph, node.id)] = spec
     for evaluation in graph.evaluations:
         lineage = graph.ancestors(evaluation.model) if evaluation.model else ()
         spec = asdict(evaluation) | {
@@ -130,6 +130,10 @@ def for_papers(graph: Graph) -> dict[str, Any]:
             for key, run in every_run
         ],
     }
+
+
+def stage_file(graph: Graph, node: str) -> Path:
+    return folder(graph) / f"{node}.json"
 
 
 def evaluation_file(graph: Graph, key: str) -> Path:

@@ -3,11 +3,9 @@
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
 
@@ -43,30 +41,6 @@ def discover(package: str) -> dict[str, ModuleType]:
 def source_of(package: str, name: str) -> str:
     """The path of a module's file, relative to the project's root."""
     return f"{package.replace('.', '/')}/{name}.py"
-
-
-def method_sources(axis: str, kind: str) -> tuple[str, ...]:
-    """The code that a method is: its file, and what the file names in `SOURCES`."""
-    return (source_of(f"methods.{axis}", kind), *getattr(method(axis, kind), "SOURCES", ()))
-
-
-def benchmark_sources(track: str, kind: str) -> tuple[str, ...]:
-    """The code that a benchmark's splits come from: its file, what it shares with its track, what all tracks share, and what it names in
-    `SOURCES`; not the files of the functions that draw its figures.
-    """
-    folder, modules = project_root() / "benchmarks", discover(f"benchmarks.{track}")
-    kinds = {f"{name}.py" for name in modules}
-    shared = [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "splits.py")]
-    shared += [path for path in sorted((folder / track).glob("*.py")) if path.name not in kinds | {"__init__.py"}]
-    drawing = {code_of(function) for module in modules.values() for function in getattr(module, "FIGURES", {}).values()}
-    names = [path.relative_to(project_root()).as_posix() for path in shared]
-    code = (name for name in names if name not in drawing)
-    return (source_of(f"benchmarks.{track}", kind), *code, *getattr(modules[kind], "SOURCES", ()))
-
-
-def code_of(function: Callable[..., Any]) -> str:
-    """The path of the file that a function stands in, relative to the project's root."""
-    return source_of(*function.__module__.removeprefix("adaptbench.").rsplit(".", 1))
 
 
 def tracks() -> tuple[str, ...]:

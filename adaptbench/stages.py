@@ -1,8 +1,8 @@
 """Runs one stage of the graph: reads its plan, makes its directory whole, and records what it cost.
 
 One function a kind of node; which methods they call is in the plan. The work folder, where a killed stage left its
-checkpoint, is named after the stage's id, its methods' source text and its inputs' files: a stage whose method or inputs
-have changed never goes on from old steps.
+checkpoint, is named after the stage's id, the digest of the code that makes it and its inputs' files: a stage whose code or
+inputs have changed never goes on from old steps.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench import data, disk, gpus, hub, models, parallel, registry, tokenizer
+from adaptbench import data, disk, gpus, hub, models, parallel, registry, sources, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -81,10 +81,8 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
 
 
 def _digest(spec: Spec) -> str:
-    """Tells apart what the id does not: other method code, and inputs that were made again since."""
-    digest = hashlib.sha256()
-    for source in spec["sources"]:
-        digest.update((registry.project_root() / source).read_bytes())
+    """Tells apart what the id does not: other code, and inputs that were made again since."""
+    digest = hashlib.sha256(sources.of_project().of_stage(spec["kind"], spec["options"]).encode())
     for directory in spec["inputs"].values():
         for path in sorted(Path(directory).rglob("*")):
             stat = path.stat()

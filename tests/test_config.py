@@ -338,15 +338,21 @@ def _planned(unfolded: graph.Graph) -> None:
     """What the Snakefile asks of a graph when it is parsed, and of its stages and runs before a job starts."""
     for part in plan.parts(unfolded):
         files = [flow.tables(unfolded, part), flow.paper_tables(unfolded, part), flow.figures(unfolded, part)]
-        files += [flow.transcripts(unfolded, part), flow.figure_sources(unfolded, part), plan.runs(unfolded, part)]
+        files += [
+            flow.transcripts(unfolded, part),
+            flow.reporting(unfolded, part, "figures"),
+            plan.runs(unfolded, part),
+        ]
         assert all(files[:3])
     flow.explorer_parts(unfolded)
     assert all(place >= 0 for place in flow.urgency(unfolded).values())
     for node in unfolded.nodes:
         flow.node_inputs(unfolded, node)
+        flow.stage_code(unfolded, node)
         flow.stage_gpus(unfolded, node)
     for one in unfolded.evaluations:
         flow.evaluation_inputs(unfolded, one.key)
+        flow.evaluation_code(unfolded, one.key)
         flow.evaluation_gpus(unfolded, one.key)
 
 

@@ -18,6 +18,7 @@ from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.scoring import ScoringLM, end_ids, greedily, padded_left
+from adaptbench.stops import before_stop
 
 SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
 PART = 16  # new tokens after which a batch is looked at for rows that have ended
@@ -223,12 +224,6 @@ def _limited(
         ]
 
     return write
-
-
-def before_stop(text: str, stops: str | Sequence[str]) -> str:
-    for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0]
-    return text
 
 
 def greedy(

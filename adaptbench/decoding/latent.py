@@ -16,12 +16,12 @@ from pydantic import Field
 
 from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding.agent import before_stop
 from adaptbench.latent.decode import Alter, Thinking, Written, respond
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import INSERTION
 from adaptbench.latent.text import LATENT, response
 from adaptbench.scoring import ScoringLM
+from adaptbench.stops import before_stop
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:

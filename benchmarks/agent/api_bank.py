@@ -47,7 +47,6 @@ class Config(BenchmarkConfig):
 
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = measures.SOURCES
 
 TASKS = (steps_task("api_bank_steps", "API-Bank steps"),)
 

@@ -60,13 +60,6 @@ class Config(BenchmarkConfig):
 
 BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (
-    *measures.SOURCES,
-    "adaptbench/answers.py",
-    "adaptbench/agent/calculator.py",
-    "adaptbench/agent/toolbox.py",
-    "benchmarks/domain/gsm8k.py",
-)
 
 TASKS = (
     steps_task("gsm8k_steps", "GSM8K steps"),

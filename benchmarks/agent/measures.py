@@ -17,9 +17,6 @@ TASK_FILES = (
 )
 """What the tasks' files need beside them, besides what all tracks' do."""
 
-SOURCES = ("adaptbench/agent/dialogue.py", "adaptbench/agent/trajectory.py")
-"""Code whose change makes the splits again, besides the benchmark's own files."""
-
 
 def _decision_counts(gold: Any, predicted: Any) -> Sequence[Any]:
     """For each of the three decisions: where both are it, where gold is, where the prediction is."""

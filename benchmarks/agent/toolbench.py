@@ -49,7 +49,6 @@ class Config(BenchmarkConfig):
 
 BASELINES = baselines.BASELINES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/agent/toolbox.py", "benchmarks/domain/gsm8k.py")
 
 TASKS = (
     steps_task("toolbench_steps", "ToolBench steps"),

@@ -22,7 +22,6 @@ from adaptbench.documents import normalise, read_jsonl
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 READS = ("train.jsonl", "test.jsonl")
 TASK_FILES = ("adaptbench/answers.py",)
-SOURCES = ("adaptbench/answers.py",)
 CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
 
 

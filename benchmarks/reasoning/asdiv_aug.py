@@ -20,7 +20,6 @@ PUBLIC_DATA = {"asdiv_aug": "xuyige/ASDiv-Aug"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/answers.py")
 TASKS = (test_task("asdiv_aug", "ASDiv-Aug"),)
 
 

@@ -20,7 +20,6 @@ from adaptbench.latent.text import prompt
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/answers.py", "benchmarks/domain/gsm8k.py")
 TASKS = answers_tasks("gsm8k_reasoning", "GSM8K")
 
 

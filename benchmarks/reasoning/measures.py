@@ -16,9 +16,6 @@ DECODE = {"kind": "latent"}
 TASK_FILES = ("adaptbench/answers.py", "benchmarks/reasoning/tasks/_answers")
 """What the tasks' files need beside them, besides what all tracks' do."""
 
-SOURCES = ("adaptbench/latent/text.py",)
-"""Code whose change makes the splits again, besides the benchmark's own files."""
-
 
 def answers_tasks(name: str, label: str) -> tuple[Task, Task]:
     """Problems answered in the model's own way; what it took beside whether it is right. The test, and `<name>_validation`."""

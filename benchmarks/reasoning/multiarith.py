@@ -18,7 +18,6 @@ PUBLIC_DATA = {"multiarith": "ChilleD/MultiArith"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/answers.py")
 TASKS = (test_task("multiarith", "MultiArith"),)
 
 

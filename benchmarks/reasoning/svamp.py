@@ -18,7 +18,6 @@ PUBLIC_DATA = {"svamp": "ChilleD/SVAMP"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/answers.py")
 TASKS = (test_task("svamp", "SVAMP"),)
 
 

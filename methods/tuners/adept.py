@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from adaptbench.training import Run
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
-SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unit_importance.py", "kernels/unitwise_adamw.py")
 PROBED = ("lowest", "highest")
 DECOUPLED = ("decoupled_rank", "decoupled_minmax")
 

@@ -13,7 +13,6 @@ from pydantic import Field
 from adaptbench.contracts import Preparation, StageContext, TunerConfig
 
 EXAMPLE = {"layers": 2}
-SOURCES = ("adaptbench/expansion.py",)
 
 
 class Config(TunerConfig):
