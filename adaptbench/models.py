@@ -89,7 +89,7 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = read_json(path, strict=False)  # configurations of state-space models hold Infinity
     if not isinstance(content, dict):
         raise AdaptbenchError(f"{path}: must be a JSON object")
     return content

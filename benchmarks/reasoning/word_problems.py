@@ -43,6 +43,8 @@ def test_split(name: str, source: Mapping[str, Any], items: int | None, read: Re
         except (AttributeError, TypeError):
             raise AdaptbenchError(f"data.{name}: test problem {number}: question or answer is not text") from None
         value = _number(answer)
+        if not question.strip():
+            raise AdaptbenchError(f"data.{name}: test problem {number}: the question is empty")
         if value is None:
             numberless.append(number)
         else:
