@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.documents import read_json
 
 COMMIT = re.compile("[0-9a-f]{40}")
 PAGE = "https://huggingface.co/"
@@ -97,9 +98,11 @@ def ask(model: str, revision: str) -> Found:
             HfApi().auth_check(model)
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         weights = sum(size for name, size in files.items() if re.fullmatch(r"model[^/]*\.safetensors", name))
+        if "adapter_config.json" in files:
+            raise AdaptbenchError(f"{model}: an adapter; merge it into its model and name the folder of the whole")
         if not weights:
             raise AdaptbenchError(f"{model}: no safetensors weights on the hub; pickled ones are not read")
-        config = json.loads(Path(HfApi().hf_hub_download(model, "config.json", revision=revision)).read_text())
+        config = read_json(Path(HfApi().hf_hub_download(model, "config.json", revision=revision)), strict=False)
     total = info.safetensors.total if info.safetensors else weights // 2
     return Found(config, total, weights, weights, "the hub")
 
