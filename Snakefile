@@ -17,10 +17,11 @@ if not Path(PROJECT, "adaptbench").is_dir():
         f"error: {PROJECT}: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile"
     )
 sys.path.insert(0, PROJECT)
-from adaptbench import plan, warm, workflow as flow
+from adaptbench import overrides, plan, warm, workflow as flow
 
 GRAPH = flow.start(
-    workflow.config_settings.config,
+    # As they were written: in `config` Snakemake has dropped quotes and turned text into numbers.
+    overrides.of_entries(workflow.config_settings.config_args),
     workflow.config_settings.configfiles,
     None if workflow.modifier.is_main_snakefile() else config,
 )

@@ -625,3 +625,17 @@ def test_a_table_that_every_preset_has_is_no_name_for_another(table):
     own = table.removeprefix("ablation_")
     with pytest.raises(AdaptbenchError, match=rf"runs\.0\.tables: {own} and ablation_{own} are made of .*; choose"):
         config.validate(values, "toy")
+
+
+def test_a_presets_byte_order_mark_is_no_part_of_its_first_key(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("\ufeff" + yaml.safe_dump(preset_values()), encoding="utf-8")
+    assert config.load(path).name == "toy"
+
+
+@pytest.mark.parametrize("instead", ["folder", "pipe"])
+def test_a_preset_that_is_no_plain_file_is_one_line(tmp_path, instead):
+    path = tmp_path / "x.yaml"
+    path.mkdir() if instead == "folder" else os.mkfifo(path)
+    with pytest.raises(AdaptbenchError, match=r"x\.yaml: no plain file; write the preset into one$"):
+        config.load(path)
