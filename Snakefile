@@ -24,10 +24,11 @@ if wrong := sorted({*"{}", os.pathsep} & {*PROJECT}):
 sys.path.insert(0, PROJECT)
 # A dry run writes nothing, compiled modules included; whether this is one is not known yet.
 sys.dont_write_bytecode = True
-from adaptbench import plan, warm, workflow as flow
+from adaptbench import overrides, plan, warm, workflow as flow
 
 GRAPH = flow.start(
-    workflow.config_settings.config,
+    # As they were written: in `config` Snakemake has dropped quotes and turned text into numbers.
+    overrides.of_entries(workflow.config_settings.config_args),
     workflow.config_settings.configfiles,
     None if workflow.modifier.is_main_snakefile() else config,
 )

@@ -1,5 +1,6 @@
 """pydantic's findings as one line a user can act on: which key, and what it must be."""
 
+from datetime import date
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -29,6 +30,10 @@ _MESSAGES = {
 }
 
 
+_READ = ((bool, "true or false"), ((int, float), "a number"), (date, "a date"), (type(None), "nothing"))
+"""What YAML makes of text without quotes."""
+
+
 def mistakes(error: ValidationError) -> list[dict[str, Any]]:
     """The mistakes, without "too short" for a list whose entries are wrong themselves."""
     found = cast(list[dict[str, Any]], error.errors())
@@ -48,4 +53,7 @@ def reason(error: ValidationError) -> str:
             key: f"{value:g}" if isinstance(value, float) else value for key, value in first.get("ctx", {}).items()
         }
         message = template.format(**context) if template else first["msg"]
+        read = next((named for kind, named in _READ if isinstance(first["input"], kind)), None)
+        if first["type"] == "string_type" and read:
+            message += f", and YAML reads {read}; put it in quotes"
     return f"{key}: {message}" if key else message

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from adaptbench import contract_checks
 from adaptbench.contracts import AdaptbenchError
 
 METHOD_AXES = ("tuners", "curricula", "posthoc")
@@ -17,7 +18,7 @@ def discover(package: str) -> dict[str, ModuleType]:
     """The modules of a package that hold a `Config`, by kind, in alphabetical order.
 
     Raises:
-        AdaptbenchError: a file cannot be imported, or its Config's `kind` is not the file's name.
+        AdaptbenchError: a file cannot be imported, or does not keep the contract (contract_checks.py).
     """
     parent = importlib.import_module(f"adaptbench.{package}")
     found = {}
@@ -26,15 +27,8 @@ def discover(package: str) -> dict[str, ModuleType]:
             module = importlib.import_module(f"adaptbench.{package}.{info.name}")
         except Exception as error:
             raise AdaptbenchError(f"{source_of(package, info.name)}: {type(error).__name__}: {error}") from error
-        config = getattr(module, "Config", None)
-        if config is None:
-            continue
-        kind = config.model_fields["kind"].default
-        if kind != info.name:
-            raise AdaptbenchError(
-                f"{source_of(package, info.name)}: Config.kind must be {info.name!r}, the file's name"
-            )
-        found[kind] = module
+        if contract_checks.check(package, info.name, module, project_root()):
+            found[info.name] = module
     return found
 
 

@@ -10,11 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from adaptbench import (
     collect,
@@ -32,6 +29,7 @@ from adaptbench import (
 )
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
+from adaptbench.overrides import merged, typed
 
 if TYPE_CHECKING:
     from adaptbench.estimate import Estimate
@@ -53,7 +51,7 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     """The graph of the preset in force.
 
     `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
-    --config sets on top. Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
+    --config sets on top (overrides.of_entries). Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
     what --config sets in it but for types. A mistake ends the process with one line.
     """
     try:
@@ -77,10 +75,10 @@ def preset(
     shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
     values: dict[str, Any] = dict(given or {})
     for path in shown:
-        values = _merged(values, config.read(path))
+        values = merged(values, config.read(path))
     source = " + ".join(map(str, shown)) or "config"
     mine = {key: value for key, value in overrides.items() if not given or key in given}
-    found = config.validate(_merged(values, _typed(mine)), source)
+    found = config.validate(merged(values, typed(mine, values)), source)
     if found.sweep is not None and not os.path.exists(found.sweep):
         # A preset of the project names its own, wherever it runs.
         found = found.model_copy(update={"sweep": of_project(found.sweep)})
@@ -172,24 +170,6 @@ def of_project(path: str | Path) -> str:
     return os.path.relpath(registry.project_root() / path)
 
 
-def _typed(value: Any) -> Any:
-    """What --config gives: Snakemake leaves the values inside a mapping or list as text."""
-    if isinstance(value, Mapping):
-        return {key: _typed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_typed(inner) for inner in value]
-    try:
-        return config.parse(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        raise AdaptbenchError(f"--config: {value!r:.80} is not YAML; quote it") from None
-
-
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = deepcopy(dict(base))
-    for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
 
 
 def _check_surroundings(preset: config.Preset) -> None:

@@ -6,6 +6,7 @@ Run: pytest tests/test_config.py
 import copy
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -466,6 +467,65 @@ def test_a_wrong_model_folder_is_said_before_anything_runs(tmp_path):
     assert "no tokenizer" in problem(folder)
 
 
+def _adapter(folder: Path) -> None:
+    """What peft saves: no config.json, no tokenizer."""
+    (folder / "config.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/name"}')
+
+
+def _inside(place: str):
+    def move(folder: Path) -> None:
+        names = [path.name for path in folder.iterdir()]
+        (folder / place).mkdir(parents=True)
+        for name in names:
+            (folder / name).rename(folder / place / name)
+
+    return move
+
+
+MERGE = (
+    ": an adapter, which names a model elsewhere ('owner/name'); merge it into that model and save the whole: "
+    "peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), and the tokenizer there, too"
+)
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (_adapter, MERGE),
+        (_inside("checkpoint-500"), ": no config.json; name the one inside: {folder}/checkpoint-500"),
+        (_inside("snapshots/0123"), ": no config.json; name the one inside: {folder}/snapshots/0123"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(POINTER), "/model.safetensors: a pointer of git-lfs and not the weights; run `git lfs pull` in that folder"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "/model.safetensors: no safetensors file, or not whole; copy it again"),
+        (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:99]), "/model.safetensors: no safetensors file, or not whole; copy it again"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xef\xbb\xbf{}"), "/config.json: begins with a byte order mark, which transformers does not read; save it without"),
+        (lambda folder: (folder / "config.json").write_text("{}", encoding="utf-16"), "/config.json: UTF-16 text; save it as UTF-8"),
+        (lambda folder: (folder / "config.json").write_bytes(POINTER), "/config.json:1: not JSON: Expecting value (column 1)"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "/config.json: must be a JSON object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_whole_model_is_named_with_what_to_do(tmp_path, model_folder, spoil, line):
+    from adaptbench.workflow import _check_surroundings
+
+    folder = Path(shutil.copytree(model_folder("qwen3"), tmp_path / "model"))
+    values = preset_values() | {"base": {"model": str(folder)}}
+    _check_surroundings(config.validate(values, "x.yaml"))
+    spoil(folder)
+    with pytest.raises(AdaptbenchError) as caught:
+        _check_surroundings(config.validate(values, "x.yaml"))
+    assert str(caught.value) == f"base.model: {folder}{line.format(folder=folder)}"
+
+
+def test_a_file_in_the_place_of_a_model_folder_is_said_so(tmp_path, model_folder):
+    from adaptbench import models
+
+    with pytest.raises(AdaptbenchError, match=r"config\.json: a file; name the model folder that holds it$"):
+        models.check_folder(model_folder("qwen3") / "config.json")
+
+
 def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
     from adaptbench.workflow import _check_surroundings
 
@@ -571,3 +631,17 @@ def test_a_table_that_every_preset_has_is_no_name_for_another(table):
     own = table.removeprefix("ablation_")
     with pytest.raises(AdaptbenchError, match=rf"runs\.0\.tables: {own} and ablation_{own} are made of .*; choose"):
         config.validate(values, "toy")
+
+
+def test_a_presets_byte_order_mark_is_no_part_of_its_first_key(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("\ufeff" + yaml.safe_dump(preset_values()), encoding="utf-8")
+    assert config.load(path).name == "toy"
+
+
+@pytest.mark.parametrize("instead", ["folder", "pipe"])
+def test_a_preset_that_is_no_plain_file_is_one_line(tmp_path, instead):
+    path = tmp_path / "x.yaml"
+    path.mkdir() if instead == "folder" else os.mkfifo(path)
+    with pytest.raises(AdaptbenchError, match=r"x\.yaml: no plain file; write the preset into one$"):
+        config.load(path)

@@ -145,6 +145,7 @@ def parse_arguments(text):
 
     try:
         value = json.loads(text, parse_constant=refuse, parse_float=number)
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character (a lone surrogate)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -91,6 +91,8 @@ def set_apart(
     unique = {normalise(problem[asked]): problem for problem in problems}
     kept = [problem for question, problem in unique.items() if question not in tested]
     random.Random(f"{seed}/gsm8k").shuffle(kept)
+    if not kept:
+        raise AdaptbenchError(f"data.{track}: no training problem is left; all are test problems, too")
     if count >= len(kept):
         raise AdaptbenchError(f"data.{track}.validation_items: must be < {len(kept)}, the training problems")
     return kept[:count], kept[count:]

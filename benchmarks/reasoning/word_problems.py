@@ -43,6 +43,8 @@ def test_split(name: str, source: Mapping[str, Any], items: int | None, read: Re
             raise AdaptbenchError(f"data.{name}: test problem {place}: no field {error}") from None
         except (AttributeError, TypeError):
             raise AdaptbenchError(f"data.{name}: test problem {place}: question or answer is not text") from None
+        if not question.strip():
+            raise AdaptbenchError(f"data.{name}: test problem {place}: the question is empty")
         value = answer if isinstance(answer, Fraction) else number(str(answer))
         if value is None:
             numberless.append(place)
