@@ -132,6 +132,17 @@ def needed(run: "Run") -> Iterator[tuple[str, str]]:
     yield from ((axis, name) for axis, method in methods if method is not None for name in method.needs())
 
 
+def needs(preset: "Preset") -> list[tuple[str, str, str]]:
+    """Return for every run what it needs of its base: the run's name, the method's key, the capability."""
+    from adaptbench.config import merge_training  # which imports this module
+
+    found = []
+    for _, run in preset.every_run():
+        training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        found += [(run.name, *one) for one in dict.fromkeys(needed(run.model_copy(update={"training": training})))]
+    return found
+
+
 def base_unfit(preset: "Preset", run: "Run", lacks: Mapping[str, str]) -> str:
     """Return why the base cannot do what the run needs, as "<key>: <reason>"; empty if it can. `lacks` maps capabilities to reasons."""
     for axis, name in needed(run):

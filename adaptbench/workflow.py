@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench import (
+    checks,
     collect,
     compiling,
     config,
@@ -29,6 +30,7 @@ from adaptbench import (
 )
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
+from adaptbench.model import capabilities
 from adaptbench.overrides import merged, typed
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     try:
         unfolded = graph.unfold(preset(overrides, files, given))
         _check_names(unfolded)
+        _check_base(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -170,6 +173,16 @@ def of_project(path: str | Path) -> str:
     return os.path.relpath(registry.project_root() / path)
 
 
+def _check_base(unfolded: graph.Graph) -> None:
+    """See that a base which is taken in already can do what every run needs, as it was measured then."""
+    for node in unfolded.nodes.values():
+        directory = unfolded.directory(node.id)
+        if node.kind == "imported_base" and (directory / models.MANIFEST).exists():
+            lacks = models.lacks(directory)
+            for run, key, capability in checks.needs(unfolded.preset):
+                if reason := lacks.get(capability):
+                    said = capabilities.unfit(run, key, capability, reason)
+                    raise AdaptbenchError(f"base.model: {unfolded.preset.base.model}: {said}")
 
 
 def _check_surroundings(preset: config.Preset) -> None:
