@@ -48,8 +48,9 @@ def measure(model: Any) -> dict[str, str]:
 
     The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
     """
+    from adaptbench import expansion
 
-    return _measured(model)  # | {"expansion": _reason(expansion.measure, model)} | latents.measure(model)
+    return _measured(model) | {"expansion": _reason(expansion.measure, model)}
 
 
 def lacks(model: Any) -> dict[str, str]:

@@ -151,13 +151,13 @@ def test_a_base_that_is_not_causal_is_refused_at_planning(kind, tmp_path):
     assert torch_there == "False"
 
 
-@pytest.mark.parametrize("kind", ["mamba", "bert"])
+@pytest.mark.parametrize("kind", ["rwkv", "bert"])
 def test_a_run_that_needs_what_its_base_lacks_is_refused_at_planning(kind, tmp_path):
     reason = capabilities.known()[kind]["expansion"]
     assert reason
     said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "llama_pro", "layers": 1})
     assert said.count("\n") == 0
-    assert (reason if kind == "mamba" else capabilities.known()[kind]["causal"]) in said
+    assert (reason if kind == "rwkv" else capabilities.known()[kind]["causal"]) in said
     assert torch_there == "False"
 
 
