@@ -93,13 +93,13 @@ def _inputs(module: "nn.Module", name: str, p: "torch.Tensor") -> tuple[int, ...
 
     if p.ndim == 1 or name.endswith("bias"):
         return ()
-    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or type(module).__name__.endswith("Router"):
         return tuple(range(1, p.ndim))
     if isinstance(module, Conv1D):
         return (0,)
-    # Stacked experts, whose classes tell transformers' kernels how they keep their matrices.
-    if p.ndim == 3 and isinstance(transposed := getattr(module, "is_transposed", None), bool):
-        return (1,) if transposed else (2,)
+    # Stacked experts, whose classes tell transformers' kernels that their matrices are (outputs, inputs).
+    if p.ndim == 3 and getattr(module, "is_transposed", None) is False:
+        return (2,)
     raise AdaptbenchError(f"tuner.unit: row, but which dimension of {name} are outputs is not known; set it to tensor")
 
 
