@@ -134,7 +134,10 @@ class Graph:
             node = self.nodes[node.parents["end"]]
         decode = {}
         if node.kind == "train":
-            module, options = registry.method("curricula", node.options["curriculum"]["kind"]), node.options["curriculum"]
+            module, options = (
+                registry.method("curricula", node.options["curriculum"]["kind"]),
+                node.options["curriculum"],
+            )
             if hasattr(module, "decode"):
                 decode = module.decode(module.Config.model_validate(options), node.options["phase"])
         elif node.kind == "assemble":
