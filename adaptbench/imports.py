@@ -46,7 +46,8 @@ class Module:
             tree = ast.parse(file.read_bytes())
         except (SyntaxError, ValueError) as error:
             raise AdaptbenchError(f"{file}: {type(error).__name__}: {error}") from None
-        _write(tree, text := [])
+        text: list[str] = []
+        _write(tree, text)
         self.digest = hashlib.sha256("\0".join(text).encode("utf-8", "surrogatepass")).hexdigest()
         self.names: dict[str, list[tuple[str, Uses]]] = {}
         self.imports: dict[str, str] = {}
@@ -61,12 +62,9 @@ class Module:
         elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             self._define(statement.name, [("", statement)])
         elif pairs := _assigned(statement):
+            annotation = getattr(statement, "annotation", None)
             for name, value in pairs:
-                entries = zip(value.keys, value.values, strict=True) if isinstance(value, ast.Dict) else ()
-                keyed = [(key.value, entry) for key, entry in entries if isinstance(key, ast.Constant)]
-                rest = [("", annotation)] if (annotation := getattr(statement, "annotation", None)) else []
-                is_table = isinstance(value, ast.Dict) and len(keyed) == len(value.keys)
-                self._define(name, rest + (keyed if is_table else [("", value)]))
+                self._define(name, [*([("", annotation)] if annotation else []), *_entries(value)])
         elif not _for_types(statement):
             self._read(statement, self.always)
             for one in ast.walk(statement):
@@ -172,6 +170,14 @@ def _assigned(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
             return []
         pairs += [(one.id, its) for one, its in each if isinstance(one, ast.Name)]
     return pairs
+
+
+def _entries(value: ast.expr) -> list[tuple[str, ast.AST]]:
+    """The values of a dictionary by their keys; what is none, or has other keys than text, is one value without a key."""
+    keys = [getattr(key, "value", None) for key in value.keys] if isinstance(value, ast.Dict) else [None]
+    if not isinstance(value, ast.Dict) or not all(isinstance(key, str) for key in keys):
+        return [("", value)]
+    return [(str(key), its) for key, its in zip(keys, value.values, strict=True)]
 
 
 def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:

@@ -88,6 +88,8 @@ def test_of_a_table_only_the_chosen_entry_counts_whoever_mentions_it(tmp_path):
     assert modules(tmp_path, "start.OWN[a]", start=text) == {"start", "far", "near"}
     both = Code(tmp_path).modules(["adaptbench.start.OWN[a]", "adaptbench.start.KINDS[b]"])
     assert both == ["adaptbench.near", "adaptbench.start"]
+    numbers = "from adaptbench import far, near\n\nKINDS = {1: far.run, **near.run()}\n"
+    assert modules(tmp_path, "numbers.KINDS[a]", numbers=numbers) == {"numbers", "far", "near"}
     named = "from adaptbench import start\n\nKINDS = start.KINDS\n"
     assert modules(tmp_path, "named.KINDS[a]", start=text, named=named) == {"named", "start", "far", "near"}
 

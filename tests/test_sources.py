@@ -5,6 +5,7 @@ Run: pytest tests/test_sources.py
 
 import ast
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -244,6 +245,15 @@ def test_tasks_depend_on_the_files_that_they_copy(changed, smoke_graph):
     again = changed("benchmarks/domain/tasks/domain_facts.yaml", "\nnumber: 1\n")
     assert [job.rpartition("-")[0] for job in again] == ["domain"]
     assert {smoke_graph.nodes[job].kind for job in again} == {"tasks"}
+
+
+def test_code_that_finds_modules_by_name_is_known():
+    """Of what these choose adaptbench/sources.py is told; a reader of imports cannot find it."""
+    found = {
+        name for name in EVERY if re.search(r"\b(import_module|__import__|exec_module)\(", (PROJECT / name).read_text())
+    }
+    beside = {"adaptbench/agent/scores.py"}  # a task's file, which loads the one copied beside it
+    assert found == {"adaptbench/registry.py", "adaptbench/evaluation.py", "adaptbench/warm.py"} | beside
 
 
 def test_reading_all_code_is_quick(smoke_graph):
