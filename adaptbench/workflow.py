@@ -3,7 +3,6 @@
 Code lies in the project, results in the working directory, which need not be the same: Snakemake is given both relative to the latter.
 """
 
-import fcntl
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -77,9 +76,9 @@ def _write_plan(unfolded: graph.Graph) -> None:
         if plan.are_written(planned):
             return  # enough to look at results
         raise
-    if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    if lock(file):
         plan.write_files(planned)
-    lock(file, fcntl.LOCK_SH)
+    lock(file, shared=True, wait=True)
     if not plan.are_written(planned):
         raise AdaptbenchError(
             f"{unfolded.root}: another snakemake is at work here with other options; wait for it, or give this one a folder of its "
