@@ -10,7 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import collect, compiling, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
+from adaptbench import (
+    collect,
+    compiling,
+    config,
+    gpus,
+    graph,
+    hub,
+    models,
+    overall,
+    plain_files,
+    plan,
+    registry,
+    stock_tasks,
+)
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
 from adaptbench.overrides import merged, typed
@@ -126,9 +139,15 @@ def _check_surroundings(preset: config.Preset) -> None:
     # Of a name too long for a file, Path would fail instead of saying no.
     if preset.sweep is not None and not os.path.isfile(preset.sweep):
         raise AdaptbenchError(f"sweep: {preset.sweep}: no such file")
+    try:
+        overall.tried(preset.sweep)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"sweep: {error}") from None
     for name, value in preset.data:
-        if isinstance(value, config.HubData) and value.path is not None and not os.path.isdir(value.path):
-            raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+        if isinstance(value, config.HubData) and value.path is not None:
+            problem = plain_files.folder_problem(value.path)
+            if problem:
+                raise AdaptbenchError(f"data.{name}.path: {value.path}: {problem}")
     _check_stock_tasks(preset)
     for track in registry.tracks():
         for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
