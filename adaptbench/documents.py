@@ -107,6 +107,9 @@ def _decoded(path: Path, content: bytes, number: int) -> str:
     """Return text that begins in the line `number` of the file."""
     if number == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise AdaptbenchError(f"{path}: UTF-16 text; save it as UTF-8")
+    if (nul := content.find(0)) >= 0:
+        line = number + content.count(b"\n", 0, nul)
+        raise AdaptbenchError(f"{path}:{line}: holds a NUL character; no text file, or not UTF-8")
     try:
         return content.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ _MESSAGES = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text without half a character (a lone surrogate)",
     "tuple_type": "must be a list",
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import hub
+from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
@@ -39,10 +39,9 @@ def check_folder(path: Path) -> None:
     Raises:
         AdaptbenchError: what is missing.
     """
-    if path.is_file():
-        raise AdaptbenchError(f"{path}: a file; name the model folder that holds it")
-    if not path.is_dir():
-        raise AdaptbenchError(f"{path}: no such model folder")
+    problem = plain_files.folder_problem(str(path))
+    if problem:
+        raise AdaptbenchError(f"{path}: {problem.replace('folder', 'model folder', 1)}")
     _check_no_adapter(path)
     if not (path / "config.json").is_file():
         inside = [*path.glob("*/config.json"), *path.glob("snapshots/*/config.json")]  # a trainer's, the hub's cache's

@@ -4,6 +4,7 @@ Every mistake in a file is one line with the file and its line or row.
 """
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from adaptbench.documents import lines, numbered, read_json
 
 Numbered = Iterator[tuple[str, Record]]
 """Records, each with its place: the file and its line, row or number."""
+
+
+def folder_problem(path: str) -> str:
+    """Return why a preset's path is no folder that can be read; empty if it is."""
+    # Of a name too long for a file, Path would fail instead of saying no.
+    if os.path.isdir(path):
+        return "" if os.access(path, os.R_OK | os.X_OK) else "cannot be read; ask for the right to"
+    if os.path.exists(path):
+        return "no such folder but a file; name the folder that it is in"
+    if "://" in path:
+        return "no such folder; an address is not read, download it into one"
+    return "no such folder" + ("; ~ is not expanded here, write it out" if path.startswith("~") else "")
 
 
 def check(name: str, folder: Path, files: Sequence[Path]) -> None:
@@ -82,8 +95,6 @@ def _json(path: Path) -> Numbered:
 def _text(path: Path) -> Numbered:
     """Yield each line that is not blank as a record's `text`."""
     for number, line in lines(path):
-        if "\0" in line:
-            raise AdaptbenchError(f"{path}:{number}: holds a NUL character; no text file, or not UTF-8")
         if line.strip():
             yield f"{path}:{number}", {"text": line}
 

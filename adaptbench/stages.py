@@ -6,7 +6,6 @@ inputs have changed never goes on from old steps.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
@@ -42,7 +41,7 @@ def run(plan: Path, out: Path) -> None:
         _make(spec, work, out)
         return
     with plan.with_name(f".{spec['id']}.lock").open("w") as file:
-        if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not lock(file.fileno()):
             raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
         devices = Devices.model_validate(spec.get("devices", {}))
         if parallel.here():

@@ -4,7 +4,6 @@ Code is in the project, results are in the working directory, which need not be 
 Code, other files of the project and the plan are parameters, by their digests: a touched file or a fresh checkout makes nothing again.
 """
 
-import fcntl
 import hashlib
 import os
 import sys
@@ -23,6 +22,7 @@ from adaptbench import (
     hub,
     models,
     overall,
+    plain_files,
     plan,
     registry,
     sources,
@@ -132,9 +132,9 @@ class Plan:
             with naming(root):
                 folder.mkdir(parents=True, exist_ok=True)
                 file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)  # the system closes it
-            if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if lock(file):
                 plan.write_files(self.files)
-            lock(file, fcntl.LOCK_SH)
+            lock(file, shared=True, wait=True)
         except OSError as error:
             if not plan.are_written(self.files):  # else enough to find that nothing is to be done
                 sys.exit(f"error: {error.filename}: {error.strerror}")
@@ -195,9 +195,15 @@ def _check_surroundings(preset: config.Preset) -> None:
     # Of a name too long for a file, Path would fail instead of saying no.
     if preset.sweep is not None and not os.path.isfile(preset.sweep):
         raise AdaptbenchError(f"sweep: {preset.sweep}: no such file")
+    try:
+        overall.tried(preset.sweep)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"sweep: {error}") from None
     for name, value in preset.data:
-        if isinstance(value, config.HubData) and value.path is not None and not os.path.isdir(value.path):
-            raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+        if isinstance(value, config.HubData) and value.path is not None:
+            problem = plain_files.folder_problem(value.path)
+            if problem:
+                raise AdaptbenchError(f"data.{name}.path: {value.path}: {problem}")
     _check_stock_tasks(preset)
     for track in registry.tracks():
         for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):

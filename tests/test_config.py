@@ -100,6 +100,8 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("tokenizer", {"corpora": ["nowhere"]}, "tokenizer.corpora: no data.nowhere"),
         ("evaluation", {"batch_size": 0}, "evaluation.batch_size: must be > 0"),
         ("colour", "red", "colour: unknown key"),
+        ("base.revision", "\ud83d", "base.revision: must be text without half a character (a lone surrogate)"),
+        ("base.revision", 1.0, "base.revision: must be text, and YAML reads a number; put it in quotes"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
@@ -522,16 +524,65 @@ def test_what_is_no_whole_model_is_named_with_what_to_do(tmp_path, model_folder,
 def test_a_file_in_the_place_of_a_model_folder_is_said_so(tmp_path, model_folder):
     from adaptbench import models
 
-    with pytest.raises(AdaptbenchError, match=r"config\.json: a file; name the model folder that holds it$"):
+    with pytest.raises(
+        AdaptbenchError, match=r"config\.json: no such model folder but a file; name the folder that it is in$"
+    ):
         models.check_folder(model_folder("qwen3") / "config.json")
 
 
-def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none", "no such folder"),
+        ("a.jsonl", "no such folder but a file; name the folder that it is in"),
+        ("a.jsonl/none", "no such folder"),
+        ("dangling", "no such folder"),
+        ("~/set", "no such folder; ~ is not expanded here, write it out"),
+        ("https://example.org/set", "no such folder; an address is not read, download it into one"),
+        ("hf://datasets/owner/set", "no such folder; an address is not read, download it into one"),
+        ("nul\0", "no such folder"),
+        ("x" * 300, "no such folder"),
+    ],
+)
+def test_a_data_path_that_is_no_folder_is_said_before_anything_runs(tmp_path, monkeypatch, path, said):
     from adaptbench.workflow import _check_surroundings
 
-    values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": str(tmp_path / "none")})
-    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*no such folder"):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").touch()
+    Path("dangling").symlink_to("nowhere")
+    values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": path})
+    with pytest.raises(AdaptbenchError) as caught:
         _check_surroundings(config.validate(values, "x.yaml"))
+    shown = path.replace("\0", "\\x00")
+    assert str(caught.value) == f"data.gsm8k.path: {shown}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"track,run\ndomain,full\n", ""),
+        (b"", ": holds no records"),
+        (b"track,run\n", ": holds no records"),
+        (b"track,name\ndomain,full\n", ":2: no columns 'track' and 'run'; there are track, name"),
+        (b"track,run\ndomain\n", ":2: 1 fields under 2 headings"),
+        (b"\x00PAR1", ":1: holds a NUL character; no text file, or not UTF-8"),
+        (b"track,run\n\xff,full\n", ":2: not UTF-8 text (byte 1 of the line)"),
+        ("track,run\n".encode("utf-16"), ": UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_a_sweep_that_is_no_table_is_said_before_anything_runs(tmp_path, content, said):
+    """It is read for the card of costs, when all is trained."""
+    from adaptbench.workflow import _check_surroundings
+
+    path = tmp_path / "sweep.csv"
+    path.write_bytes(content)
+    preset = config.validate(preset_values() | {"sweep": str(path)}, "x.yaml")
+    if said:
+        with pytest.raises(AdaptbenchError) as caught:
+            _check_surroundings(preset)
+        assert str(caught.value) == f"sweep: {path}{said}"
+    else:
+        _check_surroundings(preset)
 
 
 @pytest.mark.parametrize(
