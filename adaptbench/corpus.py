@@ -18,7 +18,7 @@ from adaptbench.documents import normalise, without_tested
 READERS = {".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
 READS = tuple(f"*{suffix}" for suffix in READERS)
 """Of a folder's files, those that are read."""
-TEST_CHARACTERS = 4000  # of a test document: what every model can read at once
+TEST_CHARACTERS = 4000  # of a test document: most models read that much at once
 
 
 class CorpusConfig(BenchmarkConfig):
