@@ -19,7 +19,7 @@ from adaptbench.documents import check_text, normalise, without_tested
 SUFFIXES = (".jsonl", ".parquet", ".txt")
 READS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 """Of a folder's files, those that are read."""
-TEST_CHARACTERS = 4000  # of a test document: what every model can read at once
+TEST_CHARACTERS = 4000  # of a test document: most models read that much at once
 
 
 class CorpusConfig(BenchmarkConfig):
