@@ -26,7 +26,6 @@ from adaptbench.contracts import (
 )
 
 Parameters = tuple[str, ...]
-SKIPPED: Mapping[str, Parameters] = {"skip_reason": ("config",)}
 TUNER: Mapping[str, Parameters] = {
     "adapt": ("config", "model", "context"),
     "preparations": ("config",),
@@ -34,6 +33,7 @@ TUNER: Mapping[str, Parameters] = {
     "optimizer": ("config", "model", "training"),
     "callback": ("config", "model", "optimizers", "context"),
     "merge": ("config", "model"),
+    "skip_reason": ("config",),
 }
 CURRICULUM: Mapping[str, Parameters] = {
     "phases": ("config", "track", "training"),
@@ -44,7 +44,10 @@ CURRICULUM: Mapping[str, Parameters] = {
     "extend": ("config", "phase", "model", "tokenizer"),
     "assemble": ("config", "members", "out", "context"),
     "decode": ("config", "phase"),
+    "skip_reason": ("config",),
 }
+POSTHOC: Mapping[str, Parameters] = {"apply": ("config", "start", "end", "out"), "skip_reason": ("config",)}
+BENCHMARK: Mapping[str, Parameters] = {"build": ("config", "seed", "public")}
 PREPARATION: Parameters = ("config", "inputs", "out", "context")
 OF_CONFIG: Mapping[str, Parameters] = {"problem": ("run", "base_layers"), "sharded_problem": ("run",), "share": ("layers",), "needs": ()}  # fmt: skip
 TEXTS = ("SOURCES", "READS", "TASK_FILES", "ROLES")
@@ -82,12 +85,12 @@ def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
 def _contract(package: str) -> tuple[Parameters, Mapping[str, Parameters], type[StrictModel]]:
     """Return the functions that a file of the package must have, those that it may have, and what its Config is."""
     if package == "methods.tuners":
-        return ("adapt",), TUNER | SKIPPED, TunerConfig
+        return ("adapt",), TUNER, TunerConfig
     if package == "methods.curricula":
-        return ("phases", "examples"), CURRICULUM | SKIPPED, CurriculumConfig
+        return ("phases", "examples"), CURRICULUM, CurriculumConfig
     if package == "methods.posthoc":
-        return ("apply",), {"apply": ("config", "start", "end", "out")} | SKIPPED, PosthocConfig
-    return ("build",), {"build": ("config", "seed", "public")}, BenchmarkConfig
+        return ("apply",), POSTHOC, PosthocConfig
+    return ("build",), BENCHMARK, BenchmarkConfig
 
 
 def _of_config(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]:

@@ -130,7 +130,9 @@ def _parsed(path: Path, text: str, first: int, *, strict: bool = True) -> Any:
         return f"{path}:{first + text.count(chr(10), 0, place)}"
 
     where = path if "\n" in text else at(0)
-    refusing = {"parse_constant": _no_constant, "parse_float": _finite, "object_pairs_hook": _unique} if strict else {}
+    refusing: Mapping[str, Any] = (
+        {"parse_constant": _no_constant, "parse_float": _finite, "object_pairs_hook": _unique} if strict else {}
+    )
     try:
         value = json.loads(text, **refusing)
     except json.JSONDecodeError as error:

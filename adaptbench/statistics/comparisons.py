@@ -67,7 +67,8 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
     values = differences.values
     too_few = f"fewer than {FEWEST_DOCUMENTS} documents" if clusters < FEWEST_DOCUMENTS else ""
     if clusters < 2:
-        return Comparison(mean, *[math.nan] * 4, "none", seeds, values.shape[1], too_few)
+        none = dict.fromkeys(("low", "high", "p", "detectable"), math.nan)
+        return Comparison(mean, **none, test="none", seeds=seeds, documents=values.shape[1], too_few=too_few)
     errors = [error_of_mean(together)] + ([error_of_mean(together, usual)] if usual and seeds > 1 else [])
     level = LEVEL / comparisons
     reach = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
