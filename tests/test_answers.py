@@ -237,7 +237,7 @@ def test_no_text_takes_long(piece):
         exact_match({"target": "5"}, [f"#### {one}"])
         same_ending(one, one)
         same_ending("It is 5", one)
-    assert time.process_time() - started < 6
+    assert time.process_time() - started < 15
 
 
 @pytest.mark.parametrize(
