@@ -359,8 +359,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def lacks(path: Path) -> dict[str, str]:
-    """Return what the base of the directory's model lacks, by capability, with the reason."""
-    found: dict[str, str] = read_manifest(path).get("lacks", {})
+    """Return what the base of the directory's model lacks, by capability, with the reason; nothing where it was not measured."""
+    found: dict[str, str] = read_manifest(path).get("lacks", {}) if (path / MANIFEST).exists() else {}
     return found
 
 
