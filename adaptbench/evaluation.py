@@ -8,7 +8,9 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -59,7 +61,7 @@ def run(plan: Path, out: Path) -> None:
     cost = training_cost(spec["lineage"])
     measured = {
         "status": "done",
-        "metrics": {task.name: _metric(samples, task) for task in tasks},
+        "metrics": {task.name: _metric(samples, task) | evaluated["too_long"].get(task.name, {}) for task in tasks},
         "model": {"directory": str(directory), "bytes": _size(directory), **_final(manifest)},
         "cost": cost,
         "seconds": seconds | {"all": round(provenance.seconds_since_process_start(), 3)},
@@ -93,7 +95,9 @@ def evaluate(
     limit: int | None,
     stock: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
+    """Return lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
+
+    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit.
 
     `names` are tasks in the `task_folders`, `stock` lm-eval's own by their names in results.
 
@@ -144,8 +148,32 @@ def evaluate(
         evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
     _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
     evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
+    members: dict[str, Iterable[str]] = {name: (name,) for name in names}
+    members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
+    evaluated["too_long"] = _too_long(language_model, evaluated["samples"], members)
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
+
+
+def _too_long(
+    language_model: Any, samples: Mapping[str, list[dict[str, Any]]], members: Mapping[str, Iterable[str]]
+) -> dict[str, dict[str, int]]:
+    """Count the items of each task that are longer than the model's input, and say in the log what was done.
+
+    `members` are lm-eval's tasks that a task here consists of.
+    """
+    found = {}
+    for name, tasks in members.items():
+        noted = getattr(language_model, "too_long", {})
+        done = Counter(done for task in tasks for done in noted.get(task, {}).values())
+        if done:
+            found[name] = {"too_long": done.total()}
+            said = ", ".join(f"{count} {how}" for how, count in done.items())
+            print(
+                f"{name}: {done.total()} of {len(samples[name])} items do not fit into {language_model.max_length} tokens: {said}",
+                file=sys.stderr,
+            )
+    return found
 
 
 def _add_taken(

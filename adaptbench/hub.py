@@ -10,13 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.documents import read_json
 
 COMMIT = re.compile("[0-9a-f]{40}")
 PAGE = "https://huggingface.co/"
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def local(model: str, revision: str) -> Found | None:
     where = folder(model, revision)
     try:
         config = json.loads((where / "config.json").read_text())
-        shards = _shards(where)
+        shards = weights(where)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not shards or not all(shard.exists() for shard in shards):
@@ -66,11 +70,16 @@ def local(model: str, revision: str) -> Found | None:
     return Found(config, sum(map(_parameters, shards)), sum(shard.stat().st_size for shard in shards), 0, origin)
 
 
-def _shards(where: Path) -> list[Path]:
-    index = where / "model.safetensors.index.json"
-    if index.exists():
-        return [where / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    return sorted(where.glob("*.safetensors"))
+def weights(where: Path) -> list[Path]:
+    """Return the files of weights that transformers reads of a model's folder: one file, else those that an index names."""
+    if (where / WEIGHTS).exists():
+        return [where / WEIGHTS]
+    return [where / name for name in _shards(where / INDEX)] if (where / INDEX).exists() else []
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names; ValueError and the like where it is none."""
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 def _parameters(shard: Path) -> int:
@@ -96,12 +105,19 @@ def ask(model: str, revision: str) -> Found:
         if info.gated:
             HfApi().auth_check(model)
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        weights = sum(size for name, size in files.items() if re.fullmatch(r"model[^/]*\.safetensors", name))
-        if not weights:
-            raise AdaptbenchError(f"{model}: no safetensors weights on the hub; pickled ones are not read")
-        config = json.loads(Path(HfApi().hf_hub_download(model, "config.json", revision=revision)).read_text())
-    total = info.safetensors.total if info.safetensors else weights // 2
-    return Found(config, total, weights, weights, "the hub")
+        if "adapter_config.json" in files:
+            raise AdaptbenchError(f"{model}: an adapter; merge it into its model and name the folder of the whole")
+        if WEIGHTS not in files and INDEX not in files:
+            raise AdaptbenchError(f"{model}: neither {WEIGHTS} nor {INDEX} on the hub; pickled weights are not read")
+        download = partial(HfApi().hf_hub_download, model, revision=revision)
+        try:
+            names = [WEIGHTS] if WEIGHTS in files else _shards(Path(download(INDEX)))
+            size = sum(files[name] for name in names)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise AdaptbenchError(f"{model}: {INDEX} on the hub does not name the weights that are there") from None
+        config = read_json(Path(download("config.json")), strict=False)
+    total = info.safetensors.total if info.safetensors else size // 2
+    return Found(config, total, size, size, "the hub")
 
 
 def check_data(name: str, revision: str) -> None:

@@ -1,11 +1,14 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
+import codecs
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MANIFEST = "adaptbench.json"
-HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-"""What is downloaded of a hub model: nothing that could be a pickle or code."""
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+"""What is downloaded of a hub model beside its weights: nothing that could be a pickle or code."""
+FLOATS = ("F64", "F32", "F16", "BF16")
+CONSTANTS = re.compile(r"(inv_freq|masked_bias|causal_mask|(^|\.)(attn|attention)\.bias)$")
+"""Tensors that earlier versions of transformers stored beside the weights: rotations and masks, which every model computes."""
 SCHEMA_VERSION = 1
 
 
@@ -28,26 +34,52 @@ def device() -> str:
 
 
 def check_folder(path: Path) -> None:
-    """A local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
+    """See that a local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
 
     Raises:
         AdaptbenchError: what is missing.
     """
-    if not path.is_dir():
-        raise AdaptbenchError(f"{path}: no such model folder")
+    problem = plain_files.folder_problem(str(path))
+    if problem:
+        raise AdaptbenchError(f"{path}: {problem.replace('folder', 'model folder', 1)}")
+    _check_no_adapter(path)
     if not (path / "config.json").is_file():
-        raise AdaptbenchError(f"{path}: no config.json; not a Hugging Face model folder")
-    if not any(path.glob("*.safetensors")):
+        inside = [*path.glob("*/config.json"), *path.glob("snapshots/*/config.json")]  # a trainer's, the hub's cache's
+        hint = f"name the one inside: {max(inside).parent}" if inside else "not a Hugging Face model folder"
+        raise AdaptbenchError(f"{path}: no config.json; {hint}")
+    if not any((path / name).is_file() for name in (hub.WEIGHTS, hub.INDEX)):
         pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
         hint = (
             "only pickled weights, which are not read; save them as safetensors"
             if pickled
-            else "no *.safetensors weights"
+            else f"no weights: neither {hub.WEIGHTS} nor {hub.INDEX}"
         )
         raise AdaptbenchError(f"{path}: {hint}")
     if not _has_tokenizer(path):
         raise AdaptbenchError(f"{path}: no tokenizer")
-    check_safe(path)
+    for weights in sorted(path.glob("*.safetensors")):
+        _check_header(weights)
+    check_weights(path)
+
+
+def _check_header(weights: Path) -> None:
+    """See that a file begins as safetensors does: with the length of a JSON object, and that."""
+    with weights.open("rb") as file:
+        begins = file.read(9)
+    if begins.startswith(b"version "):
+        raise AdaptbenchError(f"{weights}: a pointer of git-lfs and not the weights; run `git lfs pull` in that folder")
+    if begins[8:] != b"{" or int.from_bytes(begins[:8], "little") > weights.stat().st_size - 8:
+        raise AdaptbenchError(f"{weights}: no safetensors file, or not whole; copy it again")
+
+
+def _check_no_adapter(path: Path) -> None:
+    file = path / "adapter_config.json"
+    if file.exists():
+        of = _read_object(file).get("base_model_name_or_path")
+        raise AdaptbenchError(
+            f"{path}: an adapter, which names a model elsewhere ({of!r:.80}); merge it into that model and save the whole: "
+            "peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), and the tokenizer there, too"
+        )
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -65,10 +97,7 @@ def check_safe(path: Path) -> None:
     """
     if not path.is_dir():
         raise AdaptbenchError(f"{path}: no such model folder")
-    if (path / "adapter_config.json").exists():
-        raise AdaptbenchError(
-            f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
-        )
+    _check_no_adapter(path)
     for index in sorted(path.glob("*.safetensors.index.json")):
         weights = _read_object(index).get("weight_map")
         for shard in weights.values() if isinstance(weights, dict) else (weights,):
@@ -80,6 +109,44 @@ def check_safe(path: Path) -> None:
             raise AdaptbenchError(f"{config}: {key} is {value!r}, code on the hub; remove it")
 
 
+def config_problem(config: Mapping[str, Any]) -> str:
+    """Say why weights that a model's config.json describes are not read; empty where they are."""
+    for key, value in _entries(config):
+        if key in ("quantization_config", "compression_config") and value:
+            by = value.get("quant_method") if isinstance(value, Mapping) else value
+            return f"config.json: {key}: quantised weights ({by}) are not read; save them in 16 bits"
+        if key == "transformers_weights" and value:
+            return f"config.json: {key} is {value!r}; call the weights {hub.WEIGHTS} and remove the key"
+    return ""
+
+
+def check_weights(path: Path) -> None:
+    """See that a model folder is safe to open and that its weights are floating-point numbers, without opening the model.
+
+    Raises:
+        AdaptbenchError: weights are quantised, have another name or are missing, or `check_safe` refuses the folder.
+    """
+    check_safe(path)
+    config = path / "config.json"
+    if config.exists() and (problem := config_problem(_read_object(config))):
+        raise AdaptbenchError(f"{path}: {problem}")
+    for file in hub.weights(path):
+        for name, kind in _stored(file):
+            if kind not in FLOATS and (kind.startswith("F") or name.endswith("weight")):
+                raise AdaptbenchError(f"{file}: {name} is {kind}; quantised weights are not read; save them in 16 bits")
+
+
+def _stored(file: Path) -> list[tuple[str, str]]:
+    """Return names and dtypes of the tensors in a file of weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return [(name, opened.get_slice(name).get_dtype()) for name in opened.keys()]  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise _unopened(file, error) from None
+
+
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The keys and values of a mapping and of those in it."""
     for key, value in content.items():
@@ -89,26 +156,37 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    if path.is_file() and path.read_bytes().startswith(codecs.BOM_UTF8):
+        raise AdaptbenchError(
+            f"{path}: begins with a byte order mark, which transformers does not read; save it without"
+        )
+    content = read_json(path, strict=False)  # configurations of state-space models hold Infinity
     if not isinstance(content, dict):
         raise AdaptbenchError(f"{path}: must be a JSON object")
     return content
 
 
 def fetched(name: str, revision: str) -> Path:
-    """The folder into which a hub model's weights, configuration and tokenizer are downloaded; pickles and code stay on the hub.
+    """Return the folder into which a hub model's weights, configuration and tokenizer are downloaded.
+
+    Pickles and code stay on the hub, and so do weights in another format beside those that transformers reads.
 
     Raises:
         AdaptbenchError: it cannot be had, in one line.
     """
     from huggingface_hub import snapshot_download
 
-    from adaptbench import hub
-
     if hub.local(name, revision) and _has_tokenizer(hub.folder(name, revision)):
         return hub.folder(name, revision)
+
+    def download(revision: str, patterns: list[str]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"))
+
     with hub.answers(name, revision, "model"):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"))
+        folder = download(revision, [*HUB_FILES, hub.WEIGHTS])
+        check_safe(folder)
+        shards = [shard.name for shard in hub.weights(folder)]
+        return folder if shards in ([], [hub.WEIGHTS]) else download(folder.name, shards)
 
 
 @contextmanager
@@ -126,11 +204,11 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
     """Open a model directory; never runs code from it, never reads pickles.
 
     Raises:
-        AdaptbenchError: it cannot be opened, in one line.
+        AdaptbenchError: it cannot be opened, or its weights are not those that its configuration asks for, in one line.
     """
     from transformers import AutoModelForCausalLM
 
-    check_safe(path)
+    check_weights(path)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
@@ -147,7 +225,37 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
     if missing:
         # transformers would go on with random values.
         raise AdaptbenchError(f"{path}: no weights for {missing[0]}, one of {len(missing)} that are missing")
+    unexpected = sorted(name for name in found["unexpected_keys"] if not CONSTANTS.search(name))
+    if unexpected:
+        named = ", ".join(unexpected[:3]) + (", ..." if len(unexpected) > 3 else "")
+        raise AdaptbenchError(
+            f"{path}: the model of config.json has no place for {len(unexpected)} of its tensors: {named}"
+        )
+    _train_padding(model)
     return model
+
+
+def check_finite(model: "torch.nn.Module") -> None:
+    """See that all weights are numbers.
+
+    Raises:
+        AdaptbenchError: one is infinite or not a number.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise AdaptbenchError(f"{name} holds values that are infinite or not a number; the weights are damaged")
+
+
+def _train_padding(model: Any) -> None:
+    """Let the embedding of the padding token train as an input where nothing else trains it, as it may begin every document, too.
+
+    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient. Tied to the head a row
+    trains by that. A row of zeros stays one: the norms after it would make its gradient so large that nothing else trained.
+    """
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    pad = getattr(embeddings, "padding_idx", None)
+    if pad is not None and head is not None and embeddings.weight is not head.weight and embeddings.weight[pad].any():
+        embeddings.padding_idx = None
 
 
 def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
@@ -248,6 +356,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path / MANIFEST}: schema version {manifest['schema_version']} is newer than {SCHEMA_VERSION}"
         )
     return manifest
+
+
+def lacks(path: Path) -> dict[str, str]:
+    """Return what the base of the directory's model lacks, by capability, with the reason; nothing where it was not measured."""
+    found: dict[str, str] = read_manifest(path).get("lacks", {}) if (path / MANIFEST).exists() else {}
+    return found
 
 
 def decode_options(path: Path) -> dict[str, Any]:

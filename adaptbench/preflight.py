@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from adaptbench import estimate, gpus, hub, stock_tasks
+from adaptbench import estimate, gpus, hub, models, stock_tasks
 from adaptbench.config import Devices, Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
@@ -30,7 +30,10 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
     missing = 0
     if base.model is not None and not hub.is_path(base.model) and "imported_base" in kinds:
         try:
-            missing = (hub.local(base.model, base.revision) or hub.ask(base.model, base.revision)).missing
+            found = hub.local(base.model, base.revision) or hub.ask(base.model, base.revision)
+            if problem := models.config_problem(found.config):
+                raise AdaptbenchError(f"{base.model}: {problem}")
+            missing = found.missing
         except AdaptbenchError as error:
             raise AdaptbenchError(f"base.model: {error}") from None
     _check_data(graph, nodes)

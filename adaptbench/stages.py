@@ -1,12 +1,11 @@
 """Runs one stage of the graph: reads its plan, makes its directory whole, and records what it cost.
 
 One function a kind of node; which methods they call is in the plan. The work folder, where a killed stage left its
-checkpoint, is named after the stage's id, its methods' source text and its inputs' files: a stage whose method or inputs
-have changed never goes on from old steps.
+checkpoint, is named after the stage's id, the digest of the code that makes it and its inputs' files: a stage whose code or
+inputs have changed never goes on from old steps.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
@@ -16,12 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench import data, disk, gpus, hub, models, parallel, registry, tokenizer
+from adaptbench import data, disk, gpus, hub, models, parallel, registry, sources, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.kernels import implementations
+from adaptbench.model import capabilities
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -41,7 +41,7 @@ def run(plan: Path, out: Path) -> None:
         _make(spec, work, out)
         return
     with plan.with_name(f".{spec['id']}.lock").open("w") as file:
-        if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not lock(file.fileno()):
             raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
         devices = Devices.model_validate(spec.get("devices", {}))
         if parallel.here():
@@ -61,7 +61,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
         return
     with whole_directory(out) as temporary:
         with implementations.used() as ran:
-            manifest = _origin(spec) | KINDS[spec["kind"]](spec, temporary, work)
+            manifest = {"lacks": _lacks(spec)} | KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
             described = {
@@ -80,10 +80,8 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
 
 
 def _digest(spec: Spec) -> str:
-    """Tells apart what the id does not: other method code, and inputs that were made again since."""
-    digest = hashlib.sha256()
-    for source in spec["sources"]:
-        digest.update((registry.project_root() / source).read_bytes())
+    """Tells apart what the id does not: other code, and inputs that were made again since."""
+    digest = hashlib.sha256(sources.of_project().of_stage(spec["kind"], spec["options"]).encode())
     for directory in spec["inputs"].values():
         for path in sorted(Path(directory).rglob("*")):
             stat = path.stat()
@@ -95,11 +93,10 @@ def _inputs(spec: Spec) -> dict[str, Path]:
     return {role: Path(path) for role, path in spec["inputs"].items()}
 
 
-def _origin(spec: Spec) -> dict[str, Any]:
-    """What a model's manifest says of the base that it comes from: what that lacks."""
+def _lacks(spec: Spec) -> dict[str, str]:
+    """Return what the base lacks that the stage's inputs come from."""
     made = (path for path in _inputs(spec).values() if (path / models.MANIFEST).exists())
-    manifests = (models.read_manifest(path) for path in made)
-    return next(({"lacks": one["lacks"]} for one in manifests if "lacks" in one), {})
+    return next(filter(None, map(models.lacks, made)), {})
 
 
 def _data(spec: Spec) -> dict[str, Path]:
@@ -150,7 +147,8 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         head_dim=architecture.hidden_size // architecture.num_attention_heads,
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
-        pad_token_id=text_tokenizer.pad_token_id,
+        # This row begins at zero and gets no gradient as an input. It begins every document: untied, it would stay zero.
+        pad_token_id=text_tokenizer.pad_token_id if architecture.tie_word_embeddings else None,
         attn_implementation=None if training.attention == "auto" else training.attention,
         **architecture.model_dump(),
     )
@@ -164,20 +162,40 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     """Take a base model from a folder or the hub, as it is, into a directory of ours."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
+    local = hub.is_path(name)
     try:
-        local = hub.is_path(name)
         folder = Path(name) if local else models.fetched(name, revision)
         models.check_folder(folder)
-        model = models.load_model(folder)
-        text_tokenizer = models.load_tokenizer(folder)
+        model, text_tokenizer = models.load_model(folder), models.load_tokenizer(folder)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None
+    try:
+        _take_in(model, text_tokenizer, out)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"base.model: {name}: {error}") from None
+    lacks = capabilities.lacks(model.float().to(models.device()))
+    for run, key, capability in spec.get("needs", ()):
+        if reason := lacks.get(capability):
+            raise AdaptbenchError(f"base.model: {name}: {capabilities.unfit(run, key, capability, reason)}")
+    return {
+        "parameters": models.parameter_counts(model),
+        "commit": None if local else folder.name,
+        "lacks": lacks,
+    }
+
+
+def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
+    """Save a base whose weights are numbers and whose tokens all have embeddings."""
+    models.check_finite(model)
     if text_tokenizer.eos_token_id is None:
-        raise AdaptbenchError(f"base.model: {name}: its tokenizer has no end-of-text token (eos_token)")
+        raise AdaptbenchError("its tokenizer has no end-of-text token (eos_token)")
     if text_tokenizer.pad_token_id is None:
         text_tokenizer.pad_token = text_tokenizer.eos_token
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = (len(one.weight) for one in ends if hasattr(one, "weight"))
+    unread = tokenizer.check_ids(text_tokenizer, min(rows, default=model.config.get_text_config().vocab_size))
     models.save_model(model, text_tokenizer, out)
-    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
+    tokenizer.forget(out, unread)
 
 
 def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
@@ -189,7 +207,7 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         _data(spec),
         models.load_tokenizer(inputs["base"]),
         device=models.device(),
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     return getattr(module, options["function"])(config, models_and_results, out, context) or {}
@@ -217,7 +235,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         },
         device=models.device(),
         out=out,
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     torch.manual_seed(options["seed"])
     new_rows: tuple[int, ...] = ()
@@ -283,7 +301,7 @@ def _fit(
     counts = models.parameter_counts(model)
     if not counts["trained"]:
         raise AdaptbenchError("the tuner left nothing to train")
-    apart = _origin(spec).get("lacks", {}).get("packing", "")
+    apart = _lacks(spec).get("packing", "")
     if apart and parallel.is_main():
         print(f"one document a row, padded: {type(model).__name__}: {apart}", file=sys.stderr)
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)

@@ -33,10 +33,19 @@ WEIGHTS = {"rfilename": "model.safetensors", "size": 1_000_000}
 ANSWERS = {
     "/api/models/owner/open/revision/main": (200, "", {"siblings": [WEIGHTS], "gated": False, "safetensors": {"parameters": {"F32": 250_000}, "total": 250_000}}),
     "/owner/open/resolve/main/config.json": (200, "", CONFIG),
+    "/api/models/owner/twice/revision/main": (200, "", {"siblings": [WEIGHTS, WEIGHTS | {"rfilename": "consolidated.safetensors"}, WEIGHTS | {"rfilename": "model.fp16.safetensors"}], "gated": False}),
+    "/owner/twice/resolve/main/config.json": (200, "", CONFIG),
+    "/api/models/owner/parts/revision/main": (200, "", {"siblings": [{"rfilename": name, "size": 400_000} for name in ("a.safetensors", "b.safetensors", "consolidated.safetensors", "model.safetensors.index.json")], "gated": False}),
+    "/owner/parts/resolve/main/config.json": (200, "", CONFIG),
+    "/owner/parts/resolve/main/model.safetensors.index.json": (200, "", {"weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}),
+    "/api/models/owner/lost/revision/main": (200, "", {"siblings": [{"rfilename": "model.safetensors.index.json", "size": 9}], "gated": False}),
+    "/owner/lost/resolve/main/model.safetensors.index.json": (200, "", {"weight_map": {"x": "a.safetensors"}}),
+    "/api/models/owner/other/revision/main": (200, "", {"siblings": [WEIGHTS | {"rfilename": "consolidated.safetensors"}], "gated": False}),
     "/api/models/owner/open/revision/v9": (404, "RevisionNotFound", {"error": "Invalid rev id"}),
     "/api/models/owner/gated/revision/main": (200, "", {"siblings": [WEIGHTS], "gated": "manual"}),
     "/api/models/owner/gated/auth-check": (403, "GatedRepo", {"error": "Access to model is restricted"}),
     "/api/models/owner/pickled/revision/main": (200, "", {"siblings": [{"rfilename": "pytorch_model.bin", "size": 9}], "gated": False}),
+    "/api/models/owner/adapter/revision/main": (200, "", {"siblings": [{"rfilename": "adapter_config.json", "size": 9}, {"rfilename": "adapter_model.safetensors", "size": 9}], "gated": False}),
     "/api/models/owner/down/revision/main": (500, "", {"error": f"token {TOKEN} is odd"}),
     "/api/datasets/owner/texts/revision/main": (200, "", {"gated": False}),
     "/api/datasets/owner/shut/revision/main": (200, "", {"gated": "auto"}),
@@ -101,7 +110,8 @@ def ask(endpoint: str, home, *asked: str, **more: str) -> list[str]:
 def said(endpoint, tmp_path_factory) -> dict[str, str]:
     asked = [
         "model@owner/open@main", "model@owner/open@v9", "model@owner/gated@main", "model@owner/none@main",
-        "model@owner/pickled@main", "model@owner/down@main", "model@no id@main",
+        "model@owner/pickled@main", "model@owner/adapter@main", "model@owner/down@main", "model@no id@main",
+        "model@owner/twice@main", "model@owner/parts@main", "model@owner/lost@main", "model@owner/other@main",
         "data@owner/texts@main", "data@owner/none@main", "data@owner/shut@main",
     ]  # fmt: skip
     return dict(zip(asked, ask(endpoint, tmp_path_factory.mktemp("home"), *asked), strict=True))
@@ -114,9 +124,24 @@ def test_the_hub_says_how_large_a_model_is(said):
     assert said["data@owner/texts@main"] == "None"
 
 
+@pytest.mark.parametrize(("name", "size"), [("twice", 1_000_000), ("parts", 800_000)])
+def test_weights_in_several_formats_count_once(said, name, size):
+    assert said[f"model@owner/{name}@main"].endswith(
+        f"parameters={size // 2}, bytes={size}, missing={size}, origin='the hub')"
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
+        (
+            "model@owner/lost@main",
+            "AdaptbenchError owner/lost: model.safetensors.index.json on the hub does not name the weights that are there",
+        ),
+        (
+            "model@owner/other@main",
+            "AdaptbenchError owner/other: neither model.safetensors nor model.safetensors.index.json on the hub; pickled weights are not read",
+        ),
         ("model@owner/open@v9", "AdaptbenchError owner/open: has no revision 'v9' on the hub"),
         (
             "model@owner/gated@main",
@@ -129,7 +154,11 @@ def test_the_hub_says_how_large_a_model_is(said):
         ),
         (
             "model@owner/pickled@main",
-            "AdaptbenchError owner/pickled: no safetensors weights on the hub; pickled ones are not read",
+            "AdaptbenchError owner/pickled: neither model.safetensors nor model.safetensors.index.json on the hub; pickled weights are not read",
+        ),
+        (
+            "model@owner/adapter@main",
+            "AdaptbenchError owner/adapter: an adapter; merge it into its model and name the folder of the whole",
         ),
         (
             "model@owner/down@main",
@@ -249,6 +278,16 @@ def test_a_download_needs_disk_too(cached, monkeypatch):
     one = unfolded("owner/open")
     with pytest.raises(AdaptbenchError, match=r"^too little disk: at least"):
         preflight.check(one, [name for name, node in one.nodes.items() if node.kind == "imported_base"])
+
+
+def test_quantised_weights_are_refused_before_they_are_downloaded(cached, monkeypatch):
+    found = hub.Found(CONFIG | {"quantization_config": {"quant_method": "fp8"}}, 250_000, 10**6, 10**6, "the hub")
+    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    one = unfolded("owner/open")
+    with pytest.raises(
+        AdaptbenchError, match=r"^base\.model: owner/open: config\.json: quantization_config: quantised"
+    ):
+        preflight.check(one, one.nodes)
 
 
 def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run_here(cached, monkeypatch):

@@ -1,15 +1,15 @@
 """Agent decoding: one model, or a planner, a caller and a summarizer, at single steps and in live episodes.
 
-Everything else that lm-eval asks (log-likelihoods, the general tasks) goes to one model by lm-eval's own Hugging Face
-backend: the assistant, or of a team the planner, which reads what the user says first; `general` names another role.
+Everything else that lm-eval asks (log-likelihoods, the general tasks) goes to one model, as in plain decoding: the
+assistant, or of a team the planner, which reads what the user says first; `general` names another role.
 """
 
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-
-from lm_eval.models.huggingface import HFLM
 
 from adaptbench import models, registry
 from adaptbench.agent import dialogue, episodes
@@ -17,6 +17,8 @@ from adaptbench.agent.memory import Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.scoring import ScoringLM, end_ids, greedily, padded_left
+from adaptbench.stops import before_stop
 
 SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
 PART = 16  # new tokens after which a batch is looked at for rows that have ended
@@ -44,8 +46,12 @@ def language_model(
     front = general or next(iter(roles))
     if front not in roles:
         raise AdaptbenchError(f"decode.general: must be one of {', '.join(roles)}")
+    lacks = models.lacks(directory)
     members = _adapted(directory, roles, base) if base else _plain(directory, roles)
-    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns)
+    if lacks.get("caching"):
+        for member in members.values():
+            member.cached, member.memory = False, None
+    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns, lacks=lacks)
 
 
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
@@ -81,12 +87,12 @@ class Member:
     """A role's model; `use` makes it ready where roles share one model. What it has read is in `memory`, if it can be kept."""
 
     def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
-        self.model, self.tokenizer, self.use = model, tokenizer, use
+        self.model, self.tokenizer, self.use, self.cached = model, tokenizer, use, True
         self.memory = memory if _has_separable_cache(model, windows=False) else None
 
 
-class AgentLM(HFLM):
-    """Steps and episodes for documents that ask for them, all other requests as HFLM answers them.
+class AgentLM(ScoringLM):
+    """Steps and episodes for documents that ask for them, all other requests as in plain decoding.
 
     A document of an agent task has "ask": "step" (the history is given; the answer is the whole step's text) or "episode"
     (the answer is the played episode as JSON).
@@ -100,14 +106,14 @@ class AgentLM(HFLM):
         tasks: Mapping[str, Path],
         *,
         max_turns: int,
+        lacks: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.members, self.tasks, self.max_turns = members, tasks, max_turns
         self.single = "assistant" in members
         self.front = members[front]
         self.front.use()
-        super().__init__(
-            pretrained=self.front.model, tokenizer=self.front.tokenizer, batch_size=batch_size, logits_cache=False
-        )
+        self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue, after how many steps a prompt did not fit
+        super().__init__(self.front.model, self.front.tokenizer, batch_size, lacks)
 
     def forget(self) -> None:
         """Drop what the members have read, which never changes an answer, only its time."""
@@ -125,7 +131,13 @@ class AgentLM(HFLM):
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         """The answers to all generative requests of all tasks, in order."""
+        self.cut.clear()
         answers = answer(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
+        for request in (requests[i] for i in answers):
+            after = self.cut.get(dialogue_key(request.doc), {})
+            steps = max(after, default=0) if request.doc["ask"] == "episode" else len(request.doc["history"])
+            if steps in after:
+                self.note(request, after[steps])
         rest = [i for i in range(len(requests)) if i not in answers]
         if rest:
             self.front.use()
@@ -138,7 +150,7 @@ class AgentLM(HFLM):
         member = self.members[role]
         member.use()
         room = self.max_length - max_new_tokens
-        prompts = [prompt_ids(member.tokenizer, role, {"thought": "", **one}, room) for one in asked]
+        prompts = [self._prompt(member.tokenizer, role, one, room) for one in asked]
         dialogues = [dialogue_key(one) for one in asked]
         # Turn by turn: a later prompt of a dialogue goes on from the one before.
         fitting = sorted(
@@ -146,14 +158,26 @@ class AgentLM(HFLM):
             key=lambda i: (len(asked[i]["history"]), len(prompts[i] or ())),
         )
         written = {i: episodes.Written(None, 0) for i, ids in enumerate(prompts) if ids is None}
-        for first in range(0, len(fitting), self.batch_size):
-            batch = fitting[first : first + self.batch_size]
+        for first in range(0, len(fitting), self.generation_batch_size):
+            batch = fitting[first : first + self.generation_batch_size]
             read, keys = [prompts[i] or [] for i in batch], [dialogues[i] for i in batch]
-            made = greedy(member.model, member.tokenizer, read, max_new_tokens, member.memory, keys)
+            made = greedy(
+                member.model, member.tokenizer, read, max_new_tokens, member.memory, keys, cached=member.cached
+            )
             for i, ids in zip(batch, made, strict=True):
                 text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 written[i] = episodes.Written(text, len(ids))
         return [written[i] for i in range(len(asked))]
+
+    def _prompt(self, tokenizer: Any, role: str, asked: episodes.Asked, room: int) -> list[int] | None:
+        """Return at most `room` tokens of what is asked, without its oldest steps where need be; None where that does not suffice."""
+        whole = prompt_ids(tokenizer, role, {"thought": "", **asked}, None) or []
+        if len(whole) <= room:
+            return whole
+        ids = prompt_ids(tokenizer, role, {"thought": "", **asked}, room)
+        done = "without its oldest steps" if ids is not None else "not asked: no room for its prompt"
+        self.cut.setdefault(dialogue_key(asked), {})[len(asked["history"])] = done
+        return ids
 
 
 def answer(
@@ -202,12 +226,6 @@ def _limited(
     return write
 
 
-def before_stop(text: str, stops: str | Sequence[str]) -> str:
-    for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0]
-    return text
-
-
 def greedy(
     model: Any,
     tokenizer: Any,
@@ -215,6 +233,8 @@ def greedy(
     max_new_tokens: int,
     memory: Memory | None = None,
     dialogues: Sequence[Hashable] = (),
+    *,
+    cached: bool = True,
 ) -> list[list[int]]:
     """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
 
@@ -223,63 +243,50 @@ def greedy(
     Returns each prompt's new tokens, the end of text left out.
     """
     import torch
-    from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
-    seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
+    ids, seen = (one.to(model.device) for one in padded_left(prompts, tokenizer.pad_token_id))
     made: list[list[int]] = [[] for _ in prompts]
     rows, cache = list(range(len(prompts))), None
     if memory is not None:
         left = max(len(one) - memory.known(key, one) for key, one in zip(dialogues, prompts, strict=True))
         cache = memory.cache(dialogues, [max(0, len(one) - left) for one in prompts])
-    part = PART if _has_separable_cache(model) else max_new_tokens
-    # What the model's directory recommends (penalties, lengths, sampling) would change what is compared.
-    own, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        with torch.inference_mode():
-            while rows:
-                out = model.generate(
-                    input_ids=ids,
-                    attention_mask=seen,
-                    past_key_values=cache,
-                    max_new_tokens=min(part, max_new_tokens - len(made[rows[0]])),
-                    return_dict_in_generate=True,
-                    do_sample=False,
-                    num_beams=1,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                    repetition_penalty=1.0,
-                    eos_token_id=end,
-                    pad_token_id=pad,
-                )
-                new = out.sequences[:, ids.shape[1] :]
-                for row, tokens in zip(rows, new.tolist(), strict=True):
-                    made[row] += tokens
-                going = [i for i, row in enumerate(rows) if end not in made[row] and len(made[row]) < max_new_tokens]
-                if memory is not None:
-                    for i in sorted(set(range(len(rows))).difference(going)):
-                        row = rows[i]
-                        # The last token that was written has not been read.
-                        known = [*prompts[row], *before_end(made[row][:-1], end)]
-                        begin = longest - len(prompts[row])
-                        of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
-                        memory.keep(dialogues[row], Kept(known, of_row))
-                rows = [rows[i] for i in going]
-                if rows:
-                    cache = out.past_key_values
-                    cache.batch_select_indices(torch.tensor(going, device=model.device))
-                    ids, seen = out.sequences[going], torch.cat([seen, torch.ones_like(new)], dim=1)[going]
-    finally:
-        model.generation_config = own
-    return [before_end(one, end) for one in made]
+    part = PART if cached and _has_separable_cache(model) else max_new_tokens
+    ends = end_ids(model, tokenizer)
+    with torch.inference_mode(), greedily(model, tokenizer, cached=cached):
+        while rows:
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=seen,
+                past_key_values=cache,
+                max_new_tokens=min(part, max_new_tokens - len(made[rows[0]])),
+                return_dict_in_generate=True,
+            )
+            new = out.sequences[:, ids.shape[1] :]
+            for row, tokens in zip(rows, new.tolist(), strict=True):
+                made[row] += tokens
+            going = [
+                i for i, row in enumerate(rows) if len(before_end(made[row], ends)) == len(made[row]) < max_new_tokens
+            ]
+            if memory is not None:
+                for i in sorted(set(range(len(rows))).difference(going)):
+                    row = rows[i]
+                    # The last token that was written has not been read.
+                    known = [*prompts[row], *before_end(made[row][:-1], ends)]
+                    begin = longest - len(prompts[row])
+                    of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
+                    memory.keep(dialogues[row], Kept(known, of_row))
+            rows = [rows[i] for i in going]
+            if rows:
+                cache = out.past_key_values
+                cache.batch_select_indices(torch.tensor(going, device=model.device))
+                ids, seen = out.sequences[going], torch.cat([seen, torch.ones_like(new)], dim=1)[going]
+    return [before_end(one, ends) for one in made]
 
 
-def before_end(ids: list[int], end: int) -> list[int]:
-    """The tokens before the end of text, all where there is none."""
-    return ids[: ids.index(end)] if end in ids else ids
+def before_end(ids: list[int], ends: Collection[int]) -> list[int]:
+    """Return the tokens before the first of `ends`, all where there is none."""
+    return list(takewhile(lambda token: token not in ends, ids))
 
 
 def dialogue_key(asked: Mapping[str, Any]) -> Hashable:

@@ -1,8 +1,8 @@
 """Decoding with latents: the model writes words, and thinks where it was trained to; what each answer took is kept.
 
-An answer has the latent token where the model thought, to be read; scoring leaves it out (adaptbench/latent/text.py).
+An answer has the latent token where the model thought, to be read; scoring leaves it out (adaptbench/answers.py).
 
-Log-likelihoods (and so the general tasks) are the plain model's, by lm-eval's own Hugging Face backend: no latent goes in, and the
+Log-likelihoods (and so the general tasks) are the plain model's, as in plain decoding: no latent goes in, and the
 latent token is one of the tokens that probability falls on.
 """
 
@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lm_eval.models.huggingface import HFLM
 from pydantic import Field
 
 from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding.agent import before_stop
 from adaptbench.latent.decode import Alter, Thinking, Written, respond
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import INSERTION
 from adaptbench.latent.text import LATENT, response
+from adaptbench.scoring import ScoringLM
+from adaptbench.stops import before_stop
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def language_model(
 ROOM = 32  # tokens for latents beyond twice the longest right response
 
 
-class LatentLM(HFLM):
+class LatentLM(ScoringLM):
     """`taken` maps (task, document) to what its answer took: tokens, latents, passes, milliseconds."""
 
     def __init__(self, model: Any, tokenizer: Any, thinking: Thinking, batch_size: int, probe: str = "") -> None:
         self.thinking, self.probe = thinking, probe
         self.taken: dict[tuple[str, int], dict[str, float]] = {}
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, logits_cache=False)
+        super().__init__(model, tokenizer, batch_size)
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         """The answers in order; prompts of like length go side by side. An answer that has not ended at twice the length of the
@@ -92,6 +92,8 @@ class LatentLM(HFLM):
             self._limit(requests),
             max((one.args[1].get("max_gen_toks", self.max_gen_toks) for one in requests), default=0),
         )
+        limit = self.room(limit)
+        self.note_prompts(requests, limit)
         prompts = [self._read(request.args[0], limit) for request in requests]
         order = sorted(range(len(requests)), key=lambda i: len(prompts[i]))
         batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]

@@ -13,7 +13,6 @@ from pydantic import Field
 from adaptbench.contracts import Preparation, StageContext, TunerConfig
 
 EXAMPLE = {"layers": 2}
-SOURCES = ("adaptbench/expansion.py", "adaptbench/model/layers.py", "adaptbench/model/residual.py")
 
 
 class Config(TunerConfig):

@@ -199,12 +199,35 @@ IMPORTANCE = [0.5, -0.25, 3.0, 0.125, 0.5, -1.0, 2.0]
         ("highest", 2, [2, 6]),
         ("suffix", 3, [4, 5, 6]),
         ("uniform", 3, [1, 3, 6]),
+        ((4, 2, 6), 3, [2, 4, 6]),
+        ([0], 1, [0]),
         *[(placement, 7, list(range(7))) for placement in ("lowest", "highest", "suffix", "uniform", "random")],
     ],
 )
 def test_the_chosen_layers_are_those_of_the_placement_in_order(placement, count, expected):
     cfg = adept.Config(layers=count, placement=placement)
     assert adept.chosen_layers(cfg, 7, IMPORTANCE, 0) == expected
+
+
+def test_listed_layers_are_counted_and_asked_for_no_importance():
+    cfg = adept.Config(placement=[22, 23, 25, 27])
+    assert cfg.layers == 4
+    assert cfg.share(28) == (4, 4)
+    assert [step.name for step in adept.preparations(cfg)] == ["expand"]
+    assert not adept.preparations(cfg)[0].seeded
+    assert adept.chosen_layers(cfg, 28, None, 0) == [22, 23, 25, 27]
+    assert adept.Config(placement=[27, 22, 25, 23], layers=4) == cfg
+    assert adept.Config.model_validate(json.loads(cfg.model_dump_json())) == cfg
+
+
+@pytest.mark.parametrize("placement", ["lowest", "highest"])
+def test_an_importance_without_an_order_is_refused_and_an_infinite_rise_is_the_highest(placement):
+    cfg = adept.Config(layers=2, placement=placement)
+    for value in (float("nan"), float("-inf")):
+        message = _one_line(adept.chosen_layers, cfg, 4, [0.5, value, 0.1, 0.2], 0)
+        assert message == f"layer 1 of the base: its importance is {value}, which has no order"
+    found = adept.chosen_layers(cfg, 4, [0.5, float("inf"), 0.1, 0.2], 0)
+    assert found == ([2, 3] if placement == "lowest" else [0, 1])
 
 
 def test_of_equally_important_layers_the_first_are_taken():
