@@ -93,7 +93,9 @@ def _inputs(module: "nn.Module", name: str, p: "torch.Tensor") -> tuple[int, ...
 
     if p.ndim == 1 or name.endswith("bias"):
         return ()
-    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or type(module).__name__.endswith("Router"):
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd)) or type(module).__name__.endswith(
+        "Router"
+    ):
         return tuple(range(1, p.ndim))
     if isinstance(module, Conv1D):
         return (0,)
