@@ -12,7 +12,6 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
 
-SOURCES = ("adaptbench/model/tied.py",)
 ADAPTERS = True  # what training adds can be kept apart from the model it was added to
 
 

@@ -13,8 +13,6 @@ from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
 
-SOURCES = ("adaptbench/model/tied.py",)
-
 
 class Config(TunerConfig):
     kind: Literal["osf"] = "osf"

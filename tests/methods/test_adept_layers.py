@@ -26,8 +26,9 @@ from adept_cases import (
 )
 from conftest import ARCHITECTURES, toy_model
 
-from adaptbench import expansion
+from adaptbench import expansion, models
 from adaptbench import training as loop
+from adaptbench.contracts import StageContext
 from adaptbench.methods.tuners import adept
 from tools import small_models
 
@@ -129,6 +130,25 @@ def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(k
         hook.remove()
     assert importance == pytest.approx(rises, abs=1e-5)
     assert max(map(abs, importance)) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "gpt2", "falcon"])
+def test_layers_are_chosen_and_copied_whatever_the_architecture_calls_them(kind, tmp_path, tokenizer):
+    base = small_models.small_model(kind)
+    models.save_model(base, tokenizer, tmp_path / "base")
+    for cfg in (
+        adept.Config(layers=2, placement="suffix"),
+        adept.Config(layers=2, placement="suffix", expansion="none"),
+    ):
+        out = tmp_path / cfg.expansion
+        out.mkdir()
+        adept.expand(cfg, {"base": tmp_path / "base"}, out, StageContext(0, {}, tokenizer))
+        layers = len(expansion.decoder_layers(base))
+        assert json.loads((out / "chosen.json").read_text()) == [layers - 2, layers - 1]
+        model = models.load_model(out if cfg.expansion == "copy" else tmp_path / "base")
+        adept.adapt(cfg, model, StageContext(0, {}, prepared={"expand": out}))
+        trained = [layer for layer in expansion.decoder_layers(model) if next(layer.parameters()).requires_grad]
+        assert len(trained) == 2
 
 
 def _computed(model, monkeypatch, call):
