@@ -24,6 +24,7 @@ from adaptbench.imports import Module
 
 FOLDERS = ("adaptbench", "benchmarks", "kernels", "methods")
 EVERY = sorted(path.relative_to(PROJECT).as_posix() for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))
+OTHERS = workflow.files_of_project("benchmarks/*/tasks/*", *(one for read in workflow.READ.values() for one in read))
 RUNS = (("domain", "lora"), ("domain", "llama-pro"), ("agent", "glpft"), ("reasoning", "lt-tuning"))
 TRAINED, SCORED = ("base", "train"), ("evaluation",)
 
@@ -37,12 +38,9 @@ def smoke_graph() -> graph.Graph:
 def copy(tmp_path_factory) -> Path:
     """A copy of the code, to edit."""
     root = tmp_path_factory.mktemp("code")
-    for name in EVERY:
+    for name in (*EVERY, *OTHERS):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((PROJECT / name).read_bytes())
-    for path in PROJECT.glob("benchmarks/*/tasks/*"):
-        (root / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
-        (root / path.relative_to(PROJECT)).write_bytes(path.read_bytes())
     return root
 
 
@@ -57,7 +55,6 @@ def digests(smoke_graph, copy):
             patch.setattr(sources, "Module", lambda name, file: read(name, file, file.read_bytes()))
             found = {node: workflow.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
             found |= {one.key: workflow.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
-            patch.setattr(workflow, "READ", {})
             commands = ("collect", "conclude", "tables", "figures", "paper", "transcripts", "explorer")
             return found | {name: workflow.report_code(smoke_graph, "main", name)({}) for name in commands}
 
@@ -202,6 +199,10 @@ def test_code_that_draws_is_of_figures_and_of_no_stage_and_no_evaluation(changed
         ("adaptbench/paper/claims.py", {"paper"}),
         ("adaptbench/latex.py", {"tables", "paper"}),
         ("adaptbench/statistics/comparisons.py", {"conclude", "paper"}),
+        ("adaptbench/explorer/page.css", {"explorer"}),
+        ("adaptbench/explorer/scripts/plot.js", {"explorer"}),
+        ("adaptbench/transcripts.html", {"transcripts"}),
+        ("benchmarks/domain/papers/adept.yaml", {"paper"}),
         ("adaptbench/commands.py", set()),
         ("adaptbench/step_speed.py", set()),
         ("adaptbench/peer_ways.py", set()),
@@ -247,6 +248,10 @@ def test_tasks_depend_on_the_files_that_they_copy(changed, smoke_graph):
     again = changed("benchmarks/domain/tasks/domain_facts.yaml", "\nnumber: 1\n")
     assert [job.rpartition("-")[0] for job in again] == ["domain"]
     assert {smoke_graph.nodes[job].kind for job in again} == {"tasks"}
+
+
+def test_no_file_names_by_hand_what_it_depends_on():
+    assert [name for name in EVERY if re.search(r"^SOURCES\b", (PROJECT / name).read_text(), re.MULTILINE)] == []
 
 
 def test_code_that_finds_modules_by_name_is_known():
