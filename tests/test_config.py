@@ -453,7 +453,7 @@ def test_a_wrong_model_folder_is_said_before_anything_runs(tmp_path):
     folder.mkdir()
     assert "no config.json" in problem(folder)
     (folder / "config.json").write_text('{"num_hidden_layers": 4}')
-    assert "no *.safetensors weights" in problem(folder)
+    assert "no weights: neither model.safetensors nor" in problem(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert "save them as safetensors" in problem(folder)
     (folder / "model.safetensors").write_bytes(b"")
