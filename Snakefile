@@ -16,22 +16,35 @@ if not Path(PROJECT, "adaptbench").is_dir():
     sys.exit(
         f"error: {PROJECT}: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile"
     )
+# Snakemake takes braces for a wildcard, and nothing can quote what separates the folders of PYTHONPATH.
+if wrong := sorted({*"{}", os.pathsep} & {*PROJECT}):
+    sys.exit(
+        f"error: {PROJECT}: the path of a clone must not hold {wrong[0]!r}; rename the folder"
+    )
 sys.path.insert(0, PROJECT)
-from adaptbench import plan, warm, workflow as flow
+# A dry run writes nothing, compiled modules included; whether this is one is not known yet.
+sys.dont_write_bytecode = True
+from adaptbench import overrides, plan, warm, workflow as flow
 
 GRAPH = flow.start(
-    workflow.config_settings.config,
+    # As they were written: in `config` Snakemake has dropped quotes and turned text into numbers.
+    overrides.of_entries(workflow.config_settings.config_args),
     workflow.config_settings.configfiles,
     None if workflow.modifier.is_main_snakefile() else config,
 )
 ROOT = str(GRAPH.root)
+PLAN = flow.Plan(
+    GRAPH, lambda: workflow.executor_plugin is not None and not workflow.dryrun
+)
 URGENCY = flow.urgency(GRAPH)
 BETWEEN = plan.between(GRAPH) if GRAPH.preset.keep == "scored" else []
 # What a job needs of this machine is in its environment and not in its command, whose change would make it run again.
 # With --software-deployment-method each rule's own environment brings its Python; else the one that runs Snakemake does.
 DEPLOYED = workflow.deployment_settings.deployment_method
 os.environ["ADAPTBENCH_PYTHON"] = "python" if DEPLOYED else sys.executable
-os.environ["PYTHONPATH"] = PROJECT
+GIVEN = os.environ.get("PYTHONPATH")
+if PROJECT not in (GIVEN or "").split(os.pathsep)[:1]:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PROJECT, GIVEN]))
 # glibc gives memory of more than 128 kB back to the system at once, and asks for it in pages of 4 kB: both cost time (docs/log.md).
 os.environ.setdefault(
     "GLIBC_TUNABLES",
@@ -54,6 +67,7 @@ report: "adaptbench/captions/report.rst"
 
 onstart:
     flow.check_writable(GRAPH)
+    PLAN.write()
     to_make = {
         job.wildcards.node
         for job in workflow.dag.needrun_jobs()
@@ -122,7 +136,8 @@ rule stage:
     resources:
         gpu=lambda wildcards: flow.stage_gpus(GRAPH, wildcards.node),
     params:
-        spec=f"{ROOT}/plan/{{node}}.json",
+        spec=lambda wildcards: PLAN.read(plan.stage_file(GRAPH, wildcards.node)),
+        code=lambda wildcards: flow.stage_code(GRAPH, wildcards.node),
     shell:
         f"{RUN} --log {{log}} stage {{params.spec}} {{output}}"
 
@@ -153,9 +168,10 @@ rule evaluate:
     resources:
         gpu=lambda wildcards: flow.evaluation_gpus(GRAPH, wildcards.key),
     params:
-        spec=lambda wildcards: plan.evaluation_file(GRAPH, wildcards.key),
+        spec=lambda wildcards: PLAN.read(plan.evaluation_file(GRAPH, wildcards.key)),
         # The run's directory is named after the run, not after its content; a changed preset changes this.
         digest=lambda wildcards: GRAPH.evaluation(wildcards.key).digest,
+        code=lambda wildcards: flow.evaluation_code(GRAPH, wildcards.key),
     shell:
         f"{RUN} --log {{log}} evaluate {{params.spec}} $(dirname {{output.run}})"
 
@@ -168,7 +184,6 @@ for PART in plan.parts(GRAPH):
             f"collect_{PART}"
         input:
             runs=plan.runs(GRAPH, PART),
-            code=flow.code("collect", *flow.STATISTICS),
         output:
             runs=f"{COLLECTED}/runs.json",
             samples=f"{COLLECTED}/samples.parquet",
@@ -177,6 +192,8 @@ for PART in plan.parts(GRAPH):
             f"{ROOT}/logs/collect-{PART}.log",
         conda:
             ENVIRONMENT
+        params:
+            code=flow.report_code(GRAPH, PART, "collect"),
         shell:
             f"{RUN} --log {{log}} collect $(dirname {{output.runs}}) {{input.runs}}"
 
@@ -185,16 +202,18 @@ for PART in plan.parts(GRAPH):
             f"conclude_{PART}"
         input:
             samples=f"{COLLECTED}/samples.parquet",
-            report=plan.report_file(GRAPH, PART),
-            code=flow.code("conclusions", *flow.STATISTICS),
         output:
             f"{COLLECTED}/comparisons.csv",
         log:
             f"{ROOT}/logs/conclude-{PART}.log",
         conda:
             ENVIRONMENT
+        params:
+            report=PLAN.read(plan.report_file(GRAPH, PART)),
+            planned=PLAN.digest(plan.report_file(GRAPH, PART)),
+            code=flow.report_code(GRAPH, PART, "conclude"),
         shell:
-            f"{RUN} --log {{log}} conclude $(dirname {{input.samples}}) {{input.report}}"
+            f"{RUN} --log {{log}} conclude $(dirname {{input.samples}}) {{params.report}}"
 
     rule:
         name:
@@ -203,17 +222,19 @@ for PART in plan.parts(GRAPH):
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
             comparisons=f"{COLLECTED}/comparisons.csv",
-            report=plan.report_file(GRAPH, PART),
             sweep=flow.sweep(GRAPH),
-            code=flow.code("cells", "latex", "overall", "tables"),
         output:
             flow.in_report(flow.tables(GRAPH, PART), "csv", "table", "Tables"),
         log:
             f"{ROOT}/logs/tables-{PART}.log",
         conda:
             ENVIRONMENT
+        params:
+            report=PLAN.read(plan.report_file(GRAPH, PART)),
+            planned=PLAN.digest(plan.report_file(GRAPH, PART)),
+            code=flow.report_code(GRAPH, PART, "tables"),
         shell:
-            f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{input.report}} {ROOT}/tables"
+            f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{params.report}} {ROOT}/tables"
 
     rule:
         name:
@@ -222,18 +243,19 @@ for PART in plan.parts(GRAPH):
             runs=f"{COLLECTED}/runs.json",
             scores=f"{COLLECTED}/scores.csv",
             samples=f"{COLLECTED}/samples.parquet",
-            report=plan.report_file(GRAPH, PART),
             comparisons=f"{COLLECTED}/comparisons.csv",
-            code=flow.code("effects", "figures", "overall")
-            + flow.figure_sources(GRAPH, PART),
         output:
             flow.in_report(flow.figures(GRAPH, PART), "svg", "figure", "Figures"),
         log:
             f"{ROOT}/logs/figures-{PART}.log",
         conda:
             ENVIRONMENT
+        params:
+            report=PLAN.read(plan.report_file(GRAPH, PART)),
+            planned=PLAN.digest(plan.report_file(GRAPH, PART)),
+            code=flow.report_code(GRAPH, PART, "figures"),
         shell:
-            f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{input.report}} {ROOT}/figures"
+            f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{params.report}} {ROOT}/figures"
 
     # paper.* of main's runs, ablation_paper.* of all runs: a claim may need both. One table that either part writes would have two
     # rules for one file; one of whatever parts there are would have inputs that nothing declares, and be stale or made twice.
@@ -245,9 +267,6 @@ for PART in plan.parts(GRAPH):
             samples=[
                 f"{folder}/samples.parquet" for folder in flow.paper_parts(GRAPH, PART)
             ],
-            plan=plan.paper_file(GRAPH),
-            papers=flow.paper_files(),
-            code=flow.paper_code(),
         output:
             flow.in_report(flow.paper_tables(GRAPH, PART), "csv", "paper", "Tables"),
         log:
@@ -257,8 +276,11 @@ for PART in plan.parts(GRAPH):
         params:
             out=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
             collected=flow.paper_parts(GRAPH, PART),
+            report=PLAN.read(plan.paper_file(GRAPH)),
+            planned=PLAN.digest(plan.paper_file(GRAPH)),
+            code=flow.report_code(GRAPH, PART, "paper"),
         shell:
-            f"{RUN} --log {{log}} paper {{input.plan}} {{params.out}} {{params.collected}}"
+            f"{RUN} --log {{log}} paper {{params.report}} {{params.out}} {{params.collected}}"
 
     if flow.transcripts(GRAPH, PART):
 
@@ -268,9 +290,6 @@ for PART in plan.parts(GRAPH):
             input:
                 runs=f"{COLLECTED}/runs.json",
                 samples=f"{COLLECTED}/samples.parquet",
-                report=plan.report_file(GRAPH, PART),
-                code=flow.code("transcripts")
-                + [flow.of_project("adaptbench/transcripts.html")],
             output:
                 flow.in_report(
                     flow.transcripts(GRAPH, PART), "html", "transcripts", "Pages"
@@ -279,8 +298,12 @@ for PART in plan.parts(GRAPH):
                 f"{ROOT}/logs/transcripts-{PART}.log",
             conda:
                 ENVIRONMENT
+            params:
+                report=PLAN.read(plan.report_file(GRAPH, PART)),
+                planned=PLAN.digest(plan.report_file(GRAPH, PART)),
+                code=flow.report_code(GRAPH, PART, "transcripts"),
             shell:
-                f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{input.report}} {ROOT}/transcripts"
+                f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{params.report}} {ROOT}/transcripts"
 
     # One page shows all parts that were made. A file has one rule, so what the other parts' rules promise is a mark that the
     # page was made again with them.
@@ -292,9 +315,6 @@ for PART in plan.parts(GRAPH):
             scores=f"{COLLECTED}/scores.csv",
             comparisons=f"{COLLECTED}/comparisons.csv",
             samples=f"{COLLECTED}/samples.parquet",
-            report=plan.report_file(GRAPH, PART),
-            code=flow.code("collect", "conclusions", "figures", "results", "tables")
-            + flow.explorer_sources(),
         output:
             flow.in_report([f"{ROOT}/index.html"], "html", "page", "Pages")
             if PART == "main"
@@ -305,6 +325,9 @@ for PART in plan.parts(GRAPH):
             ENVIRONMENT
         params:
             parts=flow.explorer_parts(GRAPH),
+            report=PLAN.read(plan.report_file(GRAPH, PART)),
+            planned=PLAN.digest(plan.report_file(GRAPH, PART)),
+            code=flow.report_code(GRAPH, PART, "explorer"),
         shell:
             f"{RUN} --log {{log}} explorer {ROOT}/index.html {{params.parts}}"
 

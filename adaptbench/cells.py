@@ -30,12 +30,15 @@ def with_interval(mean: float, low: float, high: float, *, sign: bool = False) -
 
 
 def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """Return the p-value as text, empty where nothing was tested (nan)."""
+    return "" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def detectable(effect: float, relevant: float) -> str:
-    """The smallest difference that is found, where `relevant` is a tenth of the scale: none where the whole scale is too small."""
-    return "none" if effect > 10 * relevant else f"{effect:.3f}"
+    """Return the smallest difference that is found, where `relevant` is a tenth of the scale: none where the whole scale is too small, empty
+    where nothing was tested (nan).
+    """
+    return "" if effect != effect else "none" if effect > 10 * relevant else f"{effect:.3f}"
 
 
 def markdown(blocks: Sequence[Block], caption: str) -> str:

@@ -12,7 +12,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from adaptbench import hub, registry
 from adaptbench.mistakes import reason
 from adaptbench.model import capabilities
-from adaptbench.model.capabilities import NAMES
 
 if TYPE_CHECKING:
     from adaptbench.config import Base, Devices, Preset, Run, Training
@@ -133,12 +132,22 @@ def needed(run: "Run") -> Iterator[tuple[str, str]]:
     yield from ((axis, name) for axis, method in methods if method is not None for name in method.needs())
 
 
+def needs(preset: "Preset") -> list[tuple[str, str, str]]:
+    """Return for every run what it needs of its base: the run's name, the method's key, the capability."""
+    from adaptbench.config import merge_training  # which imports this module
+
+    found = []
+    for _, run in preset.every_run():
+        training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        found += [(run.name, *one) for one in dict.fromkeys(needed(run.model_copy(update={"training": training})))]
+    return found
+
+
 def base_unfit(preset: "Preset", run: "Run", lacks: Mapping[str, str]) -> str:
     """Return why the base cannot do what the run needs, as "<key>: <reason>"; empty if it can. `lacks` maps capabilities to reasons."""
     for axis, name in needed(run):
         if reason := lacks.get(name):
-            base = preset.base.model or "the base"
-            return f"{axis}: {run.name!r} needs {NAMES[name]}; not so with base.model {base}: {reason}"
+            return f"{axis}: base.model {preset.base.model}: {capabilities.unfit(run.name, axis, name, reason)}"
     return ""
 
 

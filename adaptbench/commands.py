@@ -208,12 +208,9 @@ def _presets(command: argparse.ArgumentParser) -> None:
 
 def _unfolded(options: argparse.Namespace) -> "Iterator[Graph]":
     """The graph of each preset that is named."""
-    from adaptbench import graph, workflow
+    from adaptbench import graph, overrides, workflow
 
-    wrong = next((change for change in options.config if not change.partition("=")[1]), None)
-    if wrong is not None:
-        raise AdaptbenchError(f"--config {wrong!r}: must be KEY=VALUE")
-    changes = dict(change.partition("=")[::2] for change in options.config)
+    changes = overrides.of_entries(options.config)
     for preset in options.presets:
         yield graph.unfold(workflow.preset(changes, [preset]))
 

@@ -467,8 +467,20 @@ def load(path: Path) -> Preset:
     return validate(read(path), str(path))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings hold each key once; plain YAML takes the last one silently. Every mistake is a YAMLError."""
+class UniqueKeys(yaml.constructor.BaseConstructor):
+    """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):  # not `!!map x`
+            keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+class _Loader(UniqueKeys, yaml.SafeLoader):
+    """YAML of plain data. Every mistake is a YAMLError."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -478,15 +490,6 @@ class _UniqueKeys(yaml.SafeLoader):
             what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if not isinstance(node, yaml.MappingNode):  # `!!map x`
-            return super().construct_mapping(node, deep)
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
 
 def parse(text: str) -> Any:
     """What YAML says, as far as it is plain data.
@@ -495,7 +498,7 @@ def parse(text: str) -> Any:
         yaml.YAMLError: it is not YAML, or none of ours.
     """
     try:
-        return yaml.load(text, Loader=_UniqueKeys)
+        return yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
 
@@ -506,8 +509,10 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         AdaptbenchError: no such file, not YAML, or not a mapping.
     """
+    if path.exists() and not path.is_file():
+        raise AdaptbenchError(f"{path}: no plain file; write the preset into one")
     try:
-        values = parse(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: no such preset") from None
     except UnicodeDecodeError:

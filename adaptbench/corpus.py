@@ -1,10 +1,11 @@
 """Plain text of the hub or of a folder, as benchmarks are made of it: read as a stream, mixed, its tests set apart.
 
-A corpus may be larger than the disk: of the hub only the shards are fetched that hold the documents asked for.
+A corpus may be larger than the disk: of the hub only the shards are fetched that hold the documents asked for. There documents without text
+are passed over, as nobody here can remove them; in a folder one is a mistake, with its file and line.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from pydantic import Field
 
 from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import normalise, without_tested
+from adaptbench.documents import check_text, normalise, without_tested
 
-READERS = {".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
-READS = tuple(f"*{suffix}" for suffix in READERS)
+SUFFIXES = (".jsonl", ".parquet", ".txt")
+READS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 """Of a folder's files, those that are read."""
 TEST_CHARACTERS = 4000  # of a test document: most models read that much at once
 
@@ -52,43 +53,44 @@ def read(config: CorpusConfig, source: Mapping[str, Any], count: int, *, seed: i
     return texts
 
 
-def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterable[str]:
+def _texts(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the documents, of a folder or of the hub."""
+    return _of_hub(config, source, name) if source["path"] is None else _of_folder(config, Path(source["path"]), name)
+
+
+def _of_folder(config: CorpusConfig, folder: Path, name: str) -> Iterator[str]:
+    files = sorted(path for pattern in READS for path in folder.glob(pattern))
+    if not files:
+        raise AdaptbenchError(f"data.{name}.path: {folder} has no file of {', '.join(SUFFIXES)}")
+    plain_files.check(name, folder, files)
+    for file in files:
+        field = "text" if file.suffix == ".txt" else config.text_field
+        for where, record in plain_files.records(name, file):
+            _check_column(where, field, record)
+            yield check_text(where, field, record[field]).strip()
+
+
+def _of_hub(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Iterator[str]:
     from datasets import load_dataset
 
-    if source["path"] is not None:
-        files = sorted(path for pattern in READS for path in Path(source["path"]).glob(pattern))
-        if not files:
-            raise AdaptbenchError(f"data.{name}.path: {source['path']} has no file of {', '.join(READERS)}")
-        patterns = plain_files.checked(name, Path(source["path"]), files)
-        streams = [_file(pattern, config) for pattern in patterns]
-    else:
-        try:
-            hub.check_id(source["hub_id"])
-        except AdaptbenchError as error:
-            raise hub.or_a_folder(name, error) from None
-        streams = [
-            load_dataset(
-                source["hub_id"], config.subset, split=config.split, revision=source["revision"], streaming=True
-            )
-        ]
-    for stream in streams:
-        for record in stream:
-            text = record.get(config.text_field)
-            if not isinstance(text, str):
-                raise AdaptbenchError(
-                    f"data.{name}: no text in column {config.text_field!r}; there are {', '.join(record)}"
-                )
-            if text.strip():
-                yield text.strip()
+    place, revision = source["hub_id"], source["revision"]
+    try:
+        hub.check_id(place)
+    except AdaptbenchError as error:
+        raise hub.or_a_folder(name, error) from None
+    records = load_dataset(place, config.subset, split=config.split, revision=revision, streaming=True)
+    for number, record in enumerate(records, 1):
+        where, text = f"data.{name}: {place}: record {number}", record.get(config.text_field)
+        _check_column(where, config.text_field, record)
+        if text is not None and not isinstance(text, str):
+            raise AdaptbenchError(f"{where}: column {config.text_field!r} is {type(text).__name__}, not text")
+        if text and text.strip():
+            yield text.strip()
 
 
-def _file(pattern: str, config: CorpusConfig) -> Iterable[Mapping[str, Any]]:
-    """A file's records; each line of a .txt is a document."""
-    from datasets import load_dataset
-
-    suffix = Path(pattern).suffix
-    lines = load_dataset(READERS[suffix], data_files=pattern, split="train", streaming=True)
-    return ({config.text_field: line["text"]} for line in lines) if suffix == ".txt" else lines
+def _check_column(where: str, field: str, record: Mapping[str, Any]) -> None:
+    if field not in record:
+        raise AdaptbenchError(f"{where}: no column {field!r}; there are {', '.join(map(str, record)) or 'none'}")
 
 
 def set_apart(texts: Sequence[str], *sizes: int) -> tuple[list[Record], ...]:

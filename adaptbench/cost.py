@@ -1,6 +1,6 @@
 """What training costs: floating-point operations and memory."""
 
-import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +47,16 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held: the accelerator's where there is one, else resident memory."""
+    """Return the most memory in bytes that this process has held: the accelerator's where there is one, else resident memory."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kB

@@ -1,7 +1,14 @@
-"""Documents as JSON lines, and the check that what is trained on is not what is tested on."""
+"""Documents as JSON lines, and the check that what is trained on is not what is tested on.
 
+JSON from elsewhere is read more strictly than Python's reader does it: what it would take silently and what would fail only later, when
+it is written again, is an error with its file and line.
+"""
+
+import codecs
 import json
+import math
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -11,64 +18,188 @@ from typing import Any
 from adaptbench.contracts import AdaptbenchError, Record
 from adaptbench.files import write_text
 
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
+"""JSON's escapes; the group is half a character, one of the two that together are a character beyond U+FFFF."""
+
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> None:
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
-    """The records of a file.
+    """Read the records of a file.
 
     Raises:
-        AdaptbenchError: no such file, or a line that is not a JSON object with the required fields as text.
+        AdaptbenchError: no such file, no records in it, or a line that is not a JSON object with the required fields as text.
     """
     records = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    records.append(_record(path, number, line, require))
-    except (FileNotFoundError, NotADirectoryError):
-        raise AdaptbenchError(f"{path}: no such file") from None
+    for where, record in numbered(path):
+        for key in require:
+            check_text(where, key, record.get(key))
+        records.append(record)
+    if not records:
+        raise AdaptbenchError(f"{path}: holds no records")
     return records
 
 
-def read_json(path: Path) -> Any:
-    """What a file holds.
+def numbered(path: Path) -> Iterator[tuple[str, Record]]:
+    """Yield the records of a file of JSON lines, each with its place, `file:line`. A byte order mark and blank lines are passed over.
+
+    Raises:
+        AdaptbenchError: no such file, or a line that is not a JSON object.
+    """
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        record = _parsed(path, line, number)
+        if not isinstance(record, dict):
+            raise AdaptbenchError(f"{path}:{number}: must be a JSON object")
+        yield f"{path}:{number}", record
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file without their ends, with their numbers from 1. A byte order mark is dropped.
+
+    Raises:
+        AdaptbenchError: no such file, or a line that is not UTF-8 text.
+    """
+    with plain(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            yield number, _decoded(path, line, number).rstrip("\r\n")
+
+
+def plain(path: Path) -> Path:
+    """Return the path, where it is a file that can be read to its end.
+
+    Raises:
+        AdaptbenchError: there is none, or it is a folder, a pipe or a device.
+    """
+    if path.is_file():
+        return path
+    raise AdaptbenchError(f"{path}: {'no plain file' if path.exists() else 'no such file'}")
+
+
+def read_json(path: Path, *, strict: bool = True) -> Any:
+    """Read a file's JSON. If not `strict`, what Python's reader takes beyond JSON is taken: keys twice, NaN, half a character.
 
     Raises:
         AdaptbenchError: no such file, or not JSON.
     """
+    return _parsed(path, _decoded(path, plain(path).read_bytes(), 1), 1, strict=strict)
+
+
+def check_text(where: str, key: str, value: Any) -> str:
+    """Return a record's field as text.
+
+    Raises:
+        AdaptbenchError: it is not text, or blank, with `where` it is.
+    """
+    if not isinstance(value, str):
+        raise AdaptbenchError(
+            f"{where}: field {key!r} must be text, not {'null' if value is None else repr(value)[:40]}"
+        )
+    if not value.strip():
+        raise AdaptbenchError(f"{where}: field {key!r} is empty")
+    return value
+
+
+def _decoded(path: Path, content: bytes, number: int) -> str:
+    """Return text that begins in the line `number` of the file."""
+    if number == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise AdaptbenchError(f"{path}: UTF-16 text; save it as UTF-8")
+    if (nul := content.find(0)) >= 0:
+        line = number + content.count(b"\n", 0, nul)
+        raise AdaptbenchError(f"{path}:{line}: holds a NUL character; no text file, or not UTF-8")
     try:
-        return json.loads(path.read_bytes().decode())
-    except (FileNotFoundError, NotADirectoryError):
-        raise AdaptbenchError(f"{path}: no such file") from None
+        return content.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise AdaptbenchError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
+        before = content[: error.start]
+        number += before.count(b"\n")
+        byte = error.start - before.rfind(b"\n")
+        raise AdaptbenchError(f"{path}:{number}: not UTF-8 text (byte {byte} of the line)") from None
+
+
+class _Refused(ValueError):
+    """A value that Python's reader would take."""
+
+
+def _parsed(path: Path, text: str, first: int, *, strict: bool = True) -> Any:
+    """Return the JSON in a text that begins in the line `first` of the file."""
+
+    def at(place: int) -> str:
+        return f"{path}:{first + text.count(chr(10), 0, place)}"
+
+    where = path if "\n" in text else at(0)
+    refusing: Mapping[str, Any] = (
+        {"parse_constant": _no_constant, "parse_float": _finite, "object_pairs_hook": _unique} if strict else {}
+    )
+    try:
+        value = json.loads(text, **refusing)
     except json.JSONDecodeError as error:
-        raise AdaptbenchError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+        raise AdaptbenchError(f"{at(error.pos)}: not JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise AdaptbenchError(f"{path}: not JSON: nested too deeply") from None
+        raise AdaptbenchError(f"{where}: not JSON: nested too deeply") from None
+    except _Refused as error:
+        raise AdaptbenchError(f"{where}: not JSON: {error}") from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        digits = re.search(r"\d{4300}", text)
+        raise AdaptbenchError(f"{at(digits.start() if digits else 0)}: holds a number of too many digits") from None
+    half = next((escape.start() for escape in _ESCAPE.finditer(text) if escape[1]), None) if strict else None
+    if half is not None:
+        raise AdaptbenchError(f"{at(half)}: holds half a character (a lone surrogate), which no text can")
+    return value
 
 
-def _record(path: Path, number: int, line: bytes, require: Sequence[str]) -> Record:
-    try:
-        record = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise AdaptbenchError(f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line)") from None
-    except json.JSONDecodeError as error:
-        raise AdaptbenchError(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})") from None
-    if not isinstance(record, dict):
-        raise AdaptbenchError(f"{path}:{number}: must be a JSON object")
-    for key in require:
-        if not isinstance(record.get(key), str):
-            raise AdaptbenchError(f"{path}:{number}: field {key!r} must be text")
+def _no_constant(name: str) -> Any:
+    raise _Refused(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise _Refused(f"{digits:.40} is too large a number")
+    return value
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Refused(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
     return record
 
 
+# A hyphen or a dash is a minus before a number or a name of one letter, and punctuation elsewhere.
+_MINUS = re.compile(r"[-\u2010-\u2013](?=[\s(\[{]*(?:\d|[a-z\u03b1-\u03c9]\b))")
+_SIGNS = frozenset("#%&*/@\\\u00a7\u00b7\u2020\u2021\u2030\u2032\u2033\u066a")  # Unicode counts them as punctuation
+
+
+class _Kept(dict[int, str | None]):
+    """What becomes of each character: letters, marks and numbers stay, symbols and brackets are words, other punctuation is space."""
+
+    def __missing__(self, code: int) -> str | None:
+        sign = chr(code)
+        kind = unicodedata.category(sign)
+        if kind[0] == "S" or kind in ("Ps", "Pe") or unicodedata.normalize("NFKC", sign) in _SIGNS:
+            kept: str | None = f" {sign} "
+        elif kind[0] in "LMN" or kind in ("Pc", "Cs", "Co", "Cn"):
+            kept = sign
+        else:
+            kept = None if kind == "Cf" else " "  # joiners and soft hyphens are in words
+        self[code] = kept
+        return kept
+
+
+_KEPT = _Kept()
+
+
 def normalise(text: str) -> str:
-    """Words, numbers and the signs before numbers, without case, punctuation or spacing: what two copies of a sentence share."""
-    return " ".join(re.findall(r"\w+|[-+*/=<>%](?=\s*\d)", text.casefold()))
+    """Return the words, numbers, symbols and brackets of a text: what two copies share whatever their case, spacing and punctuation.
+
+    Composed and decomposed characters are the same. A text without any of these stays as it is, but for spacing.
+    """
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return " ".join(_MINUS.sub("\u2212", composed).translate(_KEPT).split()) or " ".join(text.split())
 
 
 def full_text(record: Record) -> str:

@@ -3,7 +3,6 @@ is never that of half a file, not after a power cut either. And who may write at
 """
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -15,6 +14,8 @@ from adaptbench.contracts import AdaptbenchError
 
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """Of file systems that know no waiting for the disk, or not for directories."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Of file systems, or systems, that have no locks."""
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -131,16 +132,29 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def lock(file: int, kind: int) -> bool:
-    """`fcntl.flock`, which the system undoes when the process ends, however it ends; False where another process is in the way.
+def lock(file: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file until it is closed or the process ends, however it ends; return False where another process is in the way.
 
-    A file system without such locks counts as free.
+    A `shared` lock lets others have shared ones, too, and turns this process's own into one. With `wait` nobody is in the way for ever.
+    A file system, or for shared locks a system, that has no such locks counts as free.
     """
+    from filelock import lock_descriptor
+
     try:
-        fcntl.flock(file, kind)
+        return _lock_shared(file, wait) if shared else lock_descriptor(file, blocking=wait)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def _lock_shared(file: int, wait: bool) -> bool:
+    try:
+        import fcntl  # filelock has shared locks of a data base alone
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
     return True

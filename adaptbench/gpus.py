@@ -3,7 +3,6 @@
 A job of a cluster sees the GPUs that it was given and takes those; where nobody gives any out, files that jobs lock do.
 """
 
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -75,7 +74,7 @@ def _take(seen: list[str], count: int, stack: ExitStack) -> list[str]:
         if name in taken:
             continue
         file = (folder / f"{name}.{turn}").open("w")
-        if lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if lock(file.fileno()):
             stack.enter_context(file)
             taken.append(name)
         else:

@@ -2,8 +2,8 @@
 
 A node is one directory and one job. Its id is a readable name and a hash of everything that determines its content: its
 options, its parents' ids, its seed. Equal stages of different runs are therefore one node, and a changed option is
-another directory: nothing stale is ever taken for fresh. The code of a node's method is not in the hash but an input of
-its rule. adaptbench/plan.py writes the graph down for the jobs.
+another directory: nothing stale is ever taken for fresh. The code that makes a node is not in the hash but in a parameter of
+its rule (adaptbench/sources.py). adaptbench/plan.py writes the graph down for the jobs.
 """
 
 import difflib
@@ -31,7 +31,6 @@ class Node:
         kind: which function of adaptbench/stages.py makes it.
         options: everything that determines it besides its parents.
         parents: role -> id of the nodes that it reads.
-        sources: code files (relative to the project) whose change makes it again.
         files: data files outside the graph that it reads.
         makes_model: whether its directory holds a model.
     """
@@ -40,7 +39,6 @@ class Node:
     kind: str
     options: Mapping[str, Any]
     parents: Mapping[str, str] = field(default_factory=dict)
-    sources: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     makes_model: bool = True
 
@@ -123,6 +121,30 @@ class Graph:
         runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
         return runs.get((evaluation.track, evaluation.run))
 
+    def decoding(self, evaluation: Evaluation) -> str:
+        """The file of adaptbench/decoding that answers; "" where nothing is asked. What a stage assembles decodes as its track does."""
+        if evaluation.policy:
+            return "policy"
+        if evaluation.model is None:
+            return ""
+        if kind := evaluation.options["decode"].get("kind"):
+            return str(kind)
+        node = self.nodes[evaluation.model]
+        while node.kind == "posthoc":
+            node = self.nodes[node.parents["end"]]
+        decode = {}
+        if node.kind == "train":
+            module, options = (
+                registry.method("curricula", node.options["curriculum"]["kind"]),
+                node.options["curriculum"],
+            )
+            if hasattr(module, "decode"):
+                decode = module.decode(module.Config.model_validate(options), node.options["phase"])
+        elif node.kind == "assemble":
+            benchmark = registry.benchmark(evaluation.track, getattr(self.preset.data, evaluation.track).kind)
+            decode = getattr(benchmark, "DECODE", {})
+        return str(decode.get("kind", "plain"))
+
     def ancestors(self, node_id: str) -> tuple[str, ...]:
         """The nodes that `node_id` descends from, parents first, itself last."""
         found: dict[str, None] = {}
@@ -158,14 +180,13 @@ class _Builder:
         options: Mapping[str, Any],
         parents: Mapping[str, str] | None = None,
         *,
-        sources: tuple[str, ...] = (),
         files: tuple[str, ...] = (),
         makes_model: bool = True,
     ) -> str:
         parents = dict(parents or {})
         node_id = f"{name}-{_digest([kind, options, parents])}"
         makes_model = makes_model and kind not in ("data", "tasks", "tokenizer")
-        self.nodes.setdefault(node_id, Node(node_id, kind, dict(options), parents, sources, files, makes_model))
+        self.nodes.setdefault(node_id, Node(node_id, kind, dict(options), parents, files, makes_model))
         return node_id
 
     def data(self, track: str, config: BenchmarkConfig | None = None) -> str:
@@ -195,8 +216,7 @@ class _Builder:
             "public": {name: source.model_dump() for name, source in public.items()},
         }
         name = track if config is main else f"{track}-{config.kind}"
-        sources = registry.benchmark_sources(track, config.kind)
-        return self.add(name, "data", options, parents, sources=sources, files=files)
+        return self.add(name, "data", options, parents, files=files)
 
     def tasks(self, track: str) -> dict[str, str]:
         """The nodes of a track's lm-eval tasks with the splits that they ask: all that scoring a model needs."""
@@ -211,12 +231,10 @@ class _Builder:
             kind = config.kind
             name = track if config is main else f"{track}-{kind}"
             names = [task.name for task in registry.benchmark(track, kind).TASKS]
-            yamls = tuple(f"benchmarks/{track}/tasks/{task}.yaml" for task in names)
-            code = ("benchmarks/splits.py", *getattr(registry.benchmark(track, kind), "TASK_FILES", ()))
-            options = {"track": track, "kind": kind, "tasks": names, "files": code}
+            files = ("benchmarks/splits.py", *getattr(registry.benchmark(track, kind), "TASK_FILES", ()))
+            options = {"track": track, "kind": kind, "tasks": names, "files": files}
             data = self.data(track, None if config is main else config)
-            sources = (*yamls, *code)
-            made[name] = self.add(name, "tasks", options, {"data": data}, sources=sources)
+            made[name] = self.add(name, "tasks", options, {"data": data})
         return made
 
     def base(self, seed: int) -> str:
@@ -251,8 +269,7 @@ class _Builder:
             }
             parents = made | {f"data.{name}": self.data(name) for name in step.data}
             name = f"{tuner.kind}-{step.name}" + (f"-seed{seed}" if step.seeded else "")
-            code = registry.method_sources("tuners", tuner.kind)
-            made[step.name] = self.add(name, "prepare", options, parents, sources=code, makes_model=step.makes_model)
+            made[step.name] = self.add(name, "prepare", options, parents, makes_model=step.makes_model)
             start = made[step.name] if step.makes_model else start
         return start, {name: node for name, node in made.items() if name != "base"}
 
@@ -270,14 +287,12 @@ class _Builder:
         end = made[phases[-1].name]
         if hasattr(curriculum, "assemble"):
             options = {"curriculum": run.curriculum.model_dump(mode="json")}
-            code = registry.method_sources("curricula", run.curriculum.kind)
             members = {"start": start} | made
-            end = self.add(f"{run.curriculum.kind}-assemble-seed{seed}", "assemble", options, members, sources=code)
+            end = self.add(f"{run.curriculum.kind}-assemble-seed{seed}", "assemble", options, members)
         if run.posthoc is not None:
             options = {"posthoc": run.posthoc.model_dump(mode="json")}
-            code = registry.method_sources("posthoc", run.posthoc.kind)
             name = f"{run.posthoc.kind}-{run.tuner.kind}-seed{seed}"
-            end = self.add(name, "posthoc", options, {"start": start, "end": end}, sources=code)
+            end = self.add(name, "posthoc", options, {"start": start, "end": end})
         return end
 
     def _trained(
@@ -299,9 +314,8 @@ class _Builder:
             f"data.{name}": self.data(name) for name in (*phase.data, *needed)
         }
         parents |= {f"prepared.{name}": node for name, node in prepared.items()}
-        sources = registry.method_sources("tuners", tuner.kind) + registry.method_sources("curricula", curriculum.kind)
         name = f"{run.track}-{curriculum.kind}-{tuner.kind}-{phase.name}-seed{seed}"
-        return self.add(name, "train", options, parents, sources=sources)
+        return self.add(name, "train", options, parents)
 
     def evaluation(
         self,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.documents import read_json
 
 COMMIT = re.compile("[0-9a-f]{40}")
 PAGE = "https://huggingface.co/"
@@ -104,6 +105,8 @@ def ask(model: str, revision: str) -> Found:
         if info.gated:
             HfApi().auth_check(model)
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        if "adapter_config.json" in files:
+            raise AdaptbenchError(f"{model}: an adapter; merge it into its model and name the folder of the whole")
         if WEIGHTS not in files and INDEX not in files:
             raise AdaptbenchError(f"{model}: neither {WEIGHTS} nor {INDEX} on the hub; pickled weights are not read")
         download = partial(HfApi().hf_hub_download, model, revision=revision)
@@ -112,7 +115,7 @@ def ask(model: str, revision: str) -> Found:
             size = sum(files[name] for name in names)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise AdaptbenchError(f"{model}: {INDEX} on the hub does not name the weights that are there") from None
-        config = json.loads(Path(download("config.json")).read_text())
+        config = read_json(Path(download("config.json")), strict=False)
     total = info.safetensors.total if info.safetensors else size // 2
     return Found(config, total, size, size, "the hub")
 

@@ -1,5 +1,6 @@
 """pydantic's findings as one line a user can act on: which key, and what it must be."""
 
+from datetime import date
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ _MESSAGES = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text without half a character (a lone surrogate)",
     "tuple_type": "must be a list",
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",
@@ -27,6 +29,10 @@ _MESSAGES = {
     "model_attributes_type": "must be a mapping of options",
     "dict_type": "must be a mapping of options",
 }
+
+
+_READ = ((bool, "true or false"), ((int, float), "a number"), (date, "a date"), (type(None), "nothing"))
+"""What YAML makes of text without quotes."""
 
 
 def mistakes(error: ValidationError) -> list[dict[str, Any]]:
@@ -48,4 +54,7 @@ def reason(error: ValidationError) -> str:
             key: f"{value:g}" if isinstance(value, float) else value for key, value in first.get("ctx", {}).items()
         }
         message = template.format(**context) if template else first["msg"]
+        read = next((named for kind, named in _READ if isinstance(first["input"], kind)), None)
+        if first["type"] == "string_type" and read:
+            message += f", and YAML reads {read}; put it in quotes"
     return f"{key}: {message}" if key else message

@@ -1,5 +1,6 @@
 """Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import hub
+from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
@@ -33,15 +34,19 @@ def device() -> str:
 
 
 def check_folder(path: Path) -> None:
-    """A local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
+    """See that a local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
 
     Raises:
         AdaptbenchError: what is missing.
     """
-    if not path.is_dir():
-        raise AdaptbenchError(f"{path}: no such model folder")
+    problem = plain_files.folder_problem(str(path))
+    if problem:
+        raise AdaptbenchError(f"{path}: {problem.replace('folder', 'model folder', 1)}")
+    _check_no_adapter(path)
     if not (path / "config.json").is_file():
-        raise AdaptbenchError(f"{path}: no config.json; not a Hugging Face model folder")
+        inside = [*path.glob("*/config.json"), *path.glob("snapshots/*/config.json")]  # a trainer's, the hub's cache's
+        hint = f"name the one inside: {max(inside).parent}" if inside else "not a Hugging Face model folder"
+        raise AdaptbenchError(f"{path}: no config.json; {hint}")
     if not any((path / name).is_file() for name in (hub.WEIGHTS, hub.INDEX)):
         pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
         hint = (
@@ -52,7 +57,29 @@ def check_folder(path: Path) -> None:
         raise AdaptbenchError(f"{path}: {hint}")
     if not _has_tokenizer(path):
         raise AdaptbenchError(f"{path}: no tokenizer")
+    for weights in sorted(path.glob("*.safetensors")):
+        _check_header(weights)
     check_weights(path)
+
+
+def _check_header(weights: Path) -> None:
+    """See that a file begins as safetensors does: with the length of a JSON object, and that."""
+    with weights.open("rb") as file:
+        begins = file.read(9)
+    if begins.startswith(b"version "):
+        raise AdaptbenchError(f"{weights}: a pointer of git-lfs and not the weights; run `git lfs pull` in that folder")
+    if begins[8:] != b"{" or int.from_bytes(begins[:8], "little") > weights.stat().st_size - 8:
+        raise AdaptbenchError(f"{weights}: no safetensors file, or not whole; copy it again")
+
+
+def _check_no_adapter(path: Path) -> None:
+    file = path / "adapter_config.json"
+    if file.exists():
+        of = _read_object(file).get("base_model_name_or_path")
+        raise AdaptbenchError(
+            f"{path}: an adapter, which names a model elsewhere ({of!r:.80}); merge it into that model and save the whole: "
+            "peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), and the tokenizer there, too"
+        )
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -70,10 +97,7 @@ def check_safe(path: Path) -> None:
     """
     if not path.is_dir():
         raise AdaptbenchError(f"{path}: no such model folder")
-    if (path / "adapter_config.json").exists():
-        raise AdaptbenchError(
-            f"{path}: an adapter, which names a model elsewhere; merge it into that model and save the whole"
-        )
+    _check_no_adapter(path)
     for index in sorted(path.glob("*.safetensors.index.json")):
         weights = _read_object(index).get("weight_map")
         for shard in weights.values() if isinstance(weights, dict) else (weights,):
@@ -132,7 +156,11 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    if path.is_file() and path.read_bytes().startswith(codecs.BOM_UTF8):
+        raise AdaptbenchError(
+            f"{path}: begins with a byte order mark, which transformers does not read; save it without"
+        )
+    content = read_json(path, strict=False)  # configurations of state-space models hold Infinity
     if not isinstance(content, dict):
         raise AdaptbenchError(f"{path}: must be a JSON object")
     return content
@@ -328,6 +356,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path / MANIFEST}: schema version {manifest['schema_version']} is newer than {SCHEMA_VERSION}"
         )
     return manifest
+
+
+def lacks(path: Path) -> dict[str, str]:
+    """Return what the base of the directory's model lacks, by capability, with the reason; nothing where it was not measured."""
+    found: dict[str, str] = read_manifest(path).get("lacks", {}) if (path / MANIFEST).exists() else {}
+    return found
 
 
 def decode_options(path: Path) -> dict[str, Any]:

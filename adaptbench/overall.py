@@ -7,14 +7,15 @@ Both belong to a part of the preset: the ablation's are `ablation_overall` and `
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import cells
+from adaptbench import cells, plain_files
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.conclusions import PLACES
-from adaptbench.contracts import Task
+from adaptbench.contracts import AdaptbenchError, Task
 from adaptbench.files import write_text
 from adaptbench.plan import of_part
 from adaptbench.tables import forgotten, shown, trained_parameters, write_texts
@@ -49,7 +50,7 @@ def write(collected: Path, report: Path, out: Path) -> None:
     table = gains(collected, report)
     write_text(out / f"{overall}.csv", table.to_csv(index=False))
     write_texts(_overall_blocks(table), OVERALL, out / overall)
-    table, caption = _fairness(_runs(collected, planned), _tried(planned["sweep"]), planned["sweep"])
+    table, caption = _fairness(_runs(collected, planned), tried(planned["sweep"]), planned["sweep"])
     write_text(out / f"{fairness}.csv", table.to_csv(index=False))
     write_texts([_block(table)], caption, out / fairness)
 
@@ -208,13 +209,20 @@ def _note(runs: Sequence[dict[str, Any]]) -> str:
     return "; ".join(dict.fromkeys(undone)) if runs else "missing"
 
 
-def _tried(sweep: str | None) -> dict[Key, int]:
-    """How many settings a kept sweep scored for each run."""
-    if sweep is None:
-        return {}
-    import pandas as pd
+def tried(sweep: str | None) -> dict[Key, int]:
+    """Count the settings that a kept sweep scored for each run.
 
-    return {cast(Key, key): len(rows) for key, rows in pd.read_csv(sweep).groupby(["track", "run"])}
+    Raises:
+        AdaptbenchError: the file is no CSV table with the columns track and run.
+    """
+    found: Counter[Key] = Counter()
+    for where, row in plain_files.READERS[".csv"](Path(sweep)) if sweep else ():
+        if not {"track", "run"} <= row.keys():
+            raise AdaptbenchError(f"{where}: no columns 'track' and 'run'; there are {', '.join(row)}")
+        found[row["track"], row["run"]] += 1
+    if sweep and not found:
+        raise AdaptbenchError(f"{sweep}: holds no records")
+    return found
 
 
 def _overall_blocks(table: "pd.DataFrame") -> list[cells.Block]:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adaptbench import registry
+from adaptbench import checks, registry
 from adaptbench.config import merge_training
 from adaptbench.files import write_if_changed
 from adaptbench.graph import Evaluation, Graph
@@ -51,9 +51,11 @@ def files(graph: Graph) -> dict[Path, str]:
             "inputs": {role: str(graph.directory(parent)) for role, parent in node.parents.items()},
             "checkpoint_seconds": graph.preset.checkpoint_seconds,
         }
+        if node.kind == "imported_base":
+            spec["needs"] = checks.needs(graph.preset)
         if "training" in node.options:
             spec["devices"] = graph.preset.devices.model_dump()
-        contents[folder(graph) / f"{node.id}.json"] = spec
+        contents[stage_file(graph, node.id)] = spec
     for evaluation in graph.evaluations:
         lineage = graph.ancestors(evaluation.model) if evaluation.model else ()
         spec = asdict(evaluation) | {
@@ -130,6 +132,10 @@ def for_papers(graph: Graph) -> dict[str, Any]:
             for key, run in every_run
         ],
     }
+
+
+def stage_file(graph: Graph, node: str) -> Path:
+    return folder(graph) / f"{node}.json"
 
 
 def evaluation_file(graph: Graph, key: str) -> Path:

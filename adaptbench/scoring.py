@@ -8,10 +8,11 @@ Differences from lm-eval 0.4.13:
 - each item that does not fit is counted (`too_long`).
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -30,12 +31,13 @@ class ScoringLM(HFLM):
     """An lm-eval `LM` over an opened model.
 
     Attributes:
-        generation_batch_size: rows that generate side by side.
+        generation_batch_size: rows that generate side by side; one where padding or caching is among what the base `lacks`.
+        cached: whether generation keeps what the model has computed of earlier tokens.
         too_long: the documents that did not fit, by task, each with what was done.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, batch_size: int, *, generation_batch_size: int | None = None
+        self, model: Any, tokenizer: Any, batch_size: int, lacks: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         # lm-eval's cache of logits joins requests of the same tokens. Where they differ in where the continuation begins, it
         # reads the shorter one's log-probabilities at the longer one's first positions (`_loglikelihood_tokens`).
@@ -48,7 +50,11 @@ class ScoringLM(HFLM):
             # MPT's name, which lm-eval does not know. Of a model that says nothing it takes 2,048.
             max_length=getattr(model.config.get_text_config(), "max_seq_len", None),
         )
-        self.generation_batch_size = generation_batch_size or batch_size
+        self.cached = not lacks.get("caching")
+        self.generation_batch_size = batch_size if self.cached and not lacks.get("padding") else 1
+        for name, done in (("padding", "one prompt at a time"), ("caching", "without a cache")):
+            if reason := lacks.get(name):
+                print(f"answers are written {done}: {type(model).__name__}: {reason}", file=sys.stderr)
         self.too_long: dict[str, dict[int, str]] = {}
 
     def tok_encode(
@@ -143,7 +149,7 @@ class ScoringLM(HFLM):
             self.batch_size_per_gpu = scored_by
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
-        with greedily(self.model, self.tokenizer):
+        with greedily(self.model, self.tokenizer, cached=self.cached):
             return super()._model_generate(context, max_length, stop, **options)
 
     def room(self, wanted: int) -> int:
@@ -179,7 +185,7 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 @contextmanager
-def greedily(model: Any, tokenizer: Any) -> Iterator[None]:
+def greedily(model: Any, tokenizer: Any, *, cached: bool = True) -> Iterator[None]:
     """Inside the block `model.generate` takes the likeliest token until the text ends, whatever the model's directory recommends.
 
     Penalties, suppressed or forced tokens, lengths, beams and sampling that a directory brings would change what is compared.
@@ -189,7 +195,11 @@ def greedily(model: Any, tokenizer: Any) -> Iterator[None]:
     own = model.generation_config
     ends = end_ids(model, tokenizer)
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    if not cached:  # lm-eval asks for a cache by name
+        generate = model.generate
+        model.generate = lambda **options: generate(**{**options, "use_cache": False, "past_key_values": None})
     try:
         yield
     finally:
         model.generation_config = own
+        vars(model).pop("generate", None)

@@ -1,12 +1,11 @@
 """Runs one stage of the graph: reads its plan, makes its directory whole, and records what it cost.
 
 One function a kind of node; which methods they call is in the plan. The work folder, where a killed stage left its
-checkpoint, is named after the stage's id, its methods' source text and its inputs' files: a stage whose method or inputs
-have changed never goes on from old steps.
+checkpoint, is named after the stage's id, the digest of the code that makes it and its inputs' files: a stage whose code or
+inputs have changed never goes on from old steps.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
@@ -16,12 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench import data, disk, gpus, hub, models, parallel, registry, tokenizer
+from adaptbench import data, disk, gpus, hub, models, parallel, registry, sources, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.kernels import implementations
+from adaptbench.model import capabilities
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -41,7 +41,7 @@ def run(plan: Path, out: Path) -> None:
         _make(spec, work, out)
         return
     with plan.with_name(f".{spec['id']}.lock").open("w") as file:
-        if not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not lock(file.fileno()):
             raise AdaptbenchError(f"{spec['id']}: another process is making this stage; run again when it has ended")
         devices = Devices.model_validate(spec.get("devices", {}))
         if parallel.here():
@@ -61,7 +61,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
         return
     with whole_directory(out) as temporary:
         with implementations.used() as ran:
-            manifest = _origin(spec) | KINDS[spec["kind"]](spec, temporary, work)
+            manifest = {"lacks": _lacks(spec)} | KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
             described = {
@@ -80,10 +80,8 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
 
 
 def _digest(spec: Spec) -> str:
-    """Tells apart what the id does not: other method code, and inputs that were made again since."""
-    digest = hashlib.sha256()
-    for source in spec["sources"]:
-        digest.update((registry.project_root() / source).read_bytes())
+    """Tells apart what the id does not: other code, and inputs that were made again since."""
+    digest = hashlib.sha256(sources.of_project().of_stage(spec["kind"], spec["options"]).encode())
     for directory in spec["inputs"].values():
         for path in sorted(Path(directory).rglob("*")):
             stat = path.stat()
@@ -95,11 +93,10 @@ def _inputs(spec: Spec) -> dict[str, Path]:
     return {role: Path(path) for role, path in spec["inputs"].items()}
 
 
-def _origin(spec: Spec) -> dict[str, Any]:
-    """What a model's manifest says of the base that it comes from: what that lacks."""
+def _lacks(spec: Spec) -> dict[str, str]:
+    """Return what the base lacks that the stage's inputs come from."""
     made = (path for path in _inputs(spec).values() if (path / models.MANIFEST).exists())
-    manifests = (models.read_manifest(path) for path in made)
-    return next(({"lacks": one["lacks"]} for one in manifests if "lacks" in one), {})
+    return next(filter(None, map(models.lacks, made)), {})
 
 
 def _data(spec: Spec) -> dict[str, Path]:
@@ -176,7 +173,15 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         _take_in(model, text_tokenizer, out)
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {name}: {error}") from None
-    return {"parameters": models.parameter_counts(model), "commit": None if local else folder.name}
+    lacks = capabilities.lacks(model.float().to(models.device()))
+    for run, key, capability in spec.get("needs", ()):
+        if reason := lacks.get(capability):
+            raise AdaptbenchError(f"base.model: {name}: {capabilities.unfit(run, key, capability, reason)}")
+    return {
+        "parameters": models.parameter_counts(model),
+        "commit": None if local else folder.name,
+        "lacks": lacks,
+    }
 
 
 def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
@@ -202,7 +207,7 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         _data(spec),
         models.load_tokenizer(inputs["base"]),
         device=models.device(),
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     return getattr(module, options["function"])(config, models_and_results, out, context) or {}
@@ -230,7 +235,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         },
         device=models.device(),
         out=out,
-        lacks=_origin(spec).get("lacks", {}),
+        lacks=_lacks(spec),
     )
     torch.manual_seed(options["seed"])
     new_rows: tuple[int, ...] = ()
@@ -296,7 +301,7 @@ def _fit(
     counts = models.parameter_counts(model)
     if not counts["trained"]:
         raise AdaptbenchError("the tuner left nothing to train")
-    apart = _origin(spec).get("lacks", {}).get("packing", "")
+    apart = _lacks(spec).get("packing", "")
     if apart and parallel.is_main():
         print(f"one document a row, padded: {type(model).__name__}: {apart}", file=sys.stderr)
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)

@@ -37,7 +37,11 @@ Run = Callable[[Objective, Batch], "torch.Tensor"]
 
 
 class Callback(Protocol):
-    """A tuner's own work between steps, such as changing rates. Its state is part of the checkpoint."""
+    """A tuner's own work between steps, such as changing rates. Its state is part of the checkpoint.
+
+    It may have `start(step, steps, run)` too, called before the first step that is made here: `step` were made before an
+    interruption, and `steps` are made in the end. What it returns is logged with that step.
+    """
 
     def after_step(self, step: int, run: Run) -> dict[str, float]:
         """Called after optimizer step `step` (from 1), in every process; what it returns is logged."""
@@ -325,6 +329,9 @@ def train(
         started = last_saved = time.monotonic()
         if compile_layers and not compiled and stop.received:  # it may have ended the compiler, too
             raise Interrupted(f"stopped by {stop.received} before the first step; run again")
+        start = getattr(callback, "start", None)
+        with compiling.uncompiled() if compiled else nullcontext():
+            more = start(int(counts["step"]), steps, prepared) if start else {}
         while counts["step"] < steps:
             parts = parts_of(next(rows_of_step)[accelerator.process_index :: accelerator.num_processes])
             labelled = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts]
@@ -349,7 +356,7 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
 
             with compiling.uncompiled() if compiled else nullcontext():
-                more = callback.after_step(int(counts["step"]) + 1, prepared) if callback else {}
+                more |= callback.after_step(int(counts["step"]) + 1, prepared) if callback else {}
             # Of every process: the loss is scaled so that its mean is the step's, the positions add up; all stop together if one is
             # asked to, and save together when the first one's time has come.
             due = accelerator.is_main_process and time.monotonic() - last_saved >= checkpoint_seconds
@@ -373,6 +380,7 @@ def train(
                     tokens=counts["tokens"],
                     **more,
                 )
+            more = {}
             if stops and counts["step"] < steps:
                 save()
                 raise Interrupted(

@@ -30,7 +30,7 @@ MODULES = (
     "transformers.optimization", "transformers.trainer_utils", "accelerate", "peft", "pydantic.main", "psutil", "pandas",
     "lm_eval", "lm_eval.tasks", "lm_eval.evaluator", "lm_eval.models.huggingface", "rouge_score.rouge_scorer",
 )  # fmt: skip
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FORWARDED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 # --- the process that hands a job over

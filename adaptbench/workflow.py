@@ -1,22 +1,37 @@
-"""What the Snakefile needs, in plain Python: the preset in force, its graph, each rule's inputs, the final outputs.
+"""What the Snakefile needs, in plain Python: the preset in force, its graph, each rule's inputs and parameters, the final outputs.
 
-Code lies in the project, results in the working directory, which need not be the same: Snakemake is given both relative to the latter.
+Code is in the project, results are in the working directory, which need not be the same. Rules read results and a user's data as inputs.
+Code, other files of the project and the plan are parameters, by their digests: a touched file or a fresh checkout makes nothing again.
 """
 
-import fcntl
+import hashlib
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from adaptbench import collect, compiling, config, gpus, graph, hub, models, overall, plan, registry, stock_tasks
+from adaptbench import (
+    checks,
+    collect,
+    compiling,
+    config,
+    gpus,
+    graph,
+    hub,
+    models,
+    overall,
+    plain_files,
+    plan,
+    registry,
+    sources,
+    stock_tasks,
+)
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import lock, naming
+from adaptbench.model import capabilities
+from adaptbench.overrides import merged, typed
 
 if TYPE_CHECKING:
     from adaptbench.estimate import Estimate
@@ -25,20 +40,26 @@ CUDA_CONTEXT = 1e9  # bytes of a GPU's memory that a process takes before anythi
 DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
-STATISTICS = tuple(f"statistics/{name}" for name in ("answers", "comparisons", "intervals"))
+READ = {
+    "explorer": ("adaptbench/explorer/*.css", "adaptbench/explorer/*.html", "adaptbench/explorer/scripts/*.js"),
+    "paper": ("benchmarks/*/papers/*.yaml",),
+    "transcripts": ("adaptbench/transcripts.html",),
+}
+"""By command what it reads of the project besides code."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
 def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[str, Any] | None = None) -> graph.Graph:
-    """The graph of the preset in force, its plan written.
+    """The graph of the preset in force.
 
     `files` are what --configfile names (the default preset if nothing), each changing those before it, `overrides` what
-    --config sets on top. Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
+    --config sets on top (overrides.of_entries). Another workflow that uses this one as a module gives its config instead, or a part of it: a whole preset, with
     what --config sets in it but for types. A mistake ends the process with one line.
     """
     try:
         unfolded = graph.unfold(preset(overrides, files, given))
-        _write_plan(unfolded)
+        _check_names(unfolded)
+        _check_base(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -57,10 +78,10 @@ def preset(
     shown = [] if given else [_shown(path) for path in files or [registry.project_root() / DEFAULT_PRESET]]
     values: dict[str, Any] = dict(given or {})
     for path in shown:
-        values = _merged(values, config.read(path))
+        values = merged(values, config.read(path))
     source = " + ".join(map(str, shown)) or "config"
     mine = {key: value for key, value in overrides.items() if not given or key in given}
-    found = config.validate(_merged(values, _typed(mine)), source)
+    found = config.validate(merged(values, typed(mine, values)), source)
     if found.sweep is not None and not os.path.exists(found.sweep):
         # A preset of the project names its own, wherever it runs.
         found = found.model_copy(update={"sweep": of_project(found.sweep)})
@@ -68,30 +89,67 @@ def preset(
     return found
 
 
-def _write_plan(unfolded: graph.Graph) -> None:
-    """Write the plan, which jobs read when they start; no other process may change it until this one ends."""
-    planned = plan.files(unfolded)
-    try:
-        with naming(unfolded.root):
-            plan.folder(unfolded).mkdir(parents=True, exist_ok=True)
-            file = os.open(plan.folder(unfolded) / ".lock", os.O_RDWR | os.O_CREAT)  # the system closes it
-    except OSError:
-        if plan.are_written(planned):
-            return  # enough to look at results
-        raise
-    if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-        plan.write_files(planned)
-    lock(file, fcntl.LOCK_SH)
-    if not plan.are_written(planned):
-        raise AdaptbenchError(
-            f"{unfolded.root}: another snakemake is at work here with other options; wait for it, or give this one a folder of its "
-            "own (--config name=...)"
-        )
+def _check_names(unfolded: graph.Graph) -> None:
+    """Refuse what a rule cannot have as an input."""
+    for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
+        if set("{}") & set(path):
+            raise AdaptbenchError(
+                f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
+            )
+
+
+class Plan:
+    """The plan's files. They are written when a job is about to read them, so that a dry run or a report writes none."""
+
+    def __init__(self, unfolded: graph.Graph, running: Callable[[], bool]) -> None:
+        """Plan the graph; `running` says whether jobs run, which Snakemake does not know before it builds its own graph."""
+        self.unfolded, self.running = unfolded, running
+        self.files = plan.files(unfolded)
+        self.is_written = False
+
+    def read(self, path: Path) -> Callable[[Any], str]:
+        """Return a parameter: the path of a file, which is written where jobs run. `onstart` alone would not do: `--no-hooks`
+        leaves it out, and so do the Snakemakes of a cluster's jobs.
+        """
+
+        def parameter(wildcards: Any) -> str:
+            if self.running():
+                self.write()
+            return str(path)
+
+        return parameter
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a file's text."""
+        return hashlib.sha256(self.files[path].encode()).hexdigest()[: graph.HASH_LENGTH]
+
+    def write(self) -> None:
+        """Write the files; no other process may change them until this one ends. A failure ends the process with one line."""
+        if self.is_written:
+            return
+        root, folder = self.unfolded.root, plan.folder(self.unfolded)
+        try:
+            with naming(root):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)  # the system closes it
+            if lock(file):
+                plan.write_files(self.files)
+            lock(file, shared=True, wait=True)
+        except OSError as error:
+            if not plan.are_written(self.files):  # else enough to find that nothing is to be done
+                sys.exit(f"error: {error.filename}: {error.strerror}")
+        if not plan.are_written(self.files):
+            sys.exit(
+                f"error: {root}: another snakemake is at work here with other options; wait for it, or give this one a folder of its "
+                "own (--config name=...)"
+            )
+        self.is_written = True
 
 
 def check_writable(unfolded: graph.Graph) -> None:
     """End the process with one line where jobs could not write their results."""
-    if not os.access(unfolded.root, os.W_OK):
+    there = next(path for path in (unfolded.root, *unfolded.root.parents) if path.exists())
+    if not os.access(there, os.W_OK):
         sys.exit(f"error: {unfolded.root}: cannot be written to; is it read-only?")
 
 
@@ -115,28 +173,16 @@ def of_project(path: str | Path) -> str:
     return os.path.relpath(registry.project_root() / path)
 
 
-def _files_of_project(folder: str, pattern: str) -> list[str]:
-    return sorted(map(of_project, (registry.project_root() / folder).glob(pattern)))
-
-
-def _typed(value: Any) -> Any:
-    """What --config gives: Snakemake leaves the values inside a mapping or list as text."""
-    if isinstance(value, Mapping):
-        return {key: _typed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_typed(inner) for inner in value]
-    try:
-        return config.parse(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        raise AdaptbenchError(f"--config: {value!r:.80} is not YAML; quote it") from None
-
-
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = deepcopy(dict(base))
-    for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+def _check_base(unfolded: graph.Graph) -> None:
+    """See that a base which is taken in already can do what every run needs, as it was measured then."""
+    for node in unfolded.nodes.values():
+        directory = unfolded.directory(node.id)
+        if node.kind == "imported_base" and (directory / models.MANIFEST).exists():
+            lacks = models.lacks(directory)
+            for run, key, capability in checks.needs(unfolded.preset):
+                if reason := lacks.get(capability):
+                    said = capabilities.unfit(run, key, capability, reason)
+                    raise AdaptbenchError(f"base.model: {unfolded.preset.base.model}: {said}")
 
 
 def _check_surroundings(preset: config.Preset) -> None:
@@ -149,9 +195,15 @@ def _check_surroundings(preset: config.Preset) -> None:
     # Of a name too long for a file, Path would fail instead of saying no.
     if preset.sweep is not None and not os.path.isfile(preset.sweep):
         raise AdaptbenchError(f"sweep: {preset.sweep}: no such file")
+    try:
+        overall.tried(preset.sweep)
+    except AdaptbenchError as error:
+        raise AdaptbenchError(f"sweep: {error}") from None
     for name, value in preset.data:
-        if isinstance(value, config.HubData) and value.path is not None and not os.path.isdir(value.path):
-            raise AdaptbenchError(f"data.{name}.path: {value.path}: no such folder")
+        if isinstance(value, config.HubData) and value.path is not None:
+            problem = plain_files.folder_problem(value.path)
+            if problem:
+                raise AdaptbenchError(f"data.{name}.path: {value.path}: {problem}")
     _check_stock_tasks(preset)
     for track in registry.tracks():
         for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
@@ -210,14 +262,10 @@ def _asked_for() -> Iterator[None]:
 
 
 def node_inputs(unfolded: graph.Graph, node_id: str) -> list[str]:
-    """The directories, data files and method files that a stage is made from."""
+    """The directories and data files that a stage is made from."""
     with _asked_for():
         node = unfolded.node(node_id)
-    return [
-        *(str(unfolded.directory(parent)) for parent in node.parents.values()),
-        *map(of_project, node.sources),
-        *node.files,
-    ]
+    return [*(str(unfolded.directory(parent)) for parent in node.parents.values()), *node.files]
 
 
 def processes(unfolded: graph.Graph, node_id: str) -> int:
@@ -257,11 +305,7 @@ def evaluation_inputs(unfolded: graph.Graph, key: str) -> list[str]:
         evaluation = unfolded.evaluation(key)
     models_and_tasks = ([evaluation.model] if evaluation.model else []) + list(evaluation.tasks.values())
     models_and_tasks += [evaluation.data] if evaluation.data else []
-    directories = [str(unfolded.directory(node)) for node in models_and_tasks]
-    decoders = [
-        path for name in ("agent", "decoding", "latent") for path in _files_of_project(f"adaptbench/{name}", "*.py")
-    ]
-    return [*directories, *decoders, of_project("kernels/latent_fusion.py")]
+    return [str(unfolded.directory(node)) for node in models_and_tasks]
 
 
 def stage_gpus(unfolded: graph.Graph, node_id: str) -> int:
@@ -292,9 +336,48 @@ def jobs_on_gpus(unfolded: graph.Graph) -> int | None:
     return len(there) * max(1, int(min(there.values()) // most))
 
 
-def code(*names: str) -> list[str]:
-    """Modules of the machinery whose change makes a rule run again."""
-    return [of_project(f"adaptbench/{name}.py") for name in names]
+def stage_code(unfolded: graph.Graph, node_id: str) -> str:
+    """The digest of the code that makes a stage."""
+    node = unfolded.node(node_id)
+    return sources.of_project().of_stage(node.kind, node.options)
+
+
+def evaluation_code(unfolded: graph.Graph, key: str) -> str:
+    """The digest of the code that scores a run."""
+    evaluation = unfolded.evaluation(key)
+    tasks = [unfolded.nodes[node].options for node in evaluation.tasks.values()]
+    return sources.of_project().digest(sources.evaluation(unfolded.decoding(evaluation), tasks))
+
+
+def report_code(unfolded: graph.Graph, part: str, command: str) -> Callable[[Any], str]:
+    """A parameter: the digest of the code of a command that reports a part, and of the project's other files that it reads."""
+
+    def parameter(wildcards: Any) -> str:
+        return sources.of_project().digest(reporting(unfolded, part, command), files_of_project(*READ.get(command, ())))
+
+    return parameter
+
+
+def reporting(unfolded: graph.Graph, part: str, command: str) -> list[str]:
+    """What a command that reports a part runs, as `sources.Code.modules` takes it: it asks every benchmark for its tasks, papers also ask
+    for options, figures for what the plan draws.
+    """
+    benchmarks, methods = _modules("benchmarks", registry.tracks()), _modules("methods", registry.METHOD_AXES)
+    starts = [sources.command(command), *(f"{module}.TASKS" for module in benchmarks)]
+    if command == "paper":
+        starts += [f"{module}.Config" for module in (*benchmarks, *methods)]
+    if command == "figures":
+        for one in plan.method_figures(unfolded, part).values():
+            starts.append(f"adaptbench.methods.{one['axis']}.{one['kind']}.FIGURES[{one['name']}]")
+        for table in plan.tables(unfolded, part).values():
+            of_track = f"adaptbench.benchmarks.{table['track']}"
+            starts += [f"{of_track}.{one['kind']}.FIGURES[{one['name']}]" for one in table["figures"].values()]
+    return starts
+
+
+def _modules(package: str, folders: Iterable[str]) -> list[str]:
+    """The names of the modules of all methods, or of all benchmarks."""
+    return [f"adaptbench.{package}.{one}.{kind}" for one in folders for kind in registry.discover(f"{package}.{one}")]
 
 
 def collected(unfolded: graph.Graph, part: str) -> str:
@@ -321,15 +404,10 @@ def paper_parts(unfolded: graph.Graph, part: str) -> list[str]:
     return [collected(unfolded, one) for one in dict.fromkeys(("main", part))]
 
 
-def paper_files() -> list[str]:
-    return _files_of_project("benchmarks", "*/papers/*.yaml")
-
-
-def paper_code() -> list[str]:
-    return [
-        *_files_of_project("adaptbench/paper", "*.py"),
-        *code("cells", "conclusions", "latex", *STATISTICS),
-    ]
+def files_of_project(*patterns: str) -> list[str]:
+    """The files that a rule reads of the project, relative to the project."""
+    root = registry.project_root()
+    return sorted(path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern))
 
 
 def figures(unfolded: graph.Graph, part: str) -> list[str]:
@@ -350,12 +428,6 @@ def explorer_parts(unfolded: graph.Graph) -> str:
     return " ".join(f"--part {collected(unfolded, part)} {plan.report_file(unfolded, part)}" for part in parts)
 
 
-def explorer_sources() -> list[str]:
-    """The files that the explorer's page is made of."""
-    files = _files_of_project("adaptbench/explorer", "**/*.*")
-    return [path for path in files if path.endswith((".py", ".html", ".css", ".js"))]
-
-
 def in_report(files: Sequence[str], suffix: str, caption: str, category: str) -> list[str]:
     """The files, those with this suffix flagged for `snakemake --report`."""
     from snakemake.io import report
@@ -367,16 +439,6 @@ def in_report(files: Sequence[str], suffix: str, caption: str, category: str) ->
         else path
         for path in files
     ]
-
-
-def figure_sources(unfolded: graph.Graph, part: str) -> list[str]:
-    """The files of the functions with which methods and benchmarks draw."""
-    drawn = plan.method_figures(unfolded, part).values()
-    functions = [registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]] for figure in drawn]
-    for content in plan.tables(unfolded, part).values():
-        of_benchmark = content["figures"].values()
-        functions += [registry.benchmark(content["track"], one["kind"]).FIGURES[one["name"]] for one in of_benchmark]
-    return sorted({of_project(registry.code_of(function)) for function in functions})
 
 
 def after_failure(unfolded: graph.Graph, logs: Sequence[str]) -> list[str]:

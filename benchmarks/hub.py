@@ -1,8 +1,8 @@
-"""Public sets from the hub, or from a folder that holds what the hub's repository does: by `datasets` either way.
+"""Public sets from the hub, by `datasets`, or from a folder that holds what the hub's repository does.
 
 Without a network `datasets` takes what it has cached of a set last, of whatever revision: another than the one that is asked for is
 refused, where what was read before says which it is. Of a folder only files of records that begin with a
-split's name are read, and only plain ones: left to itself `datasets` unpacks archives and follows what a README names, wherever that is.
+split's name are read, and only plain ones: `datasets` would unpack archives and follow what a README names, wherever that is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from typing import Any
 from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError, Record
 
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 
 
 def patterns(*splits: str) -> tuple[str, ...]:
     """Of the files of a folder that are read for these splits."""
-    return tuple(f"**/{split}*{suffix}" for split in splits for suffix in READERS)
+    return tuple(f"**/{split}*{suffix}" for split in splits for suffix in SUFFIXES)
 
 
 def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[str]) -> list[Sequence[Record]]:
@@ -61,13 +61,11 @@ def _of_hub(name: str, source: Mapping[str, Any], config: Sequence[str], splits:
 
 def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> Mapping[str, Any]:
     """The splits that the folder has."""
-    from datasets import load_dataset
-
-    found = {}
+    found: dict[str, list[Record]] = {}
     for split in splits:
         files = sorted(path for pattern in patterns(split) for path in folder.glob(pattern))
-        if files:
-            same = [path for path in files if path.suffix == files[0].suffix]
-            checked = plain_files.checked(name, folder, same)
-            found[split] = load_dataset(READERS[files[0].suffix], data_files=checked, split="train")
+        same = [path for path in files if path.suffix == files[0].suffix]
+        plain_files.check(name, folder, same)
+        if same:
+            found[split] = [record for path in same for _, record in plain_files.records(name, path)]
     return found

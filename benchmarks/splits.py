@@ -5,8 +5,6 @@ This file is copied next to the task files; it needs nothing of the project, so 
 
 import json
 import math
-import re
-from decimal import Decimal
 from pathlib import Path
 
 
@@ -26,17 +24,3 @@ def bits_per_byte(doc, results):
     text = doc["text"] if "text" in doc else doc["target"]
     size = len(text.encode())
     return {"bits_per_byte": -log_likelihood / math.log(2) / size, "bytes": size}
-
-
-def last_number(text):
-    """The number after the last ####, without commas; None if there is none. `72.0` and `72` are one number."""
-    found = re.findall(r"####\s*\$?(-?[\d,]*\.?\d+)", text)
-    if not found:
-        return None
-    return Decimal(found[-1].replace(",", ""))
-
-
-def number_match(doc, results):
-    """Whether the number that the answer ends in is the right one."""
-    predicted = last_number(results[0])
-    return {"exact_match": float(predicted is not None and predicted == last_number(doc["target"]))}

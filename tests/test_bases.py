@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ARCHITECTURES, SMALL_GENERAL
+from conftest import ARCHITECTURES, SMALL_GENERAL, copy_of_project
 
-from adaptbench import checks, config, evaluation, graph, models, plan, stages
+from adaptbench import checks, config, evaluation, graph, models, plan, sources, stages
 from adaptbench.contracts import AdaptbenchError
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
@@ -138,8 +138,8 @@ def test_an_unknown_hub_id_is_one_line(make):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_config_is_never_resumed(model_folder, make, tmp_path):
-    """The work folder is named after the stage's hash and its methods' text; both kinds of change lead to a new one."""
+def test_a_checkpoint_of_another_config_or_of_other_code_is_never_resumed(model_folder, make, tmp_path, monkeypatch):
+    """The work folder is named after the stage's id and its code's digest; both kinds of change lead to a new one."""
     one = make(preset(model_folder("qwen3"), run("full", {"kind": "full"})))
     node = one.evaluations[-1].model
     spec = json.loads((one.root / "plan" / f"{node}.json").read_text())
@@ -148,15 +148,13 @@ def test_a_checkpoint_of_another_config_is_never_resumed(model_folder, make, tmp
         preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"learning_rate": 0.5}})
     )
     assert other.evaluations[-1].model != node
-    changed = tmp_path / "methods" / "tuners"
-    changed.mkdir(parents=True)
-    for source in spec["sources"]:
-        path = tmp_path / source
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("# other code\n")
-    original = stages.registry.project_root
-    stages.registry.project_root = lambda: tmp_path
-    try:
+    copy = copy_of_project(tmp_path / "copy")
+    monkeypatch.setattr(sources, "of_project", lambda: sources.Code(copy))
+    assert stages._digest(spec) == before
+    for name in ("methods/tuners/full.py", "adaptbench/training.py"):
+        text = (copy / name).read_text()
+        (copy / name).write_text(text + "\n# a remark\n")
+        assert stages._digest(spec) == before
+        (copy / name).write_text(text + "\nOTHER = 1\n")
         assert stages._digest(spec) != before
-    finally:
-        stages.registry.project_root = original
+        (copy / name).write_text(text)

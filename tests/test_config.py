@@ -6,6 +6,7 @@ Run: pytest tests/test_config.py
 import copy
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -99,6 +100,8 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("tokenizer", {"corpora": ["nowhere"]}, "tokenizer.corpora: no data.nowhere"),
         ("evaluation", {"batch_size": 0}, "evaluation.batch_size: must be > 0"),
         ("colour", "red", "colour: unknown key"),
+        ("base.revision", "\ud83d", "base.revision: must be text without half a character (a lone surrogate)"),
+        ("base.revision", 1.0, "base.revision: must be text, and YAML reads a number; put it in quotes"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
@@ -338,15 +341,21 @@ def _planned(unfolded: graph.Graph) -> None:
     """What the Snakefile asks of a graph when it is parsed, and of its stages and runs before a job starts."""
     for part in plan.parts(unfolded):
         files = [flow.tables(unfolded, part), flow.paper_tables(unfolded, part), flow.figures(unfolded, part)]
-        files += [flow.transcripts(unfolded, part), flow.figure_sources(unfolded, part), plan.runs(unfolded, part)]
+        files += [
+            flow.transcripts(unfolded, part),
+            flow.reporting(unfolded, part, "figures"),
+            plan.runs(unfolded, part),
+        ]
         assert all(files[:3])
     flow.explorer_parts(unfolded)
     assert all(place >= 0 for place in flow.urgency(unfolded).values())
     for node in unfolded.nodes:
         flow.node_inputs(unfolded, node)
+        flow.stage_code(unfolded, node)
         flow.stage_gpus(unfolded, node)
     for one in unfolded.evaluations:
         flow.evaluation_inputs(unfolded, one.key)
+        flow.evaluation_code(unfolded, one.key)
         flow.evaluation_gpus(unfolded, one.key)
 
 
@@ -460,12 +469,120 @@ def test_a_wrong_model_folder_is_said_before_anything_runs(tmp_path):
     assert "no tokenizer" in problem(folder)
 
 
-def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path):
+def _adapter(folder: Path) -> None:
+    """What peft saves: no config.json, no tokenizer."""
+    (folder / "config.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/name"}')
+
+
+def _inside(place: str):
+    def move(folder: Path) -> None:
+        names = [path.name for path in folder.iterdir()]
+        (folder / place).mkdir(parents=True)
+        for name in names:
+            (folder / name).rename(folder / place / name)
+
+    return move
+
+
+MERGE = (
+    ": an adapter, which names a model elsewhere ('owner/name'); merge it into that model and save the whole: "
+    "peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), and the tokenizer there, too"
+)
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (_adapter, MERGE),
+        (_inside("checkpoint-500"), ": no config.json; name the one inside: {folder}/checkpoint-500"),
+        (_inside("snapshots/0123"), ": no config.json; name the one inside: {folder}/snapshots/0123"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(POINTER), "/model.safetensors: a pointer of git-lfs and not the weights; run `git lfs pull` in that folder"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "/model.safetensors: no safetensors file, or not whole; copy it again"),
+        (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:99]), "/model.safetensors: no safetensors file, or not whole; copy it again"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xef\xbb\xbf{}"), "/config.json: begins with a byte order mark, which transformers does not read; save it without"),
+        (lambda folder: (folder / "config.json").write_text("{}", encoding="utf-16"), "/config.json: UTF-16 text; save it as UTF-8"),
+        (lambda folder: (folder / "config.json").write_bytes(POINTER), "/config.json:1: not JSON: Expecting value (column 1)"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "/config.json: must be a JSON object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_whole_model_is_named_with_what_to_do(tmp_path, model_folder, spoil, line):
     from adaptbench.workflow import _check_surroundings
 
-    values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": str(tmp_path / "none")})
-    with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*no such folder"):
+    folder = Path(shutil.copytree(model_folder("qwen3"), tmp_path / "model"))
+    values = preset_values() | {"base": {"model": str(folder)}}
+    _check_surroundings(config.validate(values, "x.yaml"))
+    spoil(folder)
+    with pytest.raises(AdaptbenchError) as caught:
         _check_surroundings(config.validate(values, "x.yaml"))
+    assert str(caught.value) == f"base.model: {folder}{line.format(folder=folder)}"
+
+
+def test_a_file_in_the_place_of_a_model_folder_is_said_so(tmp_path, model_folder):
+    from adaptbench import models
+
+    with pytest.raises(
+        AdaptbenchError, match=r"config\.json: no such model folder but a file; name the folder that it is in$"
+    ):
+        models.check_folder(model_folder("qwen3") / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none", "no such folder"),
+        ("a.jsonl", "no such folder but a file; name the folder that it is in"),
+        ("a.jsonl/none", "no such folder"),
+        ("dangling", "no such folder"),
+        ("~/set", "no such folder; ~ is not expanded here, write it out"),
+        ("https://example.org/set", "no such folder; an address is not read, download it into one"),
+        ("hf://datasets/owner/set", "no such folder; an address is not read, download it into one"),
+        ("nul\0", "no such folder"),
+        ("x" * 300, "no such folder"),
+    ],
+)
+def test_a_data_path_that_is_no_folder_is_said_before_anything_runs(tmp_path, monkeypatch, path, said):
+    from adaptbench.workflow import _check_surroundings
+
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").touch()
+    Path("dangling").symlink_to("nowhere")
+    values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": path})
+    with pytest.raises(AdaptbenchError) as caught:
+        _check_surroundings(config.validate(values, "x.yaml"))
+    shown = path.replace("\0", "\\x00")
+    assert str(caught.value) == f"data.gsm8k.path: {shown}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"track,run\ndomain,full\n", ""),
+        (b"", ": holds no records"),
+        (b"track,run\n", ": holds no records"),
+        (b"track,name\ndomain,full\n", ":2: no columns 'track' and 'run'; there are track, name"),
+        (b"track,run\ndomain\n", ":2: 1 fields under 2 headings"),
+        (b"\x00PAR1", ":1: holds a NUL character; no text file, or not UTF-8"),
+        (b"track,run\n\xff,full\n", ":2: not UTF-8 text (byte 1 of the line)"),
+        ("track,run\n".encode("utf-16"), ": UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_a_sweep_that_is_no_table_is_said_before_anything_runs(tmp_path, content, said):
+    """It is read for the card of costs, when all is trained."""
+    from adaptbench.workflow import _check_surroundings
+
+    path = tmp_path / "sweep.csv"
+    path.write_bytes(content)
+    preset = config.validate(preset_values() | {"sweep": str(path)}, "x.yaml")
+    if said:
+        with pytest.raises(AdaptbenchError) as caught:
+            _check_surroundings(preset)
+        assert str(caught.value) == f"sweep: {path}{said}"
+    else:
+        _check_surroundings(preset)
 
 
 @pytest.mark.parametrize(
@@ -565,3 +682,17 @@ def test_a_table_that_every_preset_has_is_no_name_for_another(table):
     own = table.removeprefix("ablation_")
     with pytest.raises(AdaptbenchError, match=rf"runs\.0\.tables: {own} and ablation_{own} are made of .*; choose"):
         config.validate(values, "toy")
+
+
+def test_a_presets_byte_order_mark_is_no_part_of_its_first_key(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("\ufeff" + yaml.safe_dump(preset_values()), encoding="utf-8")
+    assert config.load(path).name == "toy"
+
+
+@pytest.mark.parametrize("instead", ["folder", "pipe"])
+def test_a_preset_that_is_no_plain_file_is_one_line(tmp_path, instead):
+    path = tmp_path / "x.yaml"
+    path.mkdir() if instead == "folder" else os.mkfifo(path)
+    with pytest.raises(AdaptbenchError, match=r"x\.yaml: no plain file; write the preset into one$"):
+        config.load(path)

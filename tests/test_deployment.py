@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, copy_of_project, snakemake
+from conftest import PROJECT, copy_of_project, preset_values, snakemake
 
 from adaptbench import config
 
@@ -57,9 +57,124 @@ def test_the_catalogs_snakefile_has_the_same_jobs(expected, tmp_path):
     assert jobs(copy, *SMOKE, "--snakefile", "workflow/Snakefile") == expected
 
 
-def test_from_another_folder_the_jobs_are_the_same_and_results_go_there(expected, tmp_path):
+def test_from_another_folder_the_jobs_are_the_same(expected, tmp_path):
     assert jobs(tmp_path, *SMOKE, "--snakefile", str(PROJECT / "workflow/Snakefile")) == expected
+
+
+def files(folder: Path) -> set[Path]:
+    """All that is in a folder but for Snakemake's own."""
+    return {
+        path.relative_to(folder) for path in folder.rglob("*") if ".snakemake" not in path.relative_to(folder).parts
+    }
+
+
+@pytest.mark.parametrize("asked", [(), ("--forceall", "--no-hooks")])
+def test_a_dry_run_writes_nothing(project_copy, asked):
+    before = files(project_copy)
+    done = snakemake(project_copy, *asked, "--cores", "1", "--configfile", "config/smoke.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "rule evaluate:" in done.stdout + done.stderr
+    assert files(project_copy) == before
+
+
+@pytest.mark.parametrize("option", ["--lint", "--summary", "--unlock"])
+def test_nor_does_what_only_looks(project_copy, option):
+    before = files(project_copy)
+    done = snakemake(project_copy, "--cores", "1", option, "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stderr
+    assert files(project_copy) == before
+
+
+def target(folder: Path, *arguments: str) -> str:
+    """The domain's data, which take no model and no training."""
+    done = snakemake(folder, *arguments, "--dry-run")
+    return re.search(r"^    output: (results/smoke/data/domain-\w+)$", done.stdout + done.stderr, re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize(
+    "how", [("--no-hooks",), ("--no-hooks", "--mode", "remote", "--nolock", "--ignore-incomplete")]
+)
+def test_jobs_have_their_plan_however_snakemake_is_started(tmp_path, how):
+    """The last is as a cluster's job starts it."""
+    where = ("--snakefile", str(PROJECT / "Snakefile"))
+    made = target(tmp_path, *SMOKE, *where)
+    done = snakemake(tmp_path, made, *SMOKE, *where, *how)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / made / "manifest.json").exists()
     assert (tmp_path / "results/smoke/plan/report-main.json").exists()
+    assert "Nothing to be done" in snakemake(tmp_path, made, *SMOKE, *where).stderr
+
+
+@pytest.mark.parametrize("given", [None, "", "/some/where", "/some/where:relative:"])
+def test_pythonpath_keeps_what_it_had(tmp_path, given):
+    code = f'include: "{PROJECT}/Snakefile"\nprint("PATH", repr(os.environ["PYTHONPATH"]), file=sys.stderr)\n'
+    (tmp_path / "Snakefile").write_text(code)
+    variables = {} if given is None else {"PYTHONPATH": given}
+    done = snakemake(tmp_path, "--list-rules", *SMOKE, **variables)
+    assert done.returncode == 0, done.stderr
+    expected = f"{PROJECT}:{given}" if given else str(PROJECT)
+    assert f"PATH {expected!r}" in done.stderr
+
+
+def test_a_job_finds_modules_that_pythonpath_names(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("from pathlib import Path\n\nPath('seen').touch()\n")
+    (tmp_path / "work").mkdir()
+    where = ("--snakefile", str(PROJECT / "Snakefile"))
+    made = target(tmp_path / "work", *SMOKE, *where)
+    done = snakemake(tmp_path / "work", made, *SMOKE, *where, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "work/seen").exists()
+
+
+def test_a_clone_may_have_any_other_name(tmp_path):
+    copy = copy_of_project(tmp_path / """a b 'c' "d" $HOME `e` ;&#*[f] é""" / "clone")
+    made = target(copy, *SMOKE)
+    done = snakemake(copy, made, *SMOKE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Nothing to be done" in snakemake(copy, made, *SMOKE).stderr
+
+
+@pytest.mark.parametrize(("name", "sign"), [("a {x}", "{"), ("a}", "}"), ("a:b", ":")])
+def test_of_a_clone_whose_path_snakemake_cannot_have_it_says_so(tmp_path, name, sign):
+    copy = copy_of_project(tmp_path / name)
+    done = snakemake(copy, *SMOKE, "--dry-run")
+    assert done.returncode != 0
+    last = f"error: {copy}: the path of a clone must not hold {sign!r}; rename the folder"
+    assert done.stderr.strip().splitlines()[-1] == last
+
+
+def test_a_working_directory_may_have_braces(tmp_path):
+    folder = tmp_path / "work {x} {{y}}"
+    folder.mkdir()
+    where = ("--snakefile", str(PROJECT / "Snakefile"))
+    made = target(folder, *SMOKE, *where)
+    assert snakemake(folder, made, *SMOKE, *where).returncode == 0
+    assert (folder / made / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [("data {x}", "train.jsonl"), ("data {", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl")],
+)
+def test_data_and_models_whose_path_has_braces_are_one_line(tmp_path, folder, file):
+    (tmp_path / folder).mkdir()
+    for name in {"train.jsonl", "test.jsonl", file}:
+        (tmp_path / folder / name).write_text("{}\n")
+    line = "takes what is in braces for a wildcard; rename it, or name a link to it"
+    values = preset_values()
+    values["data"] |= {"domain": {"kind": "gsm8k"}, "gsm8k": {"path": folder}}
+    (tmp_path / "preset {x}.yaml").write_text(yaml.safe_dump(values))
+    arguments = ("--cores", "1", "--snakefile", str(PROJECT / "Snakefile"), "--dry-run")
+    done = snakemake(tmp_path, *arguments, "--configfile", "preset {x}.yaml")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0
+    assert last.startswith(f"error: {folder}/")
+    assert last.endswith(f"Snakemake {line}")
+    (tmp_path / "link").symlink_to(folder)
+    values["data"]["gsm8k"] = {"path": "link"}
+    (tmp_path / "preset {x}.yaml").write_text(yaml.safe_dump(values))
+    done = snakemake(tmp_path, *arguments, "--configfile", "preset {x}.yaml")
+    assert (done.returncode == 0) == ("{" not in file), done.stderr
 
 
 def test_the_default_preset_is_found_from_another_folder_with_the_sweep_that_it_names(tmp_path):

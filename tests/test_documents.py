@@ -9,7 +9,15 @@ import os
 import pytest
 
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.documents import check_disjoint, document_hash, full_text, normalise, read_jsonl, write_jsonl
+from adaptbench.documents import (
+    check_disjoint,
+    document_hash,
+    full_text,
+    normalise,
+    read_jsonl,
+    without_tested,
+    write_jsonl,
+)
 from adaptbench.files import whole_directory, write_if_changed, write_text
 
 
@@ -59,9 +67,7 @@ def test_what_is_written_is_read_whatever_the_characters(tmp_path):
         {"text": ""},
     ]
     write_jsonl(tmp_path / "new" / "x.jsonl", records)
-    assert read_jsonl(tmp_path / "new" / "x.jsonl", require=("text",)) == records
-    write_jsonl(tmp_path / "empty.jsonl", [])
-    assert read_jsonl(tmp_path / "empty.jsonl") == []
+    assert read_jsonl(tmp_path / "new" / "x.jsonl") == records
 
 
 # --- leaks
@@ -109,6 +115,73 @@ def test_documents_that_differ_in_a_word_or_a_digit_are_no_leak():
     check_disjoint({"train": [{"text": "now here"}]}, {"test": [{"text": "nowhere"}]})
     with pytest.raises(AdaptbenchError):
         check_disjoint({"train": [{"text": "Number 12 is kept."}]}, {"test": [{"text": "number 12 is kept"}]})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u0915\u0940", "\u0915\u094b"),  # Hindi ki and ko: a letter and another vowel mark
+        ("\u0915\u0940", "\u0915"),
+        ("\u0e01\u0e34\u0e19", "\u0e01\u0e31\u0e19"),  # Thai
+        ("\u05d1\u05bc", "\u05d1"),  # Hebrew
+        ("caf\u00e9", "cafe"),
+        ("2 \u00d7 3", "2 \u00f7 3"),
+        ("2 + 3", "2 - 3"),
+        ("2 \u2212 3", "2 3"),
+        ("10\u201320", "10 20"),
+        ("a * b", "a / b"),
+        ("x - y", "x y"),
+        ("x \u2264 y", "x \u2265 y"),
+        ("\u2200x", "\u2203x"),
+        ("2 * (3 + 4)", "(2 * 3) + 4"),
+        ("x\u00b2", "x2"),
+        ("\u221a2", "2"),
+        ("$5", "\u20ac5"),
+        ("5 %", "5"),
+        ("5 %", "5 \u2030"),
+        ("5 \u00b0", "5"),
+        ("C#", "C++"),
+        ("C#", "C"),
+        ("R & D", "R D"),
+        ("\\alpha", "alpha"),
+        ("\U0001f600", "\U0001f622"),
+        ("...", "!!!"),
+        ("", "?"),
+    ],
+)
+def test_texts_that_differ_in_a_letter_a_mark_or_a_symbol_are_two(one, other):
+    assert normalise(one) != normalise(other)
+    if one != "..." and other != "?":  # a text of nothing but punctuation
+        a, b = ({"text": f"What is {inside} here?"} for inside in (one, other))
+        check_disjoint({"train": [a]}, {"test": [b]})
+        assert without_tested([a, b], [b]) == [a]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The cat sat.", "the  CAT\n\u201csat\u201d!"),
+        ("caf\u00e9", "CAFE\u0301"),
+        ("\u0390", "\u03b9\u0308\u0301"),  # a Greek letter with two marks, composed and not
+        ("2\u00d73", "2 \u00d7 3"),
+        ("2 - 3", "2\u22123"),
+        ("10-20", "10\u201320"),
+        ("well-known", "well\u2010known"),
+        ("he came - she left", "he came \u2014 she left"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645",
+        ),  # a joiner is no letter
+        ("na\u00adive", "naive"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("\u0939\u093e\u0901\u0964", "\u0939\u093e\u0901"),  # the Hindi full stop
+        ("\u4f60\u597d\u3002", "\u4f60\u597d"),
+    ],
+)
+def test_copies_in_other_case_spacing_punctuation_or_composition_are_one(one, other):
+    assert normalise(one) == normalise(other)
+    with pytest.raises(AdaptbenchError, match="test and train share a document"):
+        check_disjoint({"train": [{"text": one}]}, {"test": [{"text": other}]})
 
 
 def test_normalising_keeps_the_words_alone():

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -128,20 +129,78 @@ def test_a_full_disk_leaves_the_file_as_it_was_and_is_named(disk):
     assert sorted(one.name for one in disk.iterdir()) == ["filling", "text"]
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
+@pytest.fixture
+def held(tmp_path):
+    """Starts another process that holds a lock on a file, until it is killed."""
     path = tmp_path / "file"
     path.touch()
     code = (
-        "import fcntl, sys; from adaptbench.files import lock; file = open(sys.argv[1], 'r+');"
-        "print(lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB), flush=True); sys.stdin.read()"
+        "import sys; from adaptbench.files import lock; file = open(sys.argv[1], 'r+');"
+        "print(lock(file.fileno(), shared=bool(sys.argv[2])), flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "True\n"
-    with path.open("r+") as file:
-        assert not lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert not lock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    holders = []
+
+    def hold(*, shared: bool) -> tuple[Path, subprocess.Popen]:
+        command = [sys.executable, "-c", code, str(path), "yes" if shared else ""]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        holders.append(subprocess.Popen(command, cwd=PROJECT, **pipes))
+        assert holders[-1].stdout.readline() == "True\n"
+        return path, holders[-1]
+
+    yield hold
+    for holder in holders:
         holder.kill()
         holder.communicate(timeout=30)
-        assert lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_ends_with_its_process(held):
+    path, holder = held(shared=False)
+    with path.open("r+") as file:
+        assert not lock(file.fileno())
+        assert not lock(file.fileno(), shared=True)
+        holder.kill()
+        holder.communicate(timeout=30)
+        assert lock(file.fileno())
+
+
+def test_shared_locks_are_beside_each_other_and_nothing_is_beside_them(held):
+    path, holder = held(shared=True)
+    with path.open("r+") as file:
+        assert not lock(file.fileno())
+        assert lock(file.fileno(), shared=True)
+        with path.open("r+") as other:
+            assert not lock(other.fileno())
+        holder.kill()
+        holder.communicate(timeout=30)
+        assert lock(file.fileno()), "its own becomes the only one"
+        with path.open("r+") as other:
+            assert not lock(other.fileno(), shared=True)
+        assert lock(file.fileno(), shared=True), "and a shared one again"
+        with path.open("r+") as other:
+            assert lock(other.fileno(), shared=True)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_one_waits_for_a_lock_until_its_holder_ends(held, shared):
+    path, holder = held(shared=False)
+    with path.open("r+") as file, ThreadPoolExecutor(1) as waiting:
+        taken = waiting.submit(lock, file.fileno(), shared=shared, wait=True)
+        with pytest.raises(TimeoutError):
+            taken.result(timeout=0.5)
+        holder.kill()
+        assert taken.result(timeout=30)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_system_without_locks_counts_as_free(tmp_path, monkeypatch, number, shared):
+    def failing(file, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    with (tmp_path / "file").open("w") as file:
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output error"):
+                lock(file.fileno(), shared=shared)
+        else:
+            assert lock(file.fileno(), shared=shared)

@@ -139,9 +139,10 @@ def test_a_stage_and_a_scored_run_take_one_gpu_each_and_data_none(tmp_path, monk
     seen = []
     plan = tmp_path / "plan" / "x.json"
     plan.parent.mkdir()
-    for kind in ("train", "data"):
+    options = {"train": {}, "data": {"track": "domain", "config": {"kind": "world"}}}
+    for kind, of_kind in options.items():
         monkeypatch.setattr(stages, "_make", lambda *_: seen.append(taken()))
-        plan.write_text(f'{{"id": "x", "kind": "{kind}", "sources": [], "inputs": {{}}}}')
+        plan.write_text(json.dumps({"id": "x", "kind": kind, "options": of_kind, "inputs": {}}))
         stages.run(plan, tmp_path / "out")
     assert seen == ["0", None]
     plan.write_text(

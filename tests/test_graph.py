@@ -109,29 +109,37 @@ def test_a_named_base_is_not_pretrained(tmp_path):
     assert not kinds & {"base", "tokenizer"}
 
 
-def test_the_method_files_are_inputs_of_their_own_stages_alone():
+def test_scores_read_the_tasks_of_the_preset():
     unfolded = unfold(preset_values())
-    sources = {
-        e.run: {s for n in unfolded.ancestors(e.model) for s in unfolded.nodes[n].sources} for e in unfolded.evaluations
-    }
-    assert "methods/tuners/lora.py" in sources["lora"]
-    assert "methods/tuners/lora.py" not in sources["full"] | sources["pro"] | sources["base"]
-    assert all((PROJECT / source).is_file() for found in sources.values() for source in found)
-
-
-def test_splits_depend_on_the_code_that_makes_them_and_scores_on_the_task_files():
-    unfolded = unfold(preset_values())
-    by_kind = {kind: [n for n in unfolded.nodes.values() if n.kind == kind] for kind in ("data", "tasks")}
-    general = next(node for node in by_kind["data"] if node.options["track"] == "general")
-    assert {"benchmarks/general/world.py", "benchmarks/general/skills.py", "benchmarks/facts.py"} <= set(
-        general.sources
-    )
-    assert "benchmarks/domain/world.py" not in general.sources
-    assert not any(source.endswith(".yaml") for node in by_kind["data"] for source in node.sources)
-    asked = {source for node in by_kind["tasks"] for source in node.sources}
-    assert "benchmarks/domain/tasks/domain_facts.yaml" in asked
+    tasks = {node.id for node in unfolded.nodes.values() if node.kind == "tasks"}
     for evaluated in unfolded.evaluations:
-        assert set(evaluated.tasks.values()) <= {node.id for node in by_kind["tasks"]}
+        assert set(evaluated.tasks.values()) <= tasks
+
+
+@pytest.mark.parametrize(
+    ("track", "curriculum", "more", "decoding"),
+    [
+        ("domain", "cpt", {}, "plain"),
+        ("domain", "cpt", {"posthoc": {"kind": "wise_ft", "alpha": 0.5}}, "plain"),
+        ("domain", "cpt", {"decode": {"kind": "agent"}}, "agent"),
+        ("agent", "single", {}, "agent"),
+        ("agent", "glpft", {}, "agent"),
+        ("agent", "glpft", {"tuner": {"kind": "lora"}}, "agent"),
+        ("reasoning", "no_cot", {}, "latent"),
+        ("reasoning", "lt_tuning", {"decode": {"probe": "zero"}}, "latent"),
+    ],
+)
+def test_how_a_run_decodes_is_known_before_it_is_trained(track, curriculum, more, decoding):
+    values = preset_values()
+    values["data"] |= {"agent": {"kind": "world"}, "reasoning": {"kind": "chains"}}
+    run = {"name": "it", "track": track, "curriculum": {"kind": curriculum}, "tuner": {"kind": "full"}}
+    values["runs"].append(run | more)
+    unfolded = unfold(values)
+    found = {(one.track, one.run): unfolded.decoding(one) for one in unfolded.evaluations}
+    assert found[track, "it"] == decoding
+    assert found["domain", "base"] == "plain"
+    assert found.get((track, "base")) in (decoding, "plain")
+    assert {one for (_, run), one in found.items() if run in ("majority", "always-call")} <= {"policy"}
 
 
 def test_a_skipped_run_needs_no_model_and_keeps_its_reason(monkeypatch):
@@ -205,7 +213,8 @@ def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monk
         "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
     }
     assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded, "main")
-    assert workflow.figure_sources(unfolded, "main") == ["methods/tuners/adept_figures.py"]
+    drawn = [one for one in workflow.reporting(unfolded, "main", "figures") if "FIGURES" in one]
+    assert drawn == ["adaptbench.methods.tuners.llama_pro.FIGURES[depth]"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.graph
     ("arguments", "line"),
     [
         (("--config", "evaluation={batch_size: 0}"), "error: config/smoke.yaml: evaluation.batch_size: must be > 0"),
-        (("--config", "name=a: b: c"), "error: --config: 'a: b: c' is not YAML; quote it"),
+        (("--config", "base={model: a: b}"), "error: --config: '{model: a: b}' is not YAML; quote it"),
         (("--config", "base={model: ./nowhere}"), "error: base.model: nowhere: no such model folder"),
         (("--config", "data={gsm8k: {path: nowhere}}"), "error: data.gsm8k.path: nowhere: no such folder"),
     ],

@@ -547,14 +547,14 @@ def test_a_run_in_both_parts_counts_once(tmp_path):
     assert judged(tmp_path, both)["rates", "solved"].verdict == "opposite"
 
 
-def test_the_ablations_table_is_made_of_both_parts_and_no_run_table_takes_its_name(tmp_path, monkeypatch):
+def test_the_ablations_table_is_made_of_both_parts_and_no_run_table_takes_its_name():
     unfolded = graph.unfold(config.load(PROJECT / "config/smoke.yaml"))
     root = "results/smoke"
     assert workflow.paper_parts(unfolded, "main") == [f"{root}/collected"]
     assert workflow.paper_parts(unfolded, "ablation") == [f"{root}/collected", f"{root}/collected-ablation"]
     assert not set(workflow.paper_tables(unfolded, "main")) & set(workflow.paper_tables(unfolded, "ablation"))
-    monkeypatch.chdir(PROJECT)
-    assert {Path(file).stem for file in workflow.paper_files()} == {path.stem for _, path in source.files()}
+    read = workflow.files_of_project(*workflow.READ["paper"])
+    assert {Path(file).stem for file in read} == {path.stem for _, path in source.files()}
     values = preset_values()
     values["runs"][0]["tables"] = ["paper"]
     with pytest.raises(

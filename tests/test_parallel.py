@@ -44,6 +44,7 @@ RUNS = {
         _run("osf", "osf"),
         _run("llama-pro", {"kind": "llama_pro", "layers": 2}),
         _run("adept", ADEPT | {"unit": "row"}),
+        _run("adept-no-copy", ADEPT | {"expansion": "none"}),  # measured before its first step
         _run("adept-2x", ADEPT | {"unit_lr": "uniform_2x"}),
         _run("agents", "full", {"kind": "single"}, "agent", sequence_length=800),
         _run("glpft", "full", {"kind": "glpft"}, "agent", sequence_length=800),
@@ -56,7 +57,18 @@ RUNS = {
 }
 TWICE = {
     "ddp": [name for name in RUNS if name != "lt-jacobi"],
-    "fsdp": ["full", "checkpointed", "agents", "kl", "lora", "llama-pro", "adept", "adept-2x", "lt-jacobi"],
+    "fsdp": [
+        "full",
+        "checkpointed",
+        "agents",
+        "kl",
+        "lora",
+        "llama-pro",
+        "adept",
+        "adept-no-copy",
+        "adept-2x",
+        "lt-jacobi",
+    ],
 }
 
 

@@ -45,6 +45,7 @@ ANSWERS = {
     "/api/models/owner/gated/revision/main": (200, "", {"siblings": [WEIGHTS], "gated": "manual"}),
     "/api/models/owner/gated/auth-check": (403, "GatedRepo", {"error": "Access to model is restricted"}),
     "/api/models/owner/pickled/revision/main": (200, "", {"siblings": [{"rfilename": "pytorch_model.bin", "size": 9}], "gated": False}),
+    "/api/models/owner/adapter/revision/main": (200, "", {"siblings": [{"rfilename": "adapter_config.json", "size": 9}, {"rfilename": "adapter_model.safetensors", "size": 9}], "gated": False}),
     "/api/models/owner/down/revision/main": (500, "", {"error": f"token {TOKEN} is odd"}),
     "/api/datasets/owner/texts/revision/main": (200, "", {"gated": False}),
     "/api/datasets/owner/shut/revision/main": (200, "", {"gated": "auto"}),
@@ -109,7 +110,7 @@ def ask(endpoint: str, home, *asked: str, **more: str) -> list[str]:
 def said(endpoint, tmp_path_factory) -> dict[str, str]:
     asked = [
         "model@owner/open@main", "model@owner/open@v9", "model@owner/gated@main", "model@owner/none@main",
-        "model@owner/pickled@main", "model@owner/down@main", "model@no id@main",
+        "model@owner/pickled@main", "model@owner/adapter@main", "model@owner/down@main", "model@no id@main",
         "model@owner/twice@main", "model@owner/parts@main", "model@owner/lost@main", "model@owner/other@main",
         "data@owner/texts@main", "data@owner/none@main", "data@owner/shut@main",
     ]  # fmt: skip
@@ -154,6 +155,10 @@ def test_weights_in_several_formats_count_once(said, name, size):
         (
             "model@owner/pickled@main",
             "AdaptbenchError owner/pickled: neither model.safetensors nor model.safetensors.index.json on the hub; pickled weights are not read",
+        ),
+        (
+            "model@owner/adapter@main",
+            "AdaptbenchError owner/adapter: an adapter; merge it into its model and name the folder of the whole",
         ),
         (
             "model@owner/down@main",

@@ -10,12 +10,14 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import PROJECT, SMOKE, finished, snakemake
-from smoke import DOMAIN, planned, run_json, with_run
+from smoke import AGENT, DOMAIN, REASONING, planned, run_json, with_run
 
 pytestmark = pytest.mark.graph
 
@@ -56,43 +58,65 @@ def test_models_between_are_temporary_where_the_preset_says_so(smoke):
     assert not planned(smoke, run, *SMOKE, "--config", "name=scored")
 
 
-def test_an_edited_method_reruns_that_method_alone(smoke):
-    source = smoke / "methods/tuners/lora.py"
-    before = source.read_text()
-    source.write_text(before + "\n# a remark\n")
+@contextmanager
+def edited(folder: Path, name: str, more: str) -> Iterator[None]:
+    """More text at the end of a file of the project."""
+    text = (folder / name).read_text()
+    (folder / name).write_text(text + more)
     try:
-        outputs = " ".join(planned(smoke, *SMOKE))
+        yield
     finally:
-        source.write_text(before)
-    assert "domain-cpt-lora-tune" in outputs
-    assert "runs/domain/lora/seed0/run.json" in outputs
-    for other in ("cpt-full", "llama_pro", "base-", "runs/domain/full/", "runs/domain/llama-pro/"):
-        assert other not in outputs
+        (folder / name).write_text(text)
+
+
+EVERY = {f"runs/{one}/" for one in (*(f"domain/{run}" for run in DOMAIN), *(f"agent/{run}" for run in AGENT), *(f"reasoning/{run}" for run in REASONING))}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "not_made"),
+    [
+        ("adaptbench/training.py", {"stages/base-", "-cpt-lora-", "-glpft-full-", "-lt_tuning-", *EVERY}, {"data/"}),
+        ("adaptbench/stages.py", {"data/general-", "stages/base-", "-assemble-", *EVERY}, set()),
+        ("adaptbench/evaluation.py", {"runs/domain/base/", "runs/agent/majority/", *EVERY}, {"stages/", "data/", "tasks/"}),
+        ("adaptbench/decoding/agent.py", {"runs/agent/glpft/", "runs/agent/base/"}, {"stages/", "runs/domain/", "runs/reasoning/"}),
+        ("adaptbench/latent/decode.py", {"runs/reasoning/lt-tuning/"}, {"stages/", "runs/domain/", "runs/agent/"}),
+        ("methods/tuners/lora.py", {"domain-cpt-lora-tune", "runs/domain/lora/"}, {"cpt-full", "llama_pro", "base-", "runs/domain/full/"}),
+        ("adaptbench/latent/geometry.py", {"figures/"}, {"data/", "stages/", "runs/", "collected/", "tables/"}),
+        ("benchmarks/reasoning/figures.py", {"figures/"}, {"data/", "stages/", "runs/", "collected/", "tables/"}),
+        ("adaptbench/tables.py", {"tables/", "index.html"}, {"data/", "stages/", "runs/", "collected/"}),
+    ],
+)  # fmt: skip
+def test_edited_code_makes_again_what_runs_it_and_a_remark_nothing(smoke, name, made, not_made):
+    with edited(smoke, name, "\nEDITED = 1\n"):
+        outputs = " ".join(planned(smoke, *SMOKE))
+    for part in made:
+        assert part in outputs
+    for part in not_made:
+        assert part not in outputs
+    with edited(smoke, name, "\n# a remark\n"):
+        assert not planned(smoke, *SMOKE)
+
+
+def test_a_touched_file_of_the_project_makes_nothing_again(smoke):
+    for path in (*smoke.glob("*/*.py"), *smoke.glob("*/*/*.py"), *smoke.glob("benchmarks/*/*/*")):
+        if path.is_file():
+            os.utime(path)
     assert not planned(smoke, *SMOKE)
 
 
+def test_results_are_taken_as_they_are_when_they_are_touched(smoke, tmp_path):
+    copy = Path(shutil.copytree(smoke, tmp_path / "copy"))
+    with edited(copy, "adaptbench/training.py", "\nEDITED = 1\n"):
+        assert planned(copy, *SMOKE)
+        assert snakemake(copy, *SMOKE, "--touch").returncode == 0
+        assert not planned(copy, *SMOKE)
+
+
 def test_an_edited_task_file_scores_again_and_trains_nothing(smoke):
-    source = smoke / "benchmarks/domain/tasks/domain_facts.yaml"
-    before = source.read_text()
-    source.write_text(before + "\n# a remark\n")
-    try:
+    with edited(smoke, "benchmarks/domain/tasks/domain_facts.yaml", "\n# a remark\n"):
         outputs = planned(smoke, *SMOKE)
-    finally:
-        source.write_text(before)
     assert len([output for output in outputs if "runs/domain/" in output]) == 1 + len(DOMAIN)
     assert not any("stages/" in output for output in outputs)
-
-
-@pytest.mark.parametrize("source", ["benchmarks/reasoning/figures.py", "benchmarks/agent/figures.py"])
-def test_an_edited_figure_is_drawn_again_and_nothing_else_is_made(smoke, source):
-    before = (smoke / source).read_text()
-    (smoke / source).write_text(before + "\n# a remark\n")
-    try:
-        outputs = planned(smoke, *SMOKE)
-    finally:
-        (smoke / source).write_text(before)
-    assert any("figures/" in output for output in outputs)
-    assert not any(part in output for output in outputs for part in ("data/", "stages/", "runs/", "collected/"))
 
 
 def test_a_changed_option_reruns_that_run_alone(smoke):
@@ -103,6 +127,17 @@ def test_a_changed_option_reruns_that_run_alone(smoke):
     made = [output for output in outputs if "runs/" in output or "stages/" in output]
     assert len(made) == 2
     assert all("lora" in output for output in made)
+
+
+def test_what_tables_show_is_reported_again_and_scored_once(smoke):
+    preset = yaml.safe_load((smoke / "config/smoke.yaml").read_text())
+    next(run for run in preset["runs"] if run["name"] == "lora")["tables"] = ["domain", "another"]
+    (smoke / "config/shown.yaml").write_text(yaml.safe_dump(preset))
+    outputs = " ".join(planned(smoke, "--cores", "2", "--configfile", "config/shown.yaml"))
+    for part in ("tables/another.md", "figures/another_scores.svg", "collected/comparisons.csv", "index.html"):
+        assert part in outputs
+    for part in ("stages/", "runs/", "collected/scores.csv", "tables/paper.md"):
+        assert part not in outputs
 
 
 def test_a_new_method_is_one_file_and_only_its_jobs_run(smoke):

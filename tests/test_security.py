@@ -89,7 +89,10 @@ def test_a_pickle_beside_or_instead_of_safetensors_is_not_read(folder):
     (folder / "pytorch_model.bin").write_bytes(bomb)
     models.load_model(folder)
     (folder / "model.safetensors").write_bytes(bomb)
-    assert "deserializing header" in refused(folder)
+    assert "no safetensors file" in refused(folder)
+    with pytest.raises(AdaptbenchError, match="deserializing header"):
+        models.load_model(folder)
+    assert not (folder.parent / "ran").exists()
 
 
 @pytest.mark.parametrize("shard", ["shard.bin", "../outside.safetensors", "/etc/passwd", "sub/x.safetensors"])

@@ -226,8 +226,6 @@ def test_a_results_folder_that_cannot_be_written_to_is_one_line_before_anything_
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == "error: results/disk: cannot be written to; is it read-only?"
     assert "Traceback" not in done.stderr
-    assert [path.name for path in disk.iterdir()] == ["plan"]
-    # To look at it, nothing need be written; for other options, it must be.
-    assert finished([*command("disk"), "--dry-run"], project, environment=own).returncode == 0
-    done = finished([*command("disk", 'training={"steps": 9}'), "--dry-run"], project, environment=own)
-    assert done.stderr.strip().splitlines()[-1] == "error: results/disk: Read-only file system"
+    assert list(disk.iterdir()) == []
+    for more in ((), ('training={"steps": 9}',)):  # to look at it, nothing need be written
+        assert finished([*command("disk", *more), "--dry-run"], project, environment=own).returncode == 0

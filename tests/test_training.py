@@ -25,7 +25,7 @@ from adaptbench import training as loop
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.kernels import implementations
-from adaptbench.packing import Packed, document
+from adaptbench.packing import Packed, collate, document
 
 LENGTH = 32
 
@@ -574,6 +574,38 @@ def test_a_signal_ends_the_step_saves_and_the_rerun_gives_the_same_bits(tmp_path
     assert callback.seen == list(range(1, 9))
     _assert_same_bits(_weights(resumed), _weights(whole))
     assert (tmp_path / "stopped/training.jsonl").read_text() == (tmp_path / "whole/training.jsonl").read_text()
+
+
+class _Starting(_Callback):
+    """A callback that is also called before the first step."""
+
+    def __init__(self, stop_at=0):
+        super().__init__(stop_at)
+        self.started = []
+
+    def start(self, step, steps, run):
+        assert float(run(loop.causal_lm, collate(_data().epoch(0)[:1], LENGTH, 0)).detach()) > 0
+        self.started.append((step, steps, len(self.seen)))
+        return {} if step else {"at_start": 0.5}
+
+
+@pytest.mark.parametrize("epochs", [None, 0.5])
+def test_a_callback_is_called_before_the_first_step_here_and_hears_of_how_many(tmp_path, epochs):
+    options = _options() if epochs is None else _options(steps=None, epochs=epochs)
+    steps = loop.total_steps(options, _data())
+    assert steps >= 5
+    whole, stopped, resumed = _Starting(), _Starting(3), _Starting()
+    _train(_model(), tmp_path / "whole", options, callback=whole)
+    assert whole.started == [(0, steps, 0)]
+    with pytest.raises(loop.Interrupted):
+        _train(_model(), tmp_path / "stopped", options, callback=stopped, checkpoint_seconds=1e9)
+    _train(_model(), tmp_path / "stopped", options, callback=resumed)
+    assert stopped.started == [(0, steps, 0)]
+    assert resumed.started == [(3, steps, 3)], "after its state is restored"
+    assert [row.get("at_start") for row in _log(tmp_path / "whole")] == [0.5] + [None] * (steps - 1)
+    kept = [(path / "training.jsonl").read_text().splitlines() for path in (tmp_path / "whole", tmp_path / "stopped")]
+    without = [[{k: v for k, v in json.loads(line).items() if k != "tokens"} for line in one] for one in kept]
+    assert without[0] == without[1]
 
 
 def test_a_signal_in_the_last_step_lets_the_finished_run_finish(tmp_path):

@@ -266,22 +266,3 @@ def test_the_published_gsm8k_has_its_published_size():
     assert len(made["gsm8k_answers"]) == 1319
     assert len(made["train"]) == 7473
     assert not any("<<" in record["text"] for record in made["train"])
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("so\n#### 72", 72),
-        ("#### 1,234", 1234),
-        ("#### -3.50", -3.5),
-        ("#### $5", 5),
-        ("#### 72.0", 72),
-        ("72", None),
-        ("", None),
-        ("#### x", None),
-    ],
-)
-def test_the_number_after_the_hashes_is_what_counts(text, number):
-    from adaptbench.benchmarks.splits import last_number
-
-    assert last_number(text) == number

@@ -95,7 +95,7 @@ def _answer(one):
 _MARKER = re.compile(r"\n(?:Action: (?P<action>[^\n]*)|Answer: (?P<answer>.*)|(?P<give_up>Give up)\s*$)", re.DOTALL)
 _NEXT = re.compile(r"\nNext: (?P<decision>[^\n]*)")
 _ANSWER = re.compile(r"\A\s*Answer: ")
-_INPUT = re.compile(r"\nAction Input: (?P<arguments>.*)", re.DOTALL)
+_INPUT = re.compile(r"\nAction Input: ?(?P<arguments>.*)", re.DOTALL)
 
 
 def parse(role, text):
@@ -129,7 +129,8 @@ def _thought(text, found):
 
 def _written(text, found):
     arguments = _INPUT.search(text, max(0, found.end() - 1 - len(found["action"])))
-    return {"action": found["action"], "arguments": arguments["arguments"] if arguments else ""}
+    # As in the authors' code, a call without an input has no arguments.
+    return {"action": found["action"], "arguments": arguments["arguments"] if arguments else "{}"}
 
 
 def parse_arguments(text):
@@ -144,6 +145,7 @@ def parse_arguments(text):
 
     try:
         value = json.loads(text, parse_constant=refuse, parse_float=number)
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character (a lone surrogate)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

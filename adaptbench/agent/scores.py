@@ -1,22 +1,23 @@
 """What a step and an episode are worth: the metrics of the agent track, one set of numbers a document.
 
 Definitions: GLPFT, arXiv 2401.07324, section 4 (plan accuracy, action exact match, hallucination, argument F1, Rouge-L),
-with what the paper leaves open said at each function. Rouge-L is rouge_score's rougeL F-measure; the authors' package
-computes another value. A copy lies beside the lm-eval tasks, with dialogue.py; nothing of this project is needed.
+with what the paper leaves open said at each function. Rouge-L is rouge_score's rougeL F-measure, over words of any script; the
+authors' package computes another value. A copy lies beside the lm-eval tasks, with answers.py and dialogue.py; nothing of this
+project is needed.
 """
 
 import importlib.util
 import json
-import re
-from decimal import Decimal, InvalidOperation
+import unicodedata
 from functools import cache
 from pathlib import Path
 
 
 @cache
 def _beside(name):
-    """The module in the file next to this one, which lm-eval loads by its path."""
-    path = Path(__file__).resolve().parent / f"{name}.py"
+    """The module in the file next to this one (or, in the project, one folder up), which lm-eval loads by its path."""
+    here = Path(__file__).resolve().parent
+    path = next(path for path in (here / f"{name}.py", here.parent / f"{name}.py") if path.exists())
     spec = importlib.util.spec_from_file_location(f"adaptbench_agent_{name}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -26,6 +27,7 @@ def _beside(name):
 
 
 DECISIONS = ("caller", "summarizer", "give up")
+WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 def step_scores(doc, results):
@@ -37,7 +39,7 @@ def step_scores(doc, results):
     whole step does what the right one does; an answer is right if what it ends in is (`whole_answer`: if all its words are). `gold` and `predicted` number the decisions, for the F1 of each. `unasked`: the
     prompt did not fit; then nothing is right and no decision was made.
     """
-    dialogue = _beside("dialogue")
+    dialogue, answers = _beside("dialogue"), _beside("answers")
     gold, text = doc["step"], results[0]
     unasked = text == dialogue.UNASKED
     predicted = dialogue.parse("assistant", text)
@@ -65,9 +67,8 @@ def step_scores(doc, results):
     if gold["decision"] == dialogue.ANSWER:
         answered = decision == dialogue.ANSWER
         score = rouge_l(gold["answer"], predicted["answer"]) if answered else 0.0
-        compared = words if doc.get("whole_answer") else last_word
-        equal = answered and compared(predicted["answer"]) == compared(gold["answer"])
-        return scores | {"rouge_l": score, "exact": float(equal)}
+        right = answers.same_words if doc.get("whole_answer") else answers.same_ending
+        return scores | {"rouge_l": score, "exact": float(answered and right(gold["answer"], predicted["answer"]))}
     return scores | {"exact": scores["plan_acc"]}
 
 
@@ -99,24 +100,33 @@ def rouge_l(gold, predicted):
 def _rouge():
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=False)
+    return RougeScorer(["rougeL"], tokenizer=AnyScript())
 
 
-def words(text):
-    """An answer's words, without case, spacing and the signs at their ends."""
-    return [word for part in text.casefold().split() if (word := part.strip(".,;:!?\"'"))]
+class AnyScript:
+    """Tokenizer of any script: of ASCII text the tokens of rouge_score's default one, which drops all other characters.
 
+    A token is a run of letters and digits with their marks. In scripts that put no spaces between words every letter is a
+    token, and so is every symbol that is not ASCII.
+    """
 
-def last_word(text):
-    """What an answer ends in, without a full stop; numbers by their value, so that 72.0 is 72 and 1,000 is 1000."""
-    words = re.findall(r"[^\s]+", text)
-    word = words[-1].rstrip(".!").strip("\"'$€%") if words else ""
-    try:
-        number = Decimal(word.replace(",", ""))
-    except InvalidOperation:
-        return word.casefold()
-    # Neither NaN, which equals nothing, nor a number beyond what Decimal computes with.
-    return number.normalize() if number.is_finite() and abs(number.adjusted()) < 1000 else word.casefold()
+    def tokenize(self, text):
+        tokens: list[str] = []
+        in_word = marks = False
+        for sign in unicodedata.normalize("NFC", text.casefold()):
+            kind = unicodedata.category(sign)
+            if marks and kind[0] == "M":
+                tokens[-1] += sign
+            elif kind[0] in "LMN" or (kind[0] == "S" and not sign.isascii()):
+                alone = kind[0] == "S" or (kind[0] == "L" and unicodedata.name(sign, "").startswith(WITHOUT_SPACES))
+                if in_word and not alone:
+                    tokens[-1] += sign
+                else:
+                    tokens.append(sign)
+                in_word, marks = not alone, True
+            elif kind != "Cf":  # joiners and soft hyphens are in words
+                in_word = marks = False
+        return tokens
 
 
 def episode_scores(doc, results):
@@ -131,7 +141,7 @@ def episode_scores(doc, results):
     except (ValueError, TypeError, KeyError):
         raise ValueError("this task plays episodes; it needs adaptbench's agent decoding") from None
     answered = stopped == "answer"
-    right = answered and doc["solvable"] and last_word(steps[-1]["answer"]) == last_word(doc["answer"])
+    right = answered and doc["solvable"] and _beside("answers").same_ending(doc["answer"], steps[-1]["answer"])
     gave_up = stopped == "give up"
     scores = {
         "success": float(right if doc["solvable"] else gave_up),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from adaptbench import models, registry
@@ -17,6 +18,7 @@ from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.scoring import ScoringLM, end_ids, greedily, padded_left
+from adaptbench.stops import before_stop
 
 SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
 PART = 16  # new tokens after which a batch is looked at for rows that have ended
@@ -44,8 +46,12 @@ def language_model(
     front = general or next(iter(roles))
     if front not in roles:
         raise AdaptbenchError(f"decode.general: must be one of {', '.join(roles)}")
+    lacks = models.lacks(directory)
     members = _adapted(directory, roles, base) if base else _plain(directory, roles)
-    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns)
+    if lacks.get("caching"):
+        for member in members.values():
+            member.cached, member.memory = False, None
+    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns, lacks=lacks)
 
 
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
@@ -81,7 +87,7 @@ class Member:
     """A role's model; `use` makes it ready where roles share one model. What it has read is in `memory`, if it can be kept."""
 
     def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
-        self.model, self.tokenizer, self.use = model, tokenizer, use
+        self.model, self.tokenizer, self.use, self.cached = model, tokenizer, use, True
         self.memory = memory if _has_separable_cache(model, windows=False) else None
 
 
@@ -100,13 +106,14 @@ class AgentLM(ScoringLM):
         tasks: Mapping[str, Path],
         *,
         max_turns: int,
+        lacks: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.members, self.tasks, self.max_turns = members, tasks, max_turns
         self.single = "assistant" in members
         self.front = members[front]
         self.front.use()
         self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue, after how many steps a prompt did not fit
-        super().__init__(self.front.model, self.front.tokenizer, batch_size)
+        super().__init__(self.front.model, self.front.tokenizer, batch_size, lacks)
 
     def forget(self) -> None:
         """Drop what the members have read, which never changes an answer, only its time."""
@@ -154,7 +161,9 @@ class AgentLM(ScoringLM):
         for first in range(0, len(fitting), self.generation_batch_size):
             batch = fitting[first : first + self.generation_batch_size]
             read, keys = [prompts[i] or [] for i in batch], [dialogues[i] for i in batch]
-            made = greedy(member.model, member.tokenizer, read, max_new_tokens, member.memory, keys)
+            made = greedy(
+                member.model, member.tokenizer, read, max_new_tokens, member.memory, keys, cached=member.cached
+            )
             for i, ids in zip(batch, made, strict=True):
                 text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 written[i] = episodes.Written(text, len(ids))
@@ -217,12 +226,6 @@ def _limited(
     return write
 
 
-def before_stop(text: str, stops: str | Sequence[str]) -> str:
-    for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0]
-    return text
-
-
 def greedy(
     model: Any,
     tokenizer: Any,
@@ -230,6 +233,8 @@ def greedy(
     max_new_tokens: int,
     memory: Memory | None = None,
     dialogues: Sequence[Hashable] = (),
+    *,
+    cached: bool = True,
 ) -> list[list[int]]:
     """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
 
@@ -246,9 +251,9 @@ def greedy(
     if memory is not None:
         left = max(len(one) - memory.known(key, one) for key, one in zip(dialogues, prompts, strict=True))
         cache = memory.cache(dialogues, [max(0, len(one) - left) for one in prompts])
-    part = PART if _has_separable_cache(model) else max_new_tokens
+    part = PART if cached and _has_separable_cache(model) else max_new_tokens
     ends = end_ids(model, tokenizer)
-    with torch.inference_mode(), greedily(model, tokenizer):
+    with torch.inference_mode(), greedily(model, tokenizer, cached=cached):
         while rows:
             out = model.generate(
                 input_ids=ids,

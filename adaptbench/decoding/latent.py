@@ -1,6 +1,6 @@
 """Decoding with latents: the model writes words, and thinks where it was trained to; what each answer took is kept.
 
-An answer has the latent token where the model thought, to be read; scoring leaves it out (adaptbench/latent/text.py).
+An answer has the latent token where the model thought, to be read; scoring leaves it out (adaptbench/answers.py).
 
 Log-likelihoods (and so the general tasks) are the plain model's, as in plain decoding: no latent goes in, and the
 latent token is one of the tokens that probability falls on.
@@ -16,12 +16,12 @@ from pydantic import Field
 
 from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding.agent import before_stop
 from adaptbench.latent.decode import Alter, Thinking, Written, respond
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import INSERTION
 from adaptbench.latent.text import LATENT, response
 from adaptbench.scoring import ScoringLM
+from adaptbench.stops import before_stop
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:

@@ -10,6 +10,5 @@ def language_model(directory: Path, *, batch_size: int, tasks: Mapping[str, Path
     """Return an lm-eval `LM` over a model directory."""
     from adaptbench.scoring import ScoringLM
 
-    return ScoringLM(
-        models.load_model(directory).to(models.device()), models.load_tokenizer(directory), batch_size=batch_size
-    )
+    model = models.load_model(directory).to(models.device())
+    return ScoringLM(model, models.load_tokenizer(directory), batch_size, models.lacks(directory))

@@ -1,6 +1,5 @@
 """Puts the page together: everything that the browser needs in one file, the same bytes for the same results."""
 
-import fcntl
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from adaptbench import registry
 from adaptbench.conclusions import PLACES
 from adaptbench.explorer import columns, documents, embed, parts, rows
-from adaptbench.files import write_text
+from adaptbench.files import lock, write_text
 from adaptbench.latent.text import LATENT
 
 FOLDER = Path(__file__).parent
@@ -26,7 +25,7 @@ def write(found_in: Sequence[tuple[Path, Path]], out: Path) -> None:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.with_name(f".{out.name}.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        lock(turn.fileno(), wait=True)
         found = parts.read(found_in)
         for notice in found.notices:
             print(f"explorer: {notice}", file=sys.stderr)

@@ -15,21 +15,6 @@ from adaptbench.latent.objective import Forward
 from adaptbench.latent.text import LATENT
 from adaptbench.packing import IGNORED
 
-SOURCES = (
-    "adaptbench/latent/attention.py",
-    "adaptbench/latent/fusion.py",
-    "adaptbench/latent/insertion.py",
-    "adaptbench/latent/objective.py",
-    "adaptbench/latent/passes.py",
-    "adaptbench/latent/pieces.py",
-    "adaptbench/latent/samples.py",
-    "adaptbench/latent/stage.py",
-    "adaptbench/latent/text.py",
-    "methods/curricula/cot.py",
-    "kernels/latent_fusion.py",
-)
-
-
 INSERTION = "insertion.json"
 SHOWN = 6  # samples that are kept token by token
 

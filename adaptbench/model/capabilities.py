@@ -38,13 +38,19 @@ def known() -> dict[str, dict[str, str]]:
     return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
 
 
+def unfit(run: str, key: str, capability: str, reason: str) -> str:
+    """Return what is said of a run whose `key` needs a capability that the base lacks."""
+    return f"run {run!r} needs ({key}) that {NAMES[capability]}; it lacks that: {reason}"
+
+
 def measure(model: Any) -> dict[str, str]:
     """Return, for every name in NAMES, why the model lacks that capability, "" where it has it.
 
     The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
     """
+    from adaptbench import expansion
 
-    return _measured(model)  # | {"expansion": _reason(expansion.measure, model)} | latents.measure(model)
+    return _measured(model) | {"expansion": _reason(expansion.measure, model)}
 
 
 def lacks(model: Any) -> dict[str, str]:
@@ -157,11 +163,11 @@ def windows(config: Any) -> str:
 
 
 def _padding(model: Any) -> str:
-    return _generation(model, (21, 13, 4)) and "a row padded on the left computes something else"
+    return _generation(model, (34, 21, 5)) and "a row padded on the left computes something else"
 
 
 def _caching(model: Any) -> str:
-    return _generation(model, (21,)) and "generation with the cache writes something else"
+    return _generation(model, (34,)) and "generation with the cache writes something else"
 
 
 def _generation(model: Any, sizes: Sequence[int]) -> bool:

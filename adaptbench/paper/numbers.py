@@ -5,6 +5,7 @@ ours has changed the way that the paper's has, surely (the interval of the paire
 held against one of another model or other data; a base's own, on a task of lm-eval, is of no data.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -74,6 +75,8 @@ def _row(row: Row, cell: Cell, paper: Paper, table: Table, ours: Ours) -> Row:
         row, run=run, task=task, our_metric=our_metric, ours=mean, low=low, high=high,
         difference=mean - cell.value, seeds=found.seeds, documents=found.documents,
     )  # fmt: skip
+    if math.isnan(low):
+        return replace(row, low=None, high=None, verdict="untestable")
     if low <= cell.value <= high:
         return replace(row, verdict="reproduced")
     same = _same_way(cell, mine, paper=paper, table=table, ours=ours, track=track, measured=(task, our_metric))

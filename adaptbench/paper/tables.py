@@ -105,7 +105,7 @@ def _claim(row: claims.Row) -> list[str]:
 
 def _number(row: numbers.Row) -> list[str]:
     what = ", ".join(filter(None, (row.model, row.setting, row.method, row.metric)))
-    cell = f"{row.ours:.1f} [{row.low:.1f}, {row.high:.1f}]"
+    cell = f"{row.ours:.1f}" if row.low is None else f"{row.ours:.1f} [{row.low:.1f}, {row.high:.1f}]"
     note = f" ({row.note})" if row.note else ""
     return [what + note, f"{row.paper_value:.2f}", row.run, cell, f"{row.difference:+.1f}", row.verdict]
 

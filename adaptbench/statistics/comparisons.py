@@ -32,7 +32,7 @@ Verdict = Literal["better", "worse", "tie", "untestable"]
 class Comparison:
     """Ours less theirs: the mean difference with its 95 % interval, the p-value of no difference, the effect detectable.
 
-    `too_few` says why the test cannot be trusted, empty where it can.
+    `too_few` says why the test cannot be trusted, empty where it can. Of one document there is no test: all but the effect is nan.
     """
 
     effect: float
@@ -65,6 +65,10 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
     mean, together = _by_group(differences)
     seeds, clusters = together.shape
     values = differences.values
+    too_few = f"fewer than {FEWEST_DOCUMENTS} documents" if clusters < FEWEST_DOCUMENTS else ""
+    if clusters < 2:
+        none = dict.fromkeys(("low", "high", "p", "detectable"), math.nan)
+        return Comparison(mean, **none, test="none", seeds=seeds, documents=values.shape[1], too_few=too_few)
     errors = [error_of_mean(together)] + ([error_of_mean(together, usual)] if usual and seeds > 1 else [])
     level = LEVEL / comparisons
     reach = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
@@ -77,10 +81,7 @@ def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = No
         p, test = _mcnemar(values[0]), "McNemar, exact"
     else:
         p, test = max(_student(mean, error, freedom, clusters) for error, freedom in errors), "paired t"
-    too_few = ""
-    if clusters < FEWEST_DOCUMENTS:
-        too_few = f"fewer than {FEWEST_DOCUMENTS} documents"
-    elif seeds == 2:
+    if seeds == 2 and not too_few:
         too_few = "2 seeds"  # of which the test rejects too often: one would have to believe in their spread
     low, high = max(mean - reach, -differences.bound), min(mean + reach, differences.bound)
     return Comparison(mean, low, high, p, detectable, test, seeds, values.shape[1], too_few)
@@ -138,7 +139,9 @@ def _mcnemar(differences) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, in the same order (Holm, 1979)."""
+    """Return p-values corrected for their number (Holm, 1979), in the same order; nan, where nothing was tested, stays and is not counted."""
     from statsmodels.stats.multitest import multipletests
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    tested = [p for p in p_values if not math.isnan(p)]
+    corrected = iter(multipletests(tested, method="holm")[1] if tested else ())
+    return [p if math.isnan(p) else float(next(corrected)) for p in p_values]

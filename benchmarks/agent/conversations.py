@@ -15,7 +15,7 @@ another one; the last is the whole path, which is the one that GLPFT trains on.
 
 What the user says between steps (in ToolBench a reminder of what other branches of the search have tried) and what the assistant says
 without deciding anything belong to no step. They are history that nobody writes: they stand after the observation, or else after
-the instruction, that they follow, cut as observations are. Thoughts are one line each here, answers keep theirs.
+the instruction, that they follow, whole: reminders have up to 3,000 characters. Thoughts are one line each here, answers keep theirs.
 """
 
 import ast
@@ -135,10 +135,11 @@ def _steps(instruction: str, turns: Sequence[Mapping[str, str]], names: set[str]
             raise ValueError(f"a turn from {turn['from'][:20]!r} where none can be")
         decided = _DECISION.search(turn["value"]) if turn["from"] == "assistant" else None
         if decided is None:
-            if turn["value"].strip() and steps:
-                steps[-1]["observation"] += f" {line(turn['value'])}"
-            elif turn["value"].strip():
-                instruction += f" {line(turn['value'])}"
+            said = _one_line(turn["value"])
+            if said and steps:
+                steps[-1]["observation"] += f" {said}"
+            elif said:
+                instruction += f" {said}"
             continue
         thought = _one_line(turn["value"][: decided.start()])
         if decided[1] == "caller":

@@ -24,14 +24,13 @@ from pydantic import Field
 from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import CalculationError, calculate
 from adaptbench.agent.toolbox import Toolbox, ToolError
+from adaptbench.answers import marked_number, number, written
 from adaptbench.benchmarks.agent import baselines, figures, measures
 from adaptbench.benchmarks.agent.measures import live_task, steps_task
 from adaptbench.benchmarks.agent.steps import live_documents, step_documents, training_records
 from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.benchmarks.domain.gsm8k import load, set_apart
-from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import normalise
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 CALL_THOUGHT = "I calculate it."
@@ -61,12 +60,6 @@ class Config(BenchmarkConfig):
 
 BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (
-    *measures.SOURCES,
-    "adaptbench/agent/calculator.py",
-    "adaptbench/agent/toolbox.py",
-    "benchmarks/domain/gsm8k.py",
-)
 
 TASKS = (
     steps_task("gsm8k_steps", "GSM8K steps"),
@@ -134,7 +127,7 @@ def trajectory(problem: Record, seed: int, toolbox: Toolbox, where: str) -> Reco
     Raises:
         AdaptbenchError: where it is, and the mark that does not come out or the number that is missing.
     """
-    answer = last_number(problem["answer"])
+    answer = marked_number(problem["answer"])
     if answer is None:
         raise AdaptbenchError(f"data.gsm8k: {where}: no number after #### in its answer")
     names = [name for name, *_ in _TOOLS]
@@ -145,23 +138,22 @@ def trajectory(problem: Record, seed: int, toolbox: Toolbox, where: str) -> Reco
     published = ""
     for before, expression, result in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
         action, arguments = call(expression)
-        written = dialogue.canonical(arguments)
-        seen = toolbox.call(action, written, names)
+        given = {"action": action, "arguments": dialogue.canonical(arguments)}
+        seen = toolbox.call(action, given["arguments"], names)
         if seen.error or not _same(expression, result):
             raise AdaptbenchError(f"data.gsm8k: {where}: <<{expression}={result}>> comes out as {seen.text}")
         said = thought(before, published, expression, result) or CALL_THOUGHT
-        given = {"action": action, "arguments": written, "observation": seen.text}
-        steps.append(dialogue.step(said, dialogue.CALL, **given))
+        steps.append(dialogue.step(said, dialogue.CALL, **given, observation=seen.text))
         published = result
     last = _line(_without_result(rest, published)) or LAST_THOUGHT
-    steps.append(dialogue.step(last, dialogue.ANSWER, answer=f"The answer is {answer:f}."))
+    steps.append(dialogue.step(last, dialogue.ANSWER, answer=f"The answer is {written(answer)}."))
     return {
         "instruction": problem["question"].strip(),
-        "tools": _offered(random.Random(f"{seed}/gsm8k/tools/{normalise(problem['question'])}")),
+        "tools": _offered(random.Random(f"{seed}/gsm8k/tools/{problem['question'].strip()}")),
         "steps": steps,
         "calls": len(steps) - 1,
         "solvable": True,
-        "answer": f"{answer:f}",
+        "answer": written(answer),
     }
 
 
@@ -192,11 +184,8 @@ def _json_number(text: str) -> int | float:
 
 
 def _same(expression: str, result: str) -> bool:
-    """The published result is what comes out, be it written as 20.00, .4 or 3/4."""
-    try:
-        return calculate(_plain(expression)) == calculate(result)
-    except CalculationError:
-        return False
+    """The published result is what comes out, be it written as 20.00, .4, 3/4 or 1,000."""
+    return number(result) in _values(_plain(expression))
 
 
 # A calculation in words or signs, found from its end: number, unit, operator, number, unit, operator, ...

@@ -9,15 +9,13 @@ DECODE = {"kind": "agent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
 TASK_FILES = (
+    "adaptbench/answers.py",
     "adaptbench/agent/dialogue.py",
     "adaptbench/agent/scores.py",
     "benchmarks/agent/tasks/_steps",
     "benchmarks/agent/tasks/_live",
 )
 """What the tasks' files need beside them, besides what all tracks' do."""
-
-SOURCES = ("adaptbench/agent/dialogue.py", "adaptbench/agent/trajectory.py")
-"""Code whose change makes the splits again, besides the benchmark's own files."""
 
 
 def _decision_counts(gold: Any, predicted: Any) -> Sequence[Any]:

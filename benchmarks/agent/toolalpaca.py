@@ -49,7 +49,6 @@ class Config(BenchmarkConfig):
 
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = measures.SOURCES
 
 TASKS = (steps_task("toolalpaca_steps", "ToolAlpaca steps"),)
 

@@ -23,7 +23,6 @@ class Config(BenchmarkConfig):
 
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*toolbench.SOURCES, "benchmarks/agent/toolbench.py")
 
 TASKS = (steps_task("toolbench_out_of_domain_steps", "ToolBench out of domain"),)
 

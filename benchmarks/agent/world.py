@@ -39,7 +39,6 @@ RETRIES = 300
 
 BASELINES, FIGURES = baselines.BASELINES, figures.FIGURES
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "adaptbench/agent/calculator.py", "adaptbench/agent/toolbox.py")
 
 TASKS = (
     steps_task("agent_steps", "agent steps"),

@@ -12,7 +12,6 @@ from pydantic import Field
 from adaptbench import corpus
 from adaptbench.contracts import Record, Task
 
-SOURCES = ("adaptbench/corpus.py",)
 READS = corpus.READS
 PUBLIC_DATA = {"domain_corpus": "open-web-math/open-web-math"}
 

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.answers import marked_number
 from adaptbench.benchmarks import hub
-from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
 from adaptbench.documents import normalise, read_jsonl
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 READS = ("train.jsonl", "test.jsonl")
+TASK_FILES = ("adaptbench/answers.py",)
 CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
 
 
@@ -66,7 +67,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     problems, test = load(public["gsm8k"])
     validation, train = set_apart(problems, test, config.validation_items, seed, track="domain")
     for number, problem in enumerate(test, 1):
-        if last_number(problem["answer"]) is None:
+        if marked_number(problem["answer"]) is None:
             raise AdaptbenchError(f"data.gsm8k: test problem {number}: no number after #### in its answer")
     items = [_item(problem) for problem in test[: config.test_items]]
     return {
@@ -90,6 +91,8 @@ def set_apart(
     unique = {normalise(problem[asked]): problem for problem in problems}
     kept = [problem for question, problem in unique.items() if question not in tested]
     random.Random(f"{seed}/gsm8k").shuffle(kept)
+    if not kept:
+        raise AdaptbenchError(f"data.{track}: no training problem is left; all are test problems, too")
     if count >= len(kept):
         raise AdaptbenchError(f"data.{track}.validation_items: must be < {len(kept)}, the training problems")
     return kept[:count], kept[count:]

@@ -11,7 +11,6 @@ from pydantic import Field
 from adaptbench import corpus
 from adaptbench.contracts import Record, Task
 
-SOURCES = ("adaptbench/corpus.py",)
 READS = corpus.READS
 PUBLIC_DATA = {"general_corpus": "HuggingFaceFW/fineweb-edu"}
 PRETRAINS = False

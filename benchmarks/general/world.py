@@ -97,14 +97,6 @@ class Config(BenchmarkConfig):
         return self
 
 
-SOURCES = (
-    "adaptbench/latent/text.py",
-    *(
-        f"benchmarks/agent/{name}.py"
-        for name in ("familiar", "phrasings", "problems", "steps", "tables", "tools", "wishes")
-    ),
-    *(f"adaptbench/agent/{name}.py" for name in ("calculator", "dialogue", "toolbox", "trajectory")),
-)
 RETRIES = 100
 
 TASKS = (

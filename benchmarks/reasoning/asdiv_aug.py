@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.answers import marked_number
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
-from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import BenchmarkConfig, Record
 
 PUBLIC_DATA = {"asdiv_aug": "xuyige/ASDiv-Aug"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
-DECODE, TASK_FILES, SOURCES = measures.DECODE, measures.TASK_FILES, measures.SOURCES
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 TASKS = (test_task("asdiv_aug", "ASDiv-Aug"),)
 
 
@@ -41,4 +41,4 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _question_and_answer(record: Mapping[str, Any]) -> tuple[Any, Any]:
-    return record["question"], last_number(record["answer"])
+    return record["question"], marked_number(record["answer"])

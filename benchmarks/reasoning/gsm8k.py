@@ -10,17 +10,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adaptbench.answers import marked_number, written
 from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
-from adaptbench.benchmarks.splits import last_number
 from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
 from adaptbench.latent.text import prompt
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
-SOURCES = (*measures.SOURCES, "benchmarks/domain/gsm8k.py")
 TASKS = answers_tasks("gsm8k_reasoning", "GSM8K")
 
 
@@ -53,13 +52,13 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
 def _problems(published: list[Record], form: str, where: str) -> list[Record]:
     found = []
     for one in published:
-        answer = last_number(one["answer"])
+        answer = marked_number(one["answer"])
         if answer is None:
             raise AdaptbenchError(
                 f"data.gsm8k: {where}: no number after #### in the answer to {one['question'][:60]!r}"
             )
         found.append(
-            {"prompt": prompt(one["question"].strip()), "steps": steps(one["answer"], form), "target": f"{answer:f}"}
+            {"prompt": prompt(one["question"].strip()), "steps": steps(one["answer"], form), "target": written(answer)}
         )
     return found
 

@@ -13,11 +13,8 @@ FIGURES = figures.FIGURES
 DECODE = {"kind": "latent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
-TASK_FILES = ("adaptbench/latent/text.py", "benchmarks/reasoning/tasks/_answers")
+TASK_FILES = ("adaptbench/answers.py", "benchmarks/reasoning/tasks/_answers")
 """What the tasks' files need beside them, besides what all tracks' do."""
-
-SOURCES = ("adaptbench/latent/text.py",)
-"""Code whose change makes the splits again, besides the benchmark's own files."""
 
 
 def answers_tasks(name: str, label: str) -> tuple[Task, Task]:

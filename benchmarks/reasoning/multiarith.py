@@ -17,7 +17,7 @@ from adaptbench.contracts import BenchmarkConfig, Record
 PUBLIC_DATA = {"multiarith": "ChilleD/MultiArith"}
 READS = hub.patterns("test")
 EVALUATION_ONLY = True
-DECODE, TASK_FILES, SOURCES = measures.DECODE, measures.TASK_FILES, measures.SOURCES
+DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 TASKS = (test_task("multiarith", "MultiArith"),)
 
 

@@ -20,7 +20,7 @@ from adaptbench.contracts import Record
 from adaptbench.latent.text import prompt
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
+FIGURES = measures.FIGURES
 TASKS = answers_tasks("multiplication", "multiplication")
 
 

@@ -24,7 +24,7 @@ from adaptbench.contracts import AdaptbenchError, Record
 from adaptbench.latent.text import MARK, prompt
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
-FIGURES, SOURCES = measures.FIGURES, measures.SOURCES
+FIGURES = measures.FIGURES
 TASKS = answers_tasks("prosqa", "graphs")
 PEOPLE = (
     "Alex",

@@ -6,16 +6,17 @@ answer may take all the tokens that its task allows.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 
+from adaptbench.answers import number, written
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
 from adaptbench.contracts import AdaptbenchError, Splits, Task
 from adaptbench.latent.text import prompt
 
 Read = Callable[[Mapping[str, Any]], tuple[str, Any]]
-"""A record's question and answer."""
+"""A record's question and answer: a number, or what is one when it is written."""
 
 
 def test_task(name: str, label: str) -> Task:
@@ -34,27 +35,20 @@ def test_split(name: str, source: Mapping[str, Any], items: int | None, read: Re
     """
     (published,) = hub.load(name, source, splits=("test",))
     problems, numberless = [], []
-    for number, record in enumerate(published, 1):
+    for place, record in enumerate(published, 1):
         try:
             question, answer = read(record)
             asked = prompt(" ".join(question.split()))
         except KeyError as error:
-            raise AdaptbenchError(f"data.{name}: test problem {number}: no field {error}") from None
+            raise AdaptbenchError(f"data.{name}: test problem {place}: no field {error}") from None
         except (AttributeError, TypeError):
-            raise AdaptbenchError(f"data.{name}: test problem {number}: question or answer is not text") from None
-        value = _number(answer)
+            raise AdaptbenchError(f"data.{name}: test problem {place}: question or answer is not text") from None
+        if not question.strip():
+            raise AdaptbenchError(f"data.{name}: test problem {place}: the question is empty")
+        value = answer if isinstance(answer, Fraction) else number(str(answer))
         if value is None:
-            numberless.append(number)
+            numberless.append(place)
         else:
-            problems.append({"prompt": asked, "target": value})
+            problems.append({"prompt": asked, "target": written(value)})
     left_out = {"test": {"its answer is not a number": numberless}} if numberless else {}
     return Splits({name: problems[:items]}, left_out)
-
-
-def _number(answer: Any) -> str | None:
-    """A number as a solution ends in it: 145 for 145.0, 1200 for 1,200; None where it is none."""
-    try:
-        value = Decimal(str(answer).replace(",", "").strip())
-    except InvalidOperation:
-        return None
-    return f"{value.normalize() + 0:f}" if value.is_finite() else None

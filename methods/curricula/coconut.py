@@ -19,7 +19,6 @@ from adaptbench.latent.text import LATENT
 from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
-SOURCES = stage.SOURCES
 SWEPT = ("later_rate_ratio", stage.RATIOS)
 EXAMPLE = {"stages": 1}
 BEGIN, END = "<|start-latent|>", "<|end-latent|>"

@@ -8,8 +8,6 @@ from typing import ClassVar, Literal
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 
-SOURCES = ("adaptbench/latent/text.py", "adaptbench/latent/samples.py")
-
 
 class Config(CurriculumConfig):
     kind: Literal["cot"] = "cot"

@@ -12,8 +12,6 @@ from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 from adaptbench.methods.curricula import cot
 
-SOURCES = (*cot.SOURCES, "methods/curricula/cot.py")
-
 
 class Config(CurriculumConfig):
     kind: Literal["cot_matched"] = "cot_matched"

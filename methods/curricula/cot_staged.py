@@ -13,7 +13,6 @@ from adaptbench.latent import stage
 from adaptbench.latent.stage import LaterConfig
 from adaptbench.methods.curricula import cot
 
-SOURCES = (*cot.SOURCES, "methods/curricula/cot.py", "adaptbench/latent/stage.py")
 SWEPT = ("later_rate_ratio", stage.RATIOS)
 
 

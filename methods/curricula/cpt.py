@@ -13,8 +13,6 @@ from pydantic import Field
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 
-SOURCES = ("adaptbench/replay.py",)
-
 
 class Config(CurriculumConfig):
     kind: Literal["cpt"] = "cpt"

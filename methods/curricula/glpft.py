@@ -17,7 +17,6 @@ from adaptbench.config import Training
 from adaptbench.contracts import Phase, Real, StageContext
 from adaptbench.methods.curricula import single
 
-SOURCES = (*single.SOURCES, "adaptbench/agent/options.py", "adaptbench/agent/team.py", "methods/curricula/single.py")
 ROLES = TEAM
 # The global stage is `single`'s, at single's learning rate; what is left to choose is how much gentler the local ones are.
 SWEPT = ("local_rate_ratio", (0.02, 0.05, 0.1, 0.2, 0.5, 1.0))

@@ -14,7 +14,6 @@ from adaptbench.latent.stage import InsertedConfig, LatentConfig
 from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
-SOURCES = stage.SOURCES
 SWEPT = ("later_rate_ratio", stage.RATIOS)
 
 

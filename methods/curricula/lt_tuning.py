@@ -14,7 +14,6 @@ from adaptbench.latent.stage import FusedConfig, LatentConfig
 from adaptbench.methods.curricula import lt_figures, lt_hidden
 
 FIGURES, FIGURE_NEEDS = lt_figures.FIGURES, lt_figures.FIGURE_NEEDS
-SOURCES = (*lt_hidden.SOURCES, "methods/curricula/lt_hidden.py")
 SWEPT = lt_hidden.SWEPT
 
 

@@ -10,9 +10,7 @@ from pydantic import Field
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
-from adaptbench.methods.curricula import single
 
-SOURCES = single.SOURCES
 ROLES = TEAM
 
 

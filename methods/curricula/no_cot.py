@@ -7,9 +7,6 @@ from typing import ClassVar, Literal
 
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
-from adaptbench.methods.curricula import cot
-
-SOURCES = cot.SOURCES
 
 
 class Config(CurriculumConfig):

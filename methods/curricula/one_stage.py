@@ -9,9 +9,7 @@ from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.options import TeamConfig
 from adaptbench.config import Training
 from adaptbench.contracts import Phase, StageContext
-from adaptbench.methods.curricula import single
 
-SOURCES = (*single.SOURCES, "adaptbench/agent/options.py", "adaptbench/agent/team.py")
 ROLES = TEAM
 
 

@@ -12,7 +12,6 @@ from adaptbench.latent import stage
 from adaptbench.latent.stage import FusedConfig
 from adaptbench.methods.curricula import cot, lt_tuning
 
-SOURCES = (*lt_tuning.SOURCES, "methods/curricula/lt_tuning.py")
 SWEPT = lt_tuning.SWEPT
 
 

@@ -11,13 +11,6 @@ from pydantic import Field
 from adaptbench.config import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 
-SOURCES = (
-    "adaptbench/agent/dialogue.py",
-    "adaptbench/agent/samples.py",
-    "adaptbench/agent/trajectory.py",
-    "adaptbench/prefixes.py",
-    "adaptbench/replay.py",
-)
 ROLES = ("assistant",)
 
 

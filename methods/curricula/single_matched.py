@@ -12,7 +12,6 @@ from adaptbench.config import Training, merge_training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.methods.curricula import glpft, single
 
-SOURCES = (*glpft.SOURCES, "methods/curricula/glpft.py")
 ROLES = single.ROLES
 
 

@@ -5,12 +5,16 @@ curve of learning against forgetting. With LLaMA-Pro the line starts at the expa
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from adaptbench.contracts import AdaptbenchError, PosthocConfig, Real
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Config(PosthocConfig):
@@ -37,6 +41,8 @@ def apply(config: Config, start: Path, end: Path, out: Path) -> None:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata()
         after = load_file(file)
+        if apart := after.keys() - before.keys():
+            before |= {name: tensor for name, tensor in _tied(start, before).items() if name in apart}
         for name, tensor in after.items():
             if name not in before or before[name].shape != tensor.shape:
                 raise AdaptbenchError(f"wise_ft: {name} is not the same weight before and after tuning")
@@ -46,6 +52,16 @@ def apply(config: Config, start: Path, end: Path, out: Path) -> None:
         save_file(after, out / file.name, metadata=metadata)
     if before.keys() - names:
         raise AdaptbenchError(f"wise_ft: {min(before.keys() - names)} is not the same weight before and after tuning")
+
+
+def _tied(start: Path, before: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """The weights that the start's files leave out since others are the same, and its end, trained by adapters, has apart."""
+    from adaptbench import models
+
+    names: dict[int, list[str]] = {}
+    for name, p in models.load_model(start).named_parameters(remove_duplicate=False):
+        names.setdefault(id(p), []).append(name)
+    return {other: before[name] for alike in names.values() for name in alike if name in before for other in alike}
 
 
 def _on_the_line(before, after, alpha: float):

@@ -6,17 +6,18 @@ general text, measured again every few hundred steps.
 
 Differs from the authors' code (PuppyKnightUniversity/ADEPT), which has two parameter groups and so two rates, normalises
 over all tensors together, where norm gains outweigh every matrix, and adds the probe's gradients to the next step. Here
-every unit has its own rate, importances are ranked within a kind of unit, and probing leaves no trace. What that code
-does remains as a choice (`decoupled_minmax`), beside the controls: `uniform`, `uniform_2x`, other placements, and training
-the chosen layers themselves.
+every unit has its own rate, matrices are ranked among matrices and norm gains among norm gains, and probing leaves no
+trace. What that code does remains as two choices (`decoupled_minmax`, `decoupled_calibrated`), beside the controls:
+`uniform`, `uniform_2x`, other placements, and training the chosen layers themselves.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from adaptbench.contracts import AdaptbenchError, Preparation, StageContext, TunerConfig
 from adaptbench.methods.tuners import adept_figures
@@ -28,42 +29,137 @@ if TYPE_CHECKING:
     from adaptbench.training import Run
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
-SOURCES = ("adaptbench/expansion.py", "adaptbench/units.py", "kernels/unit_importance.py", "kernels/unitwise_adamw.py")
 PROBED = ("lowest", "highest")
-DECOUPLED = ("decoupled_rank", "decoupled_minmax")
+RANKED = ("decoupled_rank", "decoupled_rank_by_name")
+DECOUPLED = (*RANKED, "decoupled_calibrated", "decoupled_minmax")
+PAPERS_STEPS = 500  # between two measurements
+SHARE = 10  # of a shorter stage: one of so many parts
+
+Rule = Literal["lowest", "uniform", "suffix", "random", "highest"]
+
+
+def _placement(value: Any) -> Any:
+    """A rule's name, or layers' indices in ascending order.
+
+    Raises:
+        ValueError: neither.
+    """
+    if isinstance(value, str) and value in get_args(Rule):
+        return value
+    if not isinstance(value, (list, tuple)) or not value or any(type(one) is not int or one < 0 for one in value):
+        raise ValueError(f"must be one of {', '.join(get_args(Rule))}, or a list of layers' indices, from 0")
+    if len(set(value)) != len(value):
+        raise ValueError("must list each layer once")
+    return tuple(sorted(value))
 
 
 class Config(TunerConfig):
     kind: Literal["adept"] = "adept"
-    layers: int = Field(4, gt=0, description="how many layers are chosen")
-    placement: Literal["lowest", "uniform", "suffix", "random", "highest"] = Field(
-        "lowest", description="which: of lowest (ADEPT) or highest importance, evenly spread (LLaMA-Pro), the last, any"
+    placement: Annotated[
+        Rule | tuple[int, ...],
+        BeforeValidator(_placement, json_schema_input_type=Rule | list[Annotated[int, Field(ge=0)]]),
+    ] = Field(
+        "lowest",
+        description="which layers: of lowest (ADEPT) or highest importance, evenly spread (LLaMA-Pro), the last, any; or their indices, from 0",
     )
+    layers: int = Field(4, gt=0, description="how many layers are chosen; where placement lists them, as many")
     expansion: Literal["copy", "none"] = Field(
         "copy", description="copy: train identity copies of them; none: train them themselves"
     )
-    unit_lr: Literal["decoupled_rank", "decoupled_minmax", "uniform", "uniform_2x"] = Field(
-        "decoupled_rank", description="rate of a unit: by its importance's rank within its kind, by the importance min-max normalised over all units (as released), or one for all"
-    )  # fmt: skip
+    unit_lr: Literal[
+        "decoupled_rank",
+        "decoupled_rank_by_name",
+        "decoupled_calibrated",
+        "decoupled_minmax",
+        "uniform",
+        "uniform_2x",
+    ] = Field(
+        "decoupled_rank",
+        description="rate of a unit: by its importance's rank among all matrices, norm gains or biases of the trained layers, or among "
+        "the parameters of its name; by the importance min-max normalised, matrices apart (calibrated) or over all units (both as "
+        "released); or one for all",
+    )
     unit: Literal["tensor", "row", "head"] = Field("tensor", description="what has a rate of its own")
-    refresh_every: int = Field(500, gt=0, description="steps between measurements of the units' importance")
+    refresh_every: int | None = Field(
+        None,
+        gt=0,
+        description=f"steps between measurements of the units' importance; default: {PAPERS_STEPS}, or a tenth of a stage's steps where that is fewer",
+    )
     probe_documents: int | None = Field(None, gt=0, description="general documents to probe with; default: all")
     probe_batch_size: int = Field(16, gt=0, description="sequences in a probing batch")
     probe_length: int = Field(128, ge=8, description="tokens in a probing sequence")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_listed_layers(cls, values: Any) -> Any:
+        placement = values.get("placement") if isinstance(values, dict) else None
+        if isinstance(placement, (list, tuple)) and placement and "layers" not in values:
+            return values | {"layers": len(placement)}
+        return values
+
+    @field_validator("layers")
+    @classmethod
+    def _as_many_as_listed(cls, value: int, info: ValidationInfo) -> int:
+        placement = info.data.get("placement")
+        if isinstance(placement, tuple) and value != len(placement):
+            raise ValueError(f"must be {len(placement)}, as many as placement lists, or be left out")
+        return value
 
     @property
     def moves_base_weights(self) -> bool:
         return self.expansion == "none"
 
+    def needs(self) -> tuple[str, ...]:
+        return ("expansion",) if self.expansion == "copy" else ()
+
     def share(self, layers: int) -> tuple[int, int | None]:
         return (self.layers if self.expansion == "copy" else 0), self.layers
 
     def problem(self, run, base_layers: int | None) -> str:
-        if base_layers is not None and self.layers > base_layers:
-            return f"layers: must be <= {base_layers}, the base's layers"
         return (
-            "unit_lr: rates by unit are AdamW's; training.optimizer is muon" if run.training.optimizer == "muon" else ""
+            (_missing_layers(self, base_layers) if base_layers is not None else "")
+            or (
+                "unit_lr: rates by unit are AdamW's; training.optimizer is muon"
+                if run.training.optimizer == "muon"
+                else ""
+            )
+            or self._unmeasured(run)
         )
+
+    def _unmeasured(self, run) -> str:
+        """Why no unit's importance is measured in one of the run's stages, as far as their steps are known."""
+        from adaptbench import registry
+
+        if self.unit_lr not in DECOUPLED or self.expansion == "none":
+            return ""
+        module = registry.method("curricula", run.curriculum.kind)
+        for phase in module.phases(run.curriculum, run.track, run.training):
+            # A stage after another begins with copies that have moved, and is measured before its first step.
+            if phase.parent is not None or phase.tuner is not None:
+                continue
+            if hasattr(registry.method("curricula", (phase.curriculum or run.curriculum).kind), "steps"):
+                continue  # counted in the stage; it is checked there
+            steps = phase.training.get("steps") or (None if phase.training.get("epochs") else run.training.steps)
+            if steps is not None and self.every(steps) >= steps:
+                return f"refresh_every: {self._too_few(steps, f'the stage {phase.name!r}')}"
+        return ""
+
+    def every(self, steps: int) -> int:
+        """Steps between measurements in a stage of so many."""
+        return self.refresh_every or max(1, min(PAPERS_STEPS, steps // SHARE))
+
+    def _too_few(self, steps: int, stage: str) -> str:
+        return (
+            f"importance is first measured after {self.every(steps)} steps, and {stage} has {steps}, so that all its rates "
+            "would be one; set fewer than it has, or more training.steps"
+        )
+
+
+def _missing_layers(config: Config, layers: int) -> str:
+    """Say which of the wanted layers a base of so many does not have, as "<key>: <reason>"; empty if it has all."""
+    if isinstance(config.placement, tuple) and config.placement[-1] >= layers:
+        return f"placement: layer {config.placement[-1]} is none of the base's {layers}, which are 0 to {layers - 1}"
+    return f"layers: must be <= {layers}, the base's layers" if config.layers > layers else ""
 
 
 # --- stage 1: general-competence guided selective expansion
@@ -108,9 +204,12 @@ def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, t
     path = context.data["general"] / "splits" / "probe.jsonl"
     if not path.exists():
         raise AdaptbenchError("data.general: this benchmark has no probe corpus, which adept measures importance on")
-    texts = [record["text"] for record in read_jsonl(path, require=("text",))][: config.probe_documents]
+    texts = [record["text"] for record in read_jsonl(path, require=("text",))]
     if not texts:
         raise AdaptbenchError("data.general: the probe corpus is empty, which adept measures importance on")
+    if config.probe_documents is not None and config.probe_documents > len(texts):
+        raise AdaptbenchError(f"tuner.probe_documents: must be <= {len(texts)}, the documents of the probe corpus")
+    texts = texts[: config.probe_documents]
     assert context.tokenizer is not None
     examples = [document(ids) for ids in encode_documents(context.tokenizer, texts)]
     packed = Packed(examples, config.probe_length, seed=0, together=context.packs)
@@ -138,15 +237,15 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
     with torch.inference_mode():
         for batch in batches:
             labelled = int((batch["labels"][:, 1:] >= 0).sum())
-            inputs: list[torch.Tensor] = []
-            hooks = [layer.register_forward_hook(_keep_input(inputs), with_kwargs=True) for layer in layers]
+            bypassed: list[Any] = []
+            hooks = [layer.register_forward_hook(_keep_input(bypassed), with_kwargs=True) for layer in layers]
             try:
                 losses = [causal_lm(model, batch)]
             finally:
                 for hook in hooks:
                     hook.remove()
             for index in range(len(layers)):
-                with _Bypass(layers, index, inputs[index]):
+                with _Bypass(layers, index, bypassed[index]):
                     losses.append(causal_lm(model, batch))
             totals += torch.stack(losses).double().cpu() * labelled
             tokens += labelled
@@ -154,26 +253,26 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
     return base, [loss - base for loss in bypassed]
 
 
-def _keep_input(inputs: "list[torch.Tensor]"):
+def _keep_input(bypassed: list[Any]):
+    """Keeps what a layer would return if it did nothing: its input, beside what else it returns (attention weights, say)."""
     import torch
 
     def hook(layer, given, named, output) -> None:
-        if not isinstance(output, torch.Tensor):
-            raise AdaptbenchError(f"{type(layer).__name__}: returns more than hidden states; adept cannot bypass it")
-        inputs.append(given[0] if given else named["hidden_states"])
+        hidden_states = given[0] if given else named["hidden_states"]
+        bypassed.append(hidden_states if isinstance(output, torch.Tensor) else (hidden_states, *output[1:]))
 
     return hook
 
 
 class _Bypass:
-    """Layer `index` hands on `hidden_states`, its own input, and the layers below it do nothing."""
+    """Layer `index` returns `bypassed`, which hands on its own input, and the layers below it do nothing."""
 
-    def __init__(self, layers, index: int, hidden_states: "torch.Tensor") -> None:
-        self.layers, self.hidden_states = layers[: index + 1], hidden_states
+    def __init__(self, layers, index: int, bypassed: Any) -> None:
+        self.layers, self.bypassed = layers[: index + 1], bypassed
 
     def __enter__(self) -> None:
         for layer in self.layers:
-            layer.forward = lambda *_, **__: self.hidden_states
+            layer.forward = lambda *_, **__: self.bypassed
 
     def __exit__(self, *_: object) -> None:
         for layer in self.layers:
@@ -189,7 +288,7 @@ def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: Stage
     importance = None
     if config.placement in PROBED:
         importance = json.loads((inputs["probe"] / "importance.json").read_text())["importance"]
-    chosen = chosen_layers(config, base.config.num_hidden_layers, importance, context.seed)
+    chosen = chosen_layers(config, len(expansion.decoder_layers(base)), importance, context.seed)
     write_text(out / "chosen.json", json.dumps(chosen) + "\n")
     if config.expansion == "copy":
         expanded = expansion.expand(base, chosen)
@@ -202,14 +301,16 @@ def chosen_layers(config: Config, layers: int, importance: Sequence[float] | Non
     """The indices of the layers to copy, ascending.
 
     Raises:
-        AdaptbenchError: more layers than the model has.
+        AdaptbenchError: layers that the model does not have, or an importance without an order.
     """
     import random
 
     from adaptbench.expansion import evenly_spread
 
-    if config.layers > layers:
-        raise AdaptbenchError(f"tuner.layers: must be <= {layers}, the base's layers")
+    if problem := _missing_layers(config, layers):
+        raise AdaptbenchError(f"tuner.{problem}")
+    if isinstance(config.placement, tuple):
+        return list(config.placement)
     if config.placement == "uniform":
         return evenly_spread(layers, config.layers)
     if config.placement == "suffix":
@@ -217,6 +318,9 @@ def chosen_layers(config: Config, layers: int, importance: Sequence[float] | Non
     if config.placement == "random":
         return sorted(random.Random(f"{seed}/adept").sample(range(layers), config.layers))
     assert importance is not None
+    for layer, value in enumerate(importance):
+        if not value > -math.inf:
+            raise AdaptbenchError(f"layer {layer} of the base: its importance is {value}, which has no order")
     ordered = sorted(range(layers), key=lambda layer: importance[layer], reverse=config.placement == "highest")
     return sorted(ordered[: config.layers])
 
@@ -287,27 +391,41 @@ def multipliers(
 ) -> "dict[str, torch.Tensor]":
     """Every unit's rate as a multiple of the base rate: 2 * (1 - I'), I' its importance brought to [0, 1].
 
-    decoupled_rank: I' is the unit's place among the units of its kind, (rank - 1/2) / n, equal importances sharing a
-    place; the mean multiplier of a kind is 1, so that what is measured is the decoupling and not a higher rate.
-    decoupled_minmax: (I - min) / (max - min) over all units together, as released; nearly every unit then has 2.
+    decoupled_rank: I' is the unit's place, (rank - 1/2) / n, among all matrices' units, among all norm gains' or among all
+    biases', equal importances sharing a place; the mean multiplier of the units of a ranking is 1.
+    decoupled_rank_by_name: its place among the units of the parameters of its name.
+    decoupled_minmax: (I - min) / (max - min) over all units, as released; where gains outweigh matrices, these have 2.
+    decoupled_calibrated: a matrix's over all matrices' units, a gain's or a bias's over all units, as released; but there
+    gains without "layernorm" in their name (those of queries and keys) and biases count as matrices.
+    Units that are all equally important have 1.
     """
     import torch
     from scipy.stats import rankdata
 
+    flat = {name: values.flatten().double().cpu() for name, values in importance.items()}
     together: dict[str, list[str]] = {}
     for name in importance:
-        together.setdefault(split[name].kind if unit_lr == "decoupled_rank" else "", []).append(name)
+        sort = {"decoupled_minmax": "", "decoupled_rank_by_name": split[name].kind}.get(unit_lr)
+        together.setdefault(_sort(name, split[name].kind) if sort is None else sort, []).append(name)
     found = {}
-    for names in together.values():
-        values = torch.cat([importance[name].flatten() for name in names]).double().cpu()
-        if unit_lr == "decoupled_rank":
+    for sort, names in together.items():
+        values = torch.cat([flat[name] for name in names])
+        if unit_lr in RANKED:
             place = (torch.from_numpy(rankdata(values.numpy())) - 0.5) / len(values)
         else:
-            place = (values - values.min()) / (values.max() - values.min()).clamp_min(torch.finfo(torch.float64).tiny)
-        sizes = [importance[name].numel() for name in names]
-        for name, part in zip(names, (2 * (1 - place)).split(sizes), strict=True):
+            among = torch.cat([*flat.values()]) if sort in ("norm", "bias") else values
+            low, high = among.min(), among.max()
+            place = (values - low) / (high - low) if high > low else torch.full_like(values, 0.5)
+        for name, part in zip(names, (2 * (1 - place)).split([len(flat[name]) for name in names]), strict=True):
             found[name] = part.reshape(importance[name].shape).to(importance[name])
     return found
+
+
+def _sort(name: str, kind: str) -> str:
+    """Name the ranking that a parameter's units are in. An entry of a gain or a bias acts on a whole channel, so that its
+    importance has another scale than that of a matrix's entry.
+    """
+    return "bias" if name.endswith("bias") else "norm" if "norm" in kind else "matrix"
 
 
 def optimizer(config: Config, model, training):
@@ -332,25 +450,73 @@ def callback(config: Config, model, optimizers, context: StageContext):
 
 
 class Refresh:
-    """Measures the units' importance every `refresh_every` steps and sets their rates by it."""
+    """Measures the units' importance and sets their rates by it: before the first step, unless the copies are still at their
+    zero start, and then after every so many steps but the last.
+
+    A unit is a part of a trained layer. What trains besides, rows of new tokens, keeps the base rate.
+    """
 
     def __init__(self, config: Config, model, unitwise, context: StageContext) -> None:
+        from adaptbench.expansion import decoder_layers
+
         self.config, self.model, self.unitwise, self.context = config, model, unitwise, context
-        self.units = units(model, config.unit)
+        layer_of = {id(p): index for index, layer in enumerate(decoder_layers(model)) for p in layer.parameters()}
+        self.layers = {name: layer_of[id(p)] for name, p in model.named_parameters() if id(p) in layer_of}
+        self.units = {name: one for name, one in units(model, config.unit).items() if name in self.layers}
         self.batches: list[Any] | None = None
         self.current: dict[str, torch.Tensor] = {}
+        self.steps: int | None = None
+
+    def start(self, step: int, steps: int, run: "Run") -> dict[str, float]:
+        self.steps = steps
+        if step:
+            return {}  # goes on from a checkpoint, which holds the rates
+        if self._measured(step, run, first_batch=True) is None:
+            if self.config.every(steps) >= steps:
+                raise AdaptbenchError(f"tuner.refresh_every: {self.config._too_few(steps, 'this stage')}")
+            return {}
+        return {f"start/{name}": value for name, value in self._refresh(step, run).items()}
 
     def after_step(self, step: int, run: "Run") -> dict[str, float]:
-        if step % self.config.refresh_every:
+        last = math.inf if self.steps is None else self.steps
+        every = self.config.every(self.steps or PAPERS_STEPS * SHARE)
+        if step % every or step == last:
             return {}
+        logged = self._refresh(step, run)
+        if not self.current and step + every >= last:
+            raise AdaptbenchError(
+                f"tuner.refresh_every: after step {step} of {self.steps} the copies have not moved, and importance is not "
+                "measured again; set fewer, or less training.warmup_ratio"
+            )
+        return logged
+
+    def _refresh(self, step: int, run: "Run") -> dict[str, float]:
+        importance = self._measured(step, run)
+        if importance is None:
+            return {}
+        self._set(multipliers(importance, self.units, self.config.unit_lr))
+        entries = {name: p.numel() for name, p in self._parameters().items()}
+        means = {name: float(values.mean()) for name, values in self.current.items()}
+        logged = {f"importance/{name}": float(values.mean()) for name, values in importance.items()}
+        logged |= {f"multiplier/{name}": value for name, value in means.items()}
+        return logged | {"mean_multiplier": sum(means[name] * entries[name] for name in means) / sum(entries.values())}
+
+    def _measured(self, step: int, run: "Run", *, first_batch: bool = False) -> "dict[str, torch.Tensor] | None":
+        """The units' importance; None while a layer has none at all, and so no order: a copy at its zero start.
+
+        Raises:
+            AdaptbenchError: an importance is no finite number.
+        """
         if self.batches is None:
             self.batches = probe_batches(self.config, self.context)
-        importance = unit_importance(self.model, self.batches, self.units, run)
-        if any(not values.any() for values in importance.values()):
-            return {}  # a copy whose output projections are still zero has no importance yet, and no order
-        self._set(multipliers(importance, self.units, self.config.unit_lr))
-        logged = {f"importance/{name}": float(values.mean()) for name, values in importance.items()}
-        return logged | {f"multiplier/{name}": float(values.mean()) for name, values in self.current.items()}
+        importance = unit_importance(self.model, self.batches[:1] if first_batch else self.batches, self.units, run)
+        for name, values in importance.items():
+            if not values.isfinite().all():
+                raise AdaptbenchError(
+                    f"step {step}: the importance of {name} on the general corpus is no finite number; lower training.learning_rate"
+                )
+        moved = {self.layers[name] for name, values in importance.items() if values.any()}
+        return importance if moved == {self.layers[name] for name in importance} else None
 
     def _set(self, by_unit: "dict[str, torch.Tensor]") -> None:
         self.current = by_unit

@@ -42,7 +42,8 @@ def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
-    """Rate multipliers by unit kind and layer (rows) over the refreshes (columns), one panel a run, its first seed."""
+    """Rate multipliers by unit kind and layer (rows) over the refreshes (columns; 0: before the first step), one panel a run,
+    its first seed."""
     import pandas as pd
 
     logs = {}
@@ -52,7 +53,12 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
         # A curriculum of several stages tunes by ADEPT in each; the first one's refreshes are shown.
         trained = [path for path in run.stages.values() if (path / "training.jsonl").exists()]
         log = pd.read_json(trained[0] / "training.jsonl", lines=True).set_index("step")
-        rates = log[[column for column in log if str(column).startswith("multiplier/")]].dropna()
+        start, later = (
+            log[[column for column in log if str(column).startswith(f"{prefix}multiplier/")]].dropna()
+            for prefix in ("start/", "")
+        )
+        start = start.rename(columns=lambda column: str(column).removeprefix("start/"), index=lambda _: 0)
+        rates = pd.concat([one for one in (start, later) if one.size] or [later])
         if rates.size:
             logs[run.name] = rates
     longest = max((len(rates.columns) for rates in logs.values()), default=1)

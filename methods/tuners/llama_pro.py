@@ -13,12 +13,14 @@ from pydantic import Field
 from adaptbench.contracts import Preparation, StageContext, TunerConfig
 
 EXAMPLE = {"layers": 2}
-SOURCES = ("adaptbench/expansion.py",)
 
 
 class Config(TunerConfig):
     kind: Literal["llama_pro"] = "llama_pro"
     layers: int = Field(8, gt=0, description="how many layers are copied")
+
+    def needs(self) -> tuple[str, ...]:
+        return ("expansion",)
 
     def share(self, layers: int) -> tuple[int, int | None]:
         return self.layers, self.layers
@@ -37,7 +39,7 @@ def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: Stage
     from adaptbench import expansion, models
 
     base = models.load_model(inputs["base"])
-    layers = expansion.evenly_spread(base.config.num_hidden_layers, config.layers)
+    layers = expansion.evenly_spread(len(expansion.decoder_layers(base)), config.layers)
     expanded = expansion.expand(base, layers)
     expansion.check_identity(base, expanded)
     models.save_model(expanded, context.tokenizer, out)

@@ -53,7 +53,10 @@ def adapt(config: Config, model, context: StageContext):
             _check_names(targets, [name for name, _ in model.named_modules()])
         return get_peft_model(model, options)
     except (ValueError, re.error) as error:
-        raise AdaptbenchError(f"tuner.target_modules: {str(error).splitlines()[0]}") from None
+        # peft shows what cannot hold an adapter with all that is in it.
+        said = str(error).splitlines()[0]
+        said = f"{said[:-1]} cannot hold one" if said.endswith("(") else said
+        raise AdaptbenchError(f"tuner.target_modules: {said}") from None
 
 
 def _check_names(targets, names) -> None:
@@ -65,4 +68,6 @@ def _check_names(targets, names) -> None:
 
 def merge(config: Config, model):
     """The plain model with the updates added to its matrices."""
-    return model.merge_and_unload()
+    from adaptbench.model.tied import merged
+
+    return merged(model)

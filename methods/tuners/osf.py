@@ -6,6 +6,7 @@ The implementation is peft's; at the end the update is added to the matrices.
 """
 
 import importlib.util
+import re
 from typing import Literal
 
 from pydantic import Field
@@ -32,13 +33,25 @@ def skip_reason(config: Config) -> str:
 def adapt(config: Config, model, context: StageContext):
     """The low singular triples of the target matrices train; everything else is frozen."""
     from peft import OSFConfig, get_peft_model
+    from peft.tuners.osf.layer import OSFLayer
 
     try:
-        return get_peft_model(model, OSFConfig(effective_rank=config.preserved, target_modules=config.target_modules))
-    except ValueError as error:
+        adapted = get_peft_model(
+            model, OSFConfig(effective_rank=config.preserved, target_modules=config.target_modules)
+        )
+    except (ValueError, re.error) as error:
         raise AdaptbenchError(f"tuner.target_modules: {str(error).splitlines()[0]}") from None
+    # peft passes over what is no linear layer.
+    for name in adapted.targeted_module_names:
+        if not isinstance(found := model.get_submodule(name), OSFLayer):
+            raise AdaptbenchError(
+                f"tuner.target_modules: {name} ({type(found).__name__}) is no linear layer, and osf trains those alone"
+            )
+    return adapted
 
 
 def merge(config: Config, model):
     """The plain model with the updates added to its matrices."""
-    return model.merge_and_unload()
+    from adaptbench.model.tied import merged
+
+    return merged(model)

@@ -297,6 +297,17 @@ def test_a_team_s_step_is_scored_as_one_model_s_with_what_was_missing(lines, mis
     assert scores["plan_acc"] <= 1 - unasked, "a step that was not asked decides nothing, rightly or wrongly"
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_a_call_without_an_input_has_no_arguments_in_static_and_live_evaluation(single):
+    lines = (
+        [("assistant", " t\nAction: long")] if single else [("planner", " t\nNext: caller"), ("caller", "Action: long")]
+    )
+    gold = dialogue.step("t", "caller", action="long", arguments="{}", observation="x")
+    assert _static(gold, Script(*lines), single=single)["arg_f1_empty"] == 1
+    played = _play(Script(*lines), single=single, max_turns=1)
+    assert (played.errors, played.steps[0]["observation"][:3]) == (0, "xxx")
+
+
 @THOROUGH
 @given(st.text() | st.text(alphabet="\n {}actionAGveupw:sr").map(lambda text: f" t\nAction: add{text}"))
 def test_a_single_model_s_step_is_scored_alike_through_our_decoding_and_without(text):

@@ -325,7 +325,7 @@ class _Taught:
     def __init__(self, learned):
         self.learned, self.asked = learned, Counter()
 
-    def __call__(self, model, tokenizer, prompts, max_new_tokens, *memory):
+    def __call__(self, model, tokenizer, prompts, max_new_tokens, *memory, **_):
         self.asked.update(tuple(ids) for ids in prompts)
         return [self.learned[tuple(ids)] for ids in prompts]
 

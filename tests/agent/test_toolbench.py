@@ -132,9 +132,21 @@ def test_what_is_said_between_steps_is_history_of_the_next_one_and_no_step():
     assert "sorry" not in dialogue.target("planner", one["steps"][1])
 
 
-def test_a_long_reminder_is_cut_as_observations_are():
-    one = trajectory(glpft(said("user", "word " * 1000), *GAVE_UP))
-    assert len(one["instruction"]) <= len("Show the second quiz. ") + 1024
+def test_a_long_reminder_and_long_undecided_speech_are_whole_as_released():
+    """The published out-of-domain test has a user's turn of more than 1,024 characters in 84 of its 400 conversations."""
+    long = "word " * 600 + "end"
+    one = trajectory(glpft(said("user", long), said("assistant", long), *called(), said("user", long), *GAVE_UP))
+    assert one["instruction"] == f"Show the second quiz. {long} {long}"
+    assert one["steps"][0]["observation"] == f"{{'answers': [1, 2]}} {long}"
+    asked = dialogue.prompt("planner", one["instruction"], one["tools"], one["steps"][:1])
+    assert asked.count(long) == 3
+
+
+def test_an_observation_is_cut_and_what_is_said_after_it_is_not():
+    turns = called()
+    turns[2] = said("observation", "x" * 2000)
+    (call, _) = trajectory(glpft(*turns, said("user", "y" * 2000), *GAVE_UP))["steps"]
+    assert call["observation"] == "x" * 1024 + " " + "y" * 2000
 
 
 @pytest.mark.parametrize(
@@ -171,7 +183,7 @@ def broken() -> dict[str, object]:
     numbers["conversations"][1]["value"] = 3
     two_lines = glpft(*ANSWERED)
     two_lines["tools"][0]["Name"] = "quiz\nfor"
-    surrogate = glpft(*called('Action: users_for_moodring\nAction Input: {"a": "\\ud83d"}'), *ANSWERED)
+    surrogate = glpft(*ANSWERED, instruction="half \ud83d")
     return {
         "'conversations' is not a list of turns with 'from' and 'value'": [3, None, {}, {"conversations": "x"}, numbers],
         "no instruction": [glpft(*ANSWERED, instruction=" "), glpft(*ANSWERED) | {"instruction": None}],
@@ -180,7 +192,7 @@ def broken() -> dict[str, object]:
         "a tool's name must be one line without spaces at its ends: 'quiz\\nfor'": [two_lines],
         "a call whose input is not a JSON object": [
             glpft(*called(f"Action: quiz_for_moodring{rest}"), *ANSWERED)
-            for rest in ("", "\nAction Input: ", '\nAction Input: {"quizid": "2"', "\nAction Input: [2]", "\nAction Input: NaN")
+            for rest in ("", "\nAction Input: ", '\nAction Input: {"quizid": "2"', "\nAction Input: [2]", "\nAction Input: NaN", '\nAction Input: {"a": "\\ud83d"}')
         ],
         "a call of a tool that is not offered": [glpft(*called("Action: invalid_hallucination_function_name\nAction Input: {}"), *ANSWERED)],
         "a decision to call without a call": [glpft(said("assistant", "Next: caller.")), glpft(called()[0], *ANSWERED)],
@@ -379,7 +391,7 @@ def test_the_out_of_domain_test_is_asked_alone(tmp_path):
         ({}, [], r"raw_data_stage_2\.json: must be a list of conversations"),
         ([], asking(1), r"raw_data_stage_2\.json: no conversation can be read: it is empty"),
         (asking(2), [3, glpft()], r"in_domain\.json: no conversation can be read: 1 times 'conversations' is not .*; 1 times no end"),
-        (asking(1), asking(1), r"data\.agent\.validation_items: must be < 0"),
+        (asking(1), asking(1), r"data\.agent: no training problem is left; all are test problems, too"),
     ],
 )  # fmt: skip
 def test_files_that_hold_nothing_to_train_or_ask_are_one_line(tmp_path, train, test, message):

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from adaptbench import data
 from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import number_text
-from adaptbench.agent.scores import last_word, step_scores
+from adaptbench.agent.scores import step_scores
 from adaptbench.agent.toolbox import Toolbox, ToolError
+from adaptbench.answers import same_ending
 from adaptbench.benchmarks.agent import tables, tools, world
 from adaptbench.benchmarks.agent.familiar import familiar_dialogues
 from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
@@ -405,7 +406,7 @@ def test_the_answer_ends_in_the_right_value(splits, everything):
     for live in splits["agent_live"]:
         assert (live["answer"] != "") == live["solvable"]
         if live["solvable"]:
-            assert last_word(live["target"]) == last_word(live["answer"])
+            assert same_ending(live["answer"], live["target"])
 
 
 def test_what_a_question_takes_for_granted_is_true(everything):

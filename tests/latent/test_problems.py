@@ -5,7 +5,6 @@ Run: python -m pytest tests/latent/test_problems.py
 
 import json
 import operator
-import random
 import re
 from collections import Counter
 
@@ -13,6 +12,7 @@ import pytest
 from conftest import PROJECT
 
 from adaptbench import registry
+from adaptbench.answers import exact_match
 from adaptbench.benchmarks.reasoning import chains, gsm8k, multiplication, prosqa
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import text
@@ -38,6 +38,10 @@ def _question(problem):
     return found[1]
 
 
+def _right(response, problem):
+    return exact_match(problem, [response])["exact_match"] == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_splits_are_whole_deterministic_and_apart(kind):
     module = registry.benchmark("reasoning", kind)
@@ -51,7 +55,7 @@ def test_splits_are_whole_deterministic_and_apart(kind):
     for split in made.values():
         for one in split:
             assert one["length"] == len(one["steps"])
-            assert text.answer(text.response(one["steps"], one["target"])) == " ".join(one["target"].split())
+            assert _right(text.response(one["steps"], one["target"]), one)
 
 
 def test_too_few_different_problems_are_one_line():
@@ -164,7 +168,7 @@ def test_the_shortcut_of_the_published_set_is_what_the_baseline_does():
     assert (more, fewer) == (51, 151), "as the file's docstring says"
 
     def right(write):
-        return sum(text.answer(write(one)) == one["target"] for one in asked)
+        return sum(_right(write(one), one) for one in asked)
 
     assert fewer <= right(prosqa.BASELINES["in-degree"](asked)) <= fewer + even
     other_way = [{**one, "target": _other(one)} for one in asked]
@@ -180,7 +184,7 @@ def _other(asked):
 def test_in_these_graphs_the_right_kind_has_more_facts_pointing_to_it():
     made = prosqa.build(prosqa.Config(train_items=300, validation_items=20, test_items=30), 0, {})
     write = prosqa.BASELINES["in-degree"](made["train"])
-    right = sum(text.answer(write(one)) == " ".join(one["target"].split()) for one in made["train"])
+    right = sum(_right(write(one), one) for one in made["train"])
     assert 0.55 < right / 300 < 0.75
 
 
@@ -229,16 +233,10 @@ def test_gsm8k_in_sentences_and_in_equations():
         assert all(re.fullmatch(r"-?\d+(\.\d+)?", one["target"]) for one in made["gsm8k_reasoning"])
 
 
-def test_an_answer_is_what_follows_the_last_mark():
-    assert text.answer(" 3 + 4 = 7 #### 7") == "7"
-    assert text.answer("#### 1 #### 1,200 ") == "1200"
-    assert text.answer("####5 <thinking> 3") == "5 3"
-    assert text.answer("7") is None
-    assert text.exact_match({"target": "1200"}, ["#### 1,200"]) == {"exact_match": 1.0}
-    assert text.exact_match({"target": "7"}, ["the answer is 7"]) == {"exact_match": 0.0}
-    assert text.exact_match({"target": "7"}, ["####"]) == {"exact_match": 0.0}
-
-
-def test_problems_of_another_seed_are_others():
-    config = chains.Config()
-    assert chains.problem(config, random.Random(1)) != chains.problem(config, random.Random(2))
+def test_digits_that_are_apart_are_compared_as_text():
+    """The published form writes products so; a parser of numbers must find no thousands in them."""
+    made = multiplication.build(multiplication.Config(digits=3, **SMALL), 0, {})["train"]
+    for one in made:
+        assert not _right(f"#### {one['target'].replace(' ', '')}", one)
+        assert not _right(f"#### {one['target']} 0", one)
+        assert _right(f"#### {one['target']}", one)

@@ -25,10 +25,10 @@ SVAMP = {
 }
 RECORDS = {
     "svamp": [SVAMP, SVAMP | {"Answer": "1,200.50"}, SVAMP | {"Answer": 4.0}],
-    "multiarith": [{"question": " Tom has 4 pens.\nHow many? ", "final_ans": "64"}, {"question": "And now?", "final_ans": "100"}],
+    "multiarith": [{"question": " Tom has 4 pens.\nHow many? ", "final_ans": "64"}, {"question": "And now?", "final_ans": "100"}, {"question": "And then?", "final_ans": "3/4"}],
     "asdiv_aug": [{"question": "How many?", "answer": "<<3+4=7>>\n<<7*2=14>>\n####14"}, {"question": "And now?", "answer": "#### -0.0"}],
 }  # fmt: skip
-ANSWERS = {"svamp": ["145", "1200.5", "4"], "multiarith": ["64", "100"], "asdiv_aug": ["14", "0"]}
+ANSWERS = {"svamp": ["145", "1200.5", "4"], "multiarith": ["64", "100", "0.75"], "asdiv_aug": ["14", "0"]}
 HUB_IDS = {"svamp": "ChilleD/SVAMP", "multiarith": "ChilleD/MultiArith", "asdiv_aug": "xuyige/ASDiv-Aug"}
 
 
@@ -99,12 +99,12 @@ def test_questions_are_one_line_in_the_words_of_the_track(home):
     assert build("multiarith")["multiarith"][0]["prompt"] == "Question: Tom has 4 pens. How many?\nAnswer:"
 
 
-@pytest.mark.parametrize("answer", ["none", "", "NaN", "3/4"])
+@pytest.mark.parametrize("answer", ["none", "", "NaN", "3:4", "3/0", "12 and 13"])
 def test_a_problem_without_a_number_is_left_out_and_named(answer, home):
     rows = [{"question": "Q?", "final_ans": answer}, *RECORDS["multiarith"]]
     add_data(home, HUB_IDS["multiarith"], {"test": rows})
     made = build("multiarith")
-    assert [one["target"] for one in made["multiarith"]] == ["64", "100"]
+    assert [one["target"] for one in made["multiarith"]] == ANSWERS["multiarith"]
     assert made.left_out == {"test": {"its answer is not a number": [1]}}
 
 

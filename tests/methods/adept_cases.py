@@ -25,7 +25,8 @@ from adaptbench.packing import Packed, collate, document
 
 LENGTH = 32
 UNITS = ("tensor", "row", "head")
-DECOUPLED = ("decoupled_rank", "decoupled_minmax")
+RANKED = ("decoupled_rank", "decoupled_rank_by_name")
+DECOUPLED = (*RANKED, "decoupled_calibrated", "decoupled_minmax")
 HEADS, KEY_HEADS, HEAD_WIDTH = 6, 3, 10  # of _odd_model
 EMPTY = StageContext(0, {})
 every_unit = pytest.mark.parametrize("unit", UNITS)
@@ -220,34 +221,44 @@ def _dropping(model, chance=0.4):
     return model
 
 
-def _by_kind(flat):
+def _sort(name):
+    """With which units a parameter's are compared, where it is not by name."""
+    return _kind(name) if _kind(name) in ("bias", "norm") else "matrix"
+
+
+def _by(flat, kind):
     kinds = {}
     for key, value in flat.items():
-        kinds.setdefault(_kind(key[0]), {})[key] = value
+        kinds.setdefault(kind(key[0]), {})[key] = value
     return kinds
 
 
 def _hand_multipliers(flat, unit_lr):
-    """decoupled_rank: 2 * (1 - (less + equal / 2) / n), by counting, within a kind; decoupled_minmax over everything."""
+    """decoupled_rank: 2 * (1 - (less + equal / 2) / n), by counting, among matrices, gains or biases, or by name;
+    decoupled_minmax over everything, decoupled_calibrated with matrices apart."""
     found = {}
-    if unit_lr == "decoupled_minmax":
-        low, high = min(flat.values()), max(flat.values())
-        return {key: 2 * (1 - (value - low) / (high - low)) for key, value in flat.items()}
-    for members in _by_kind(flat).values():
+    kinds = _by(flat, _kind if unit_lr == "decoupled_rank_by_name" else _sort)
+    for kind, members in kinds.items():
         for key, value in members.items():
-            less = sum(other < value for other in members.values())
-            equal = sum(other == value for other in members.values())
-            found[key] = 2 * (1 - (less + equal / 2) / len(members))
+            if unit_lr in RANKED:
+                less = sum(other < value for other in members.values())
+                equal = sum(other == value for other in members.values())
+                found[key] = 2 * (1 - (less + equal / 2) / len(members))
+                continue
+            among = members if unit_lr == "decoupled_calibrated" and kind == "matrix" else flat
+            low, high = min(among.values()), max(among.values())
+            found[key] = 2 * (high - value) / (high - low) if high > low else 1.0
     return found
 
 
 @pytest.fixture
 def probed(monkeypatch):
-    """The probe corpus is the rows above; returns the steps after which importance was measured."""
+    """The probe corpus is the rows above; returns the number of batches of every measurement: 1 is a look whether there is
+    any importance yet, 3 are the whole."""
     measured = []
     plain = adept.unit_importance
     monkeypatch.setattr(adept, "probe_batches", lambda config, context: _batches())
-    monkeypatch.setattr(adept, "unit_importance", lambda *given: (measured.append(1), plain(*given))[1])
+    monkeypatch.setattr(adept, "unit_importance", lambda *given: (measured.append(len(given[1])), plain(*given))[1])
     return measured
 
 
@@ -288,6 +299,8 @@ VARIANTS = {
     "lowest-none-head": {"expansion": "none", "unit": "head"},
     "suffix-none-minmax": {"placement": "suffix", "expansion": "none", "unit_lr": "decoupled_minmax"},
     "random-none-row": {"placement": "random", "expansion": "none", "unit": "row"},
+    "listed-by-name": {"placement": [0, 2], "unit_lr": "decoupled_rank_by_name"},
+    "suffix-calibrated": {"placement": "suffix", "unit_lr": "decoupled_calibrated"},
     "spread-none-2x": {"placement": "uniform", "expansion": "none", "unit_lr": "uniform_2x"},
 }
 DATA = {

@@ -77,6 +77,22 @@ def test_the_rates_figure_has_a_row_for_each_unit_and_a_column_for_each_refresh(
     figure.savefig(tmp_path / "figure.svg")
 
 
+def test_rates_measured_before_the_first_step_are_a_column_of_step_0(tmp_path, drawing):
+    unit = "model.layers.1.mlp.up_proj.weight"
+    later = _tuned_run(tmp_path / "a", "both", {4: {unit: 0.5}})
+    alone = _tuned_run(tmp_path / "b", "alone", {})
+    for run in (later, alone):
+        path = run.stages["tune"] / "training.jsonl"
+        first, *rest = path.read_text().splitlines()
+        path.write_text("\n".join([json.dumps(json.loads(first) | {f"start/multiplier/{unit}": 1.5}), *rest, ""]))
+    figure = adept_figures.unit_rates([later, alone])
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.images}
+    shown = {name: axes.images[0].get_array().tolist() for name, axes in panels.items()}
+    assert shown == {"both": [[1.5, 0.5]], "alone": [[1.5]]}
+    assert [label.get_text() for label in panels["both"].get_xticklabels()] == ["0", "4"]
+    assert [label.get_text() for label in panels["both"].get_yticklabels()] == ["1 up_proj"]
+
+
 def test_of_several_stages_the_first_one_s_rates_are_shown(tmp_path, drawing):
     unit = "model.layers.1.mlp.up_proj.weight"
     first = _tuned_run(tmp_path / "a", "team", {4: {unit: 0.5}}).results
@@ -105,8 +121,8 @@ def test_the_figures_of_real_runs_show_what_their_stages_left(made, drawing, tmp
     panels = {axes.get_title(): axes.images[0].get_array() for axes in rates.axes if axes.images}
     decoupled = [name for name, options in VARIANTS.items() if options.get("unit_lr", "decoupled_rank") in DECOUPLED]
     assert list(panels) == decoupled
-    for values in panels.values():
-        assert values.shape == (22, 2)
+    for name, values in panels.items():
+        assert values.shape == (22, 2 if VARIANTS[name].get("expansion") == "none" else 1)
         assert 0 <= values.min() < values.max() <= 2
     for figure in (layers, rates):
         figure.savefig(tmp_path / "figure.svg")

@@ -3,6 +3,7 @@
 Run: python -m pytest tests/methods/test_adept_layers.py
 """
 
+import json
 import random
 import statistics
 import time
@@ -25,9 +26,11 @@ from adept_cases import (
 )
 from conftest import ARCHITECTURES, toy_model
 
-from adaptbench import expansion
+from adaptbench import expansion, models
 from adaptbench import training as loop
+from adaptbench.contracts import StageContext
 from adaptbench.methods.tuners import adept
+from tools import small_models
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -109,14 +112,43 @@ def test_an_exception_in_the_middle_of_probing_leaves_the_model_as_it_was(at):
     assert torch.equal(_logits(model), logits)
 
 
-def test_a_layer_that_returns_more_than_hidden_states_is_refused_and_the_model_left_as_it_was(monkeypatch):
-    model = toy_model("llama")
-    kind = type(model.model.layers[0])
-    plain = kind.forward
-    monkeypatch.setattr(kind, "forward", lambda self, *given, **named: (plain(self, *given, **named), None))
-    assert "LlamaDecoderLayer" in _one_line(adept.layer_importance, model, _batches())
-    monkeypatch.setattr(kind, "forward", plain)
+@pytest.mark.parametrize("kind", ["falcon", "bloom", "mpt", "gptj", "falcon_h1", "zamba", "gpt2", "gpt_neox", "gemma3"])
+def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(kind):
+    """Against whole passes in which one layer does its work and its input is handed on all the same."""
+    model = small_models.small_model(kind)
+    ids = torch.randint(30, 60, (2, 12), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "labels": ids}
+    base, importance = adept.layer_importance(model, [batch])
     assert _traces(model) == []
+    rises = []
+    for layer in expansion.decoder_layers(model):
+        hook = layer.register_forward_hook(
+            lambda _, given, output: given[0] if isinstance(output, torch.Tensor) else (given[0], *output[1:])
+        )
+        with torch.no_grad():
+            rises.append(loop.causal_lm(model, batch).item() - base)
+        hook.remove()
+    assert importance == pytest.approx(rises, abs=1e-5)
+    assert max(map(abs, importance)) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "gpt2", "falcon"])
+def test_layers_are_chosen_and_copied_whatever_the_architecture_calls_them(kind, tmp_path, tokenizer):
+    base = small_models.small_model(kind)
+    models.save_model(base, tokenizer, tmp_path / "base")
+    for cfg in (
+        adept.Config(layers=2, placement="suffix"),
+        adept.Config(layers=2, placement="suffix", expansion="none"),
+    ):
+        out = tmp_path / cfg.expansion
+        out.mkdir()
+        adept.expand(cfg, {"base": tmp_path / "base"}, out, StageContext(0, {}, tokenizer))
+        layers = len(expansion.decoder_layers(base))
+        assert json.loads((out / "chosen.json").read_text()) == [layers - 2, layers - 1]
+        model = models.load_model(out if cfg.expansion == "copy" else tmp_path / "base")
+        adept.adapt(cfg, model, StageContext(0, {}, prepared={"expand": out}))
+        trained = [layer for layer in expansion.decoder_layers(model) if next(layer.parameters()).requires_grad]
+        assert len(trained) == 2
 
 
 def _computed(model, monkeypatch, call):
@@ -167,12 +199,35 @@ IMPORTANCE = [0.5, -0.25, 3.0, 0.125, 0.5, -1.0, 2.0]
         ("highest", 2, [2, 6]),
         ("suffix", 3, [4, 5, 6]),
         ("uniform", 3, [1, 3, 6]),
+        ((4, 2, 6), 3, [2, 4, 6]),
+        ([0], 1, [0]),
         *[(placement, 7, list(range(7))) for placement in ("lowest", "highest", "suffix", "uniform", "random")],
     ],
 )
 def test_the_chosen_layers_are_those_of_the_placement_in_order(placement, count, expected):
     cfg = adept.Config(layers=count, placement=placement)
     assert adept.chosen_layers(cfg, 7, IMPORTANCE, 0) == expected
+
+
+def test_listed_layers_are_counted_and_asked_for_no_importance():
+    cfg = adept.Config(placement=[22, 23, 25, 27])
+    assert cfg.layers == 4
+    assert cfg.share(28) == (4, 4)
+    assert [step.name for step in adept.preparations(cfg)] == ["expand"]
+    assert not adept.preparations(cfg)[0].seeded
+    assert adept.chosen_layers(cfg, 28, None, 0) == [22, 23, 25, 27]
+    assert adept.Config(placement=[27, 22, 25, 23], layers=4) == cfg
+    assert adept.Config.model_validate(json.loads(cfg.model_dump_json())) == cfg
+
+
+@pytest.mark.parametrize("placement", ["lowest", "highest"])
+def test_an_importance_without_an_order_is_refused_and_an_infinite_rise_is_the_highest(placement):
+    cfg = adept.Config(layers=2, placement=placement)
+    for value in (float("nan"), float("-inf")):
+        message = _one_line(adept.chosen_layers, cfg, 4, [0.5, value, 0.1, 0.2], 0)
+        assert message == f"layer 1 of the base: its importance is {value}, which has no order"
+    found = adept.chosen_layers(cfg, 4, [0.5, float("inf"), 0.1, 0.2], 0)
+    assert found == ([2, 3] if placement == "lowest" else [0, 1])
 
 
 def test_of_equally_important_layers_the_first_are_taken():

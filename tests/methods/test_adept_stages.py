@@ -4,11 +4,13 @@ Run: python -m pytest tests/methods/test_adept_stages.py
 """
 
 import json
+from contextlib import chdir
 
 import pytest
-from adept_cases import DECOUPLED, _lineage, _naive, _token_losses, _unfold
+from adept_cases import DATA, DECOUPLED, _lineage, _log, _naive, _preset, _token_losses, _unfold
 from transformers import AutoModelForCausalLM
 
+from adaptbench import graph, plan, stages
 from adaptbench.contracts import StageContext
 from adaptbench.methods.tuners import adept
 from adaptbench.packing import document
@@ -62,7 +64,7 @@ def test_the_probe_stage_writes_each_layers_importance_on_the_corpus(tmp_path, t
 
 
 def test_runs_that_differ_in_their_rates_alone_share_probe_and_expansion():
-    tuners = [{}, *({"unit_lr": value} for value in ("decoupled_minmax", "uniform", "uniform_2x"))]
+    tuners = [*({"unit_lr": value} for value in (*DECOUPLED, "uniform", "uniform_2x"))]
     tuners += [{"unit": "row"}, {"unit": "head"}, {"refresh_every": 7}]
     unfolded = _unfold(*tuners, seeds=[0, 1])
     found = [_lineage(unfolded, run, seed) for run in range(len(tuners)) for seed in (0, 1)]
@@ -87,7 +89,7 @@ def test_another_probe_is_another_stage(option):
     assert len({_lineage(unfolded, run)[0]["probe"].id for run in (0, 1)}) == 2
 
 
-@pytest.mark.parametrize("placement", ["uniform", "suffix", "random"])
+@pytest.mark.parametrize("placement", ["uniform", "suffix", "random", [1, 4]])
 def test_a_placement_that_looks_at_no_importance_is_not_probed(placement):
     unfolded = _unfold({"placement": placement, "unit_lr": "uniform"})
     prepared, trained = _lineage(unfolded, 0)
@@ -116,7 +118,37 @@ def test_without_copies_training_starts_from_the_base(placement):
     assert expanded.parents["model"] == copying["expand"].id
 
 
-@pytest.mark.parametrize("unit_lr", ["decoupled_rank", "decoupled_minmax", "uniform", "uniform_2x"])
+@pytest.mark.parametrize("unit_lr", [*DECOUPLED, "uniform", "uniform_2x"])
 def test_training_reads_the_general_corpus_where_it_measures_importance(unit_lr):
     _, trained = _lineage(_unfold({"unit_lr": unit_lr}), 0)
     assert ("data.general" in trained.parents) == (unit_lr in DECOUPLED)
+
+
+def test_the_local_stages_of_a_team_are_measured_before_their_first_step(model_folder, tmp_path):
+    """They go on from the global stage's copies, whose rates were measured in it; one of them has a single step."""
+    local = {role: {"steps": steps} for role, steps in (("planner", 2), ("caller", 1), ("summarizer", 3))}
+    run = {
+        "name": "team", "track": "agent", "curriculum": {"kind": "glpft", **local}, "training": {"steps": 3, "sequence_length": 400},
+        "tuner": {"kind": "adept", "layers": 1, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64},
+    }  # fmt: skip
+    agent = {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4}
+    unfolded = graph.unfold(_preset(model_folder("qwen3"), runs=[run], data=DATA | {"agent": agent}))
+    logs = {}
+    with chdir(tmp_path):
+        plans = plan.write(unfolded)
+        for node in unfolded.ancestors(unfolded.evaluation("agent/team/seed0").model):
+            stages.run(plans / f"{node}.json", unfolded.directory(node))
+            if unfolded.nodes[node].kind == "train":
+                logs[unfolded.nodes[node].options["phase"]] = _log(unfolded.directory(node))
+    measured = {
+        phase: [(row["step"], start) for row in rows for start in ("start/", "") if f"{start}mean_multiplier" in row]
+        for phase, rows in logs.items()
+    }
+    assert measured == {
+        "global": [(2, "")], "planner": [(1, "start/")], "caller": [(1, "start/")], "summarizer": [(1, "start/"), (2, "")],
+    }  # fmt: skip
+    for phase in local:
+        rates = [
+            value for key, value in logs[phase][0].items() if key.startswith("start/multiplier/") and "norm" not in key
+        ]
+        assert len(set(rates)) == 7, "one copy, and each of its matrices has another rate"

@@ -12,19 +12,23 @@ from adept_cases import (
     DECOUPLED,
     LENGTH,
     PARTS,
+    RANKED,
     ROWS,
+    UNITS,
     _adapted,
     _batches,
-    _by_kind,
+    _by,
     _cuts,
     _differing,
     _dropping,
     _flat,
     _hand_importance,
     _hand_multipliers,
+    _kind,
     _labelled,
     _odd_model,
     _projection,
+    _sort,
     _traces,
     _weights,
     drawing,
@@ -173,17 +177,20 @@ def test_the_multipliers_are_the_formulas(architecture, unit, unit_lr):
     assert _flat(found) == pytest.approx(_hand_multipliers(_flat(importance), unit_lr), rel=0, abs=1e-12)
 
 
+@pytest.mark.parametrize("unit_lr", RANKED)
 @every_unit
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma2"])
-def test_ranked_rates_fall_with_importance_and_are_one_in_the_mean_of_every_kind(architecture, unit):
+def test_ranked_rates_fall_with_importance_and_are_one_in_the_mean_of_every_ranking(architecture, unit, unit_lr):
     model = _adapted(_odd_model(architecture))
     split, importance = units(model, unit), _drawn(model, unit)
-    rates, kinds = _flat(adept.multipliers(importance, split, "decoupled_rank")), _by_kind(_flat(importance))
+    rates = _flat(adept.multipliers(importance, split, unit_lr))
+    rankings = _by(_flat(importance), _kind if unit_lr == "decoupled_rank_by_name" else _sort)
     matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert set(kinds) == matrices | {"norm"} | ({"bias"} if architecture == "qwen2" else set())
+    others = {"norm"} | ({"bias"} if architecture == "qwen2" else set())
+    assert set(rankings) == others | (matrices if unit_lr == "decoupled_rank_by_name" else {"matrix"})
     if architecture == "qwen3":
-        assert {_projection(name) for name, _ in kinds["norm"]} >= {"q_norm", "k_norm", "input_layernorm"}
-    for members in kinds.values():
+        assert {_projection(name) for name, _ in rankings["norm"]} >= {"q_norm", "k_norm", "input_layernorm"}
+    for members in rankings.values():
         assert sum(rates[key] for key in members) / len(members) == pytest.approx(1.0, abs=1e-12)
         for one, value in members.items():
             assert 0 < rates[one] < 2
@@ -192,6 +199,84 @@ def test_ranked_rates_fall_with_importance_and_are_one_in_the_mean_of_every_kind
                     assert rates[one] > rates[other]
                 elif value == other_value:
                     assert rates[one] == rates[other]
+
+
+@pytest.mark.parametrize("unit_lr", DECOUPLED)
+@pytest.mark.parametrize("sources", [(2,), (1, 3), (0, 1, 3)], ids=["one-copy", "two", "three"])
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_measured_importances_give_the_rates_of_a_plain_reference_in_float64(architecture, sources, unit_lr):
+    """From the gradients to the rates, on odd shapes: nothing of the code under test in the reference."""
+    model = _adapted(_odd_model(architecture).double(), sources)
+    for unit in UNITS:
+        split = units(model, unit)
+        found = _flat(adept.multipliers(adept.unit_importance(model, _batches(), split), split, unit_lr))
+        expected = _hand_multipliers(_hand_importance(model, _batches(), unit), unit_lr)
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_tensors_of_a_layer_are_compared_with_each_other_also_where_it_is_the_only_one():
+    """Seven matrices and four gains have a rate each; by name there is nothing to compare them with, or one other."""
+    model = _adapted(_odd_model("qwen3"), sources=(2,))
+    split = units(model, "tensor")
+    importance = {name: torch.full((), i + 1.0) for i, name in enumerate(split)}
+    rates = _flat(adept.multipliers(importance, split, "decoupled_rank"))
+    by_sort = {sort: sorted(members.values()) for sort, members in _by(rates, _sort).items()}
+    assert by_sort["matrix"] == pytest.approx([(2 * i + 1) / 7 for i in range(7)])
+    assert by_sort["norm"] == pytest.approx([0.25, 0.75, 1.25, 1.75])
+    by_name = _flat(adept.multipliers(importance, split, "decoupled_rank_by_name"))
+    assert {value for (name, _), value in by_name.items() if "norm" not in name} == {1.0}
+    two = _adapted(_odd_model("qwen3"))
+    rates = _flat(adept.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank"))
+    assert len({value for (name, _), value in rates.items() if "norm" not in name}) == 14
+    rates = _flat(adept.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank_by_name"))
+    assert {value for (name, _), value in rates.items() if "norm" not in name} == {0.5, 1.5}
+
+
+def _shuffled(model):
+    """Importances of a model's tensors that all differ."""
+    names = list(units(model, "tensor"))
+    return dict(zip(names, torch.randperm(len(names), generator=torch.Generator().manual_seed(2)) + 1.0, strict=True))
+
+
+class _OddParts(nn.Module):
+    """Parameters that architectures hold besides: experts' biases, gains and biases of layer norms, gains by head."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = None
+        self.experts = nn.Module()
+        self.experts.gate_up_proj = nn.Parameter(torch.ones(3, 5, 7))
+        self.experts.gate_up_proj_bias = nn.Parameter(torch.ones(3, 7))
+        self.q_norm = nn.Module()
+        self.q_norm.weight = nn.Parameter(torch.ones(2, 5))
+        self.input_layernorm = nn.LayerNorm(5)
+        self.dense = nn.Linear(5, 5)
+
+
+def test_gains_and_biases_are_known_whatever_their_shape():
+    split = units(_OddParts(), "tensor")
+    importance = {name: torch.full((), i + 1.0) for i, name in enumerate(split)}
+    rates = {name: value.item() for name, value in adept.multipliers(importance, split, "decoupled_rank").items()}
+    assert rates == pytest.approx(
+        {"experts.gate_up_proj": 1.5, "dense.weight": 0.5}
+        | {"q_norm.weight": 1.5, "input_layernorm.weight": 0.5}
+        | {"experts.gate_up_proj_bias": 5 / 3, "input_layernorm.bias": 1.0, "dense.bias": 1 / 3}
+    )
+
+
+def test_calibrated_rates_of_matrices_span_two_to_nothing_and_gains_are_held_against_everything():
+    """As the released callback_deepspeed.py does; there the gains of queries and keys and biases count as matrices."""
+    model = _adapted(_odd_model("qwen2"))
+    importance = _shuffled(model)
+    for name in importance:
+        importance[name] = importance[name] * (100.0 if _sort(name) != "matrix" else 1.0)
+    rates = _by(_flat(adept.multipliers(importance, units(model, "tensor"), "decoupled_calibrated")), _sort)
+    assert (min(rates["matrix"].values()), max(rates["matrix"].values())) == (0.0, 2.0)
+    assert len(set(rates["matrix"].values())) == 14
+    everything = _flat(adept.multipliers(importance, units(model, "tensor"), "decoupled_minmax"))
+    for sort in ("norm", "bias"):
+        assert rates[sort] == {key: everything[key] for key in rates[sort]}
+    assert min(everything[key] for key in rates["matrix"]) > 1.9
 
 
 def test_ranked_rates_of_matrices_do_not_depend_on_the_size_of_norms():
@@ -206,10 +291,10 @@ def test_ranked_rates_of_matrices_do_not_depend_on_the_size_of_norms():
     assert any(value < 1.5 for (name, _), value in rank.items() if "norm" not in name)
 
 
-def test_a_kind_of_one_unit_has_the_base_rate():
+def test_by_name_a_kind_of_one_unit_has_the_base_rate():
     model = _adapted(_odd_model("qwen3"), sources=(2,))
     split = units(model, "tensor")
-    rates = adept.multipliers(_drawn(model, "tensor"), split, "decoupled_rank")
+    rates = adept.multipliers(_drawn(model, "tensor"), split, "decoupled_rank_by_name")
     alone = [name for name in rates if "norm" not in name]
     assert len(alone) == 7
     assert [rates[name].item() for name in alone] == [1.0] * 7
@@ -229,10 +314,23 @@ def test_the_released_normalisation_gives_the_extremes_two_and_nothing_over_all_
     assert all(0 < value < 2 for value in others)
 
 
+@pytest.mark.parametrize("value", [0.3, 0.0])
 @pytest.mark.parametrize("unit_lr", DECOUPLED)
-def test_equally_important_units_share_a_finite_rate(unit_lr):
+def test_equally_important_units_have_the_base_rate(unit_lr, value):
     model = _adapted(_odd_model("qwen3"))
-    importance = {name: torch.full_like(values, 0.3) for name, values in _drawn(model, "row").items()}
+    importance = {name: torch.full_like(values, value) for name, values in _drawn(model, "row").items()}
     rates = set(_flat(adept.multipliers(importance, units(model, "row"), unit_lr)).values())
-    assert len(rates) == 1
-    assert 0 <= rates.pop() <= 2
+    assert rates == {1.0}
+
+
+@pytest.mark.parametrize("unit_lr", DECOUPLED)
+def test_units_without_importance_are_the_least_important_of_their_ranking(unit_lr):
+    """Such as an expert that no general token reaches; all of them share the highest rate there is."""
+    model = _adapted(_odd_model("qwen3"))
+    importance = _drawn(model, "row")
+    name = "model.layers.2.mlp.up_proj.weight"
+    importance[name].view(-1)[:5] = 0.0
+    rates = _flat(adept.multipliers(importance, units(model, "row"), unit_lr))
+    assert len({rates[name, i] for i in range(5)}) == 1
+    kind = _kind if unit_lr == "decoupled_rank_by_name" else _sort
+    assert rates[name, 0] == max(_by(rates, kind)[kind(name)].values())

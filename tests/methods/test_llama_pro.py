@@ -8,11 +8,12 @@ import torch
 from conftest import ARCHITECTURES
 from transformers import AutoModelForCausalLM
 
-from adaptbench import config, models
+from adaptbench import config, expansion, models
 from adaptbench import training as loop
 from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.methods.tuners import llama_pro
+from adaptbench.methods.tuners import adept, llama_pro
 from adaptbench.packing import Packed, document
+from tools.small_models import small_model
 
 IDS = torch.arange(1, 61).reshape(2, 30)
 # Of four layers: how many copies -> where they are in the expanded model.
@@ -54,6 +55,53 @@ def test_only_the_copies_train_also_where_the_layers_do_not_divide(copies, tmp_p
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     # A copy's queries and keys get a gradient only once its output projections have left zero, at the second step.
     assert moved == of_copies
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gemma3", {}),  # its layers are counted in a part of its config
+        ("gpt2", {}),
+        ("falcon", {}),
+        ("olmo2", {}),
+        ("qwen3_moe", {"decoder_sparse_step": 2}),
+        ("deepseek_v3", {"first_k_dense_replace": 2}),
+        ("mamba", {}),
+    ],
+)
+def test_other_architectures_are_the_base_at_first_and_train_the_copies_alone(kind, options, tmp_path, tokenizer):
+    base = small_model(kind, **options)
+    models.save_model(base, tokenizer, tmp_path / "base")
+    out = _expanded(tmp_path / "base", tmp_path / "out", tokenizer, 2)
+    ids = IDS % 60 + 30
+    model = llama_pro.adapt(llama_pro.Config(layers=2), models.load_model(out), StageContext(0, {}))
+    logits = model(input_ids=ids, use_cache=False).logits
+    with torch.no_grad():
+        torch.testing.assert_close(logits, base(input_ids=ids, use_cache=False).logits, rtol=0, atol=1e-5)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trained = {id(p) for layer in expansion.expanded_layers(model) for p in layer.parameters()}
+    for _ in range(3):
+        torch.nn.functional.cross_entropy(
+            model(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+        ).backward()
+    assert {id(p) for p in model.parameters() if p.grad is not None} <= trained
+    assert {id(p) for p in model.parameters() if p.requires_grad} == trained
+    torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2).step()
+    moved = [p for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert {id(p) for p in moved} <= trained
+    assert len(moved) >= 2
+
+
+def test_what_cannot_be_expanded_is_refused_by_its_stage_in_one_line_too(tmp_path, tokenizer):
+    models.save_model(small_model("jamba"), tokenizer, tmp_path / "base")
+    with pytest.raises(AdaptbenchError, match=r"^JambaForCausalLM: copies would change what other layers are"):
+        _expanded(tmp_path / "base", tmp_path / "out", tokenizer, 1)
+
+
+def test_planning_is_told_that_the_base_must_be_able_to_hold_copies():
+    assert llama_pro.Config().needs() == ("expansion",)
+    assert adept.Config().needs() == ("expansion",)
+    assert adept.Config(expansion="none").needs() == ()
 
 
 def test_more_copies_than_layers_are_refused_in_the_preset_and_in_the_stage(tmp_path, model_folder, tokenizer):

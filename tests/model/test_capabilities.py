@@ -13,6 +13,7 @@ from conftest import PROJECT, preset_values
 
 from adaptbench.model import capabilities
 from adaptbench.packing import Packed, collate, document
+from adaptbench.scoring import ScoringLM, greedily
 from adaptbench.training import causal_lm, inputs_of
 from tools import capabilities_table, small_models
 
@@ -150,13 +151,13 @@ def test_a_base_that_is_not_causal_is_refused_at_planning(kind, tmp_path):
     assert torch_there == "False"
 
 
-@pytest.mark.parametrize("kind", ["mamba", "bert"])
+@pytest.mark.parametrize("kind", ["rwkv", "bert"])
 def test_a_run_that_needs_what_its_base_lacks_is_refused_at_planning(kind, tmp_path):
     reason = capabilities.known()[kind]["expansion"]
     assert reason
     said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "llama_pro", "layers": 1})
     assert said.count("\n") == 0
-    assert (reason if kind == "mamba" else capabilities.known()[kind]["causal"]) in said
+    assert (reason if kind == "rwkv" else capabilities.known()[kind]["causal"]) in said
     assert torch_there == "False"
 
 
@@ -164,3 +165,29 @@ def test_a_run_that_needs_what_its_base_lacks_is_refused_at_planning(kind, tmp_p
 def test_a_base_is_taken_for_what_it_can_do(kind, tmp_path):
     said, _ = checked(tmp_path, kind, **CPT, tuner={"kind": "full"})
     assert said == ""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for kind, lacks in capabilities.known().items()
+        if {"padding", "caching"} & lacks.keys() and "causal" not in lacks
+    ],
+)
+def test_where_batches_or_caches_are_wrong_answers_are_written_the_slow_way(kind, tokenizer):
+    """One prompt at a time, without a cache where need be: each token is the likeliest of a fresh pass over the text before it."""
+    model = small_models.small_model(kind)
+    scoring = ScoringLM(model, tokenizer, 4, capabilities.known()[kind])
+    assert scoring.generation_batch_size == 1
+    assert scoring.cached == ("caching" not in capabilities.known()[kind])
+    prompt = list(range(30, 55))
+    with torch.no_grad(), greedily(model, tokenizer, cached=scoring.cached):
+        ids = torch.tensor([prompt])
+        written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, use_cache=True)[
+            0
+        ].tolist()
+        for place in range(len(prompt), len(written)):
+            scores = model(input_ids=torch.tensor([written[:place]]), use_cache=False).logits[0, -1]
+            assert scores[written[place]] >= scores.max() - 1e-4
+    assert "generate" not in vars(model)

@@ -28,7 +28,7 @@ function scoreCell(values, column, row) {
   if (!values.length) return "";
   const [mean, low, high] = values;
   const cell = make("div", { class: "number" }, make("span", { class: data.first[state.which]?.[`${row.run}/${column.key}`] }, number(mean, column.form)));
-  if (low !== undefined) cell.append(make("span", { class: "interval" }, `${number(low)} – ${number(high)}`));
+  if (Number.isFinite(low)) cell.append(make("span", { class: "interval" }, `${number(low)} – ${number(high)}`));
   return cell;
 }
 

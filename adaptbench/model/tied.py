@@ -1,0 +1,33 @@
+"""Output heads that share their matrix with the embeddings, and adapters that tell the two apart."""
+
+from typing import Any
+
+
+def untie(model: Any) -> None:
+    """Give the output head a matrix of its own where it has the embeddings', and say so in the config.
+
+    `model` may hold adapters. Saved and opened again, it then keeps both matrices.
+    """
+    import torch
+
+    embeddings, head = (
+        getattr(module, "base_layer", module)
+        for module in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    if head.weight is not embeddings.weight:
+        return
+    shared = embeddings.weight
+    head.weight = torch.nn.Parameter(shared.detach().clone(), shared.requires_grad)
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        config.tie_word_embeddings = False
+
+
+def merged(model: Any) -> Any:
+    """Add the updates of a peft model to its matrices and return the plain model.
+
+    A matrix that the embeddings and the output head share would take the update of one of them for both.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(hasattr(module, "base_layer") for module in ends):
+        untie(model)
+    return model.merge_and_unload()
