@@ -582,7 +582,9 @@ def test_a_history_that_is_too_long_is_cut_as_in_training(tasks, reader, traject
     lm = _lm(_toy(reader), reader, tasks)
     seen = []
     monkeypatch.setattr(
-        agent, "greedy", lambda model, tokenizer, prompts, most, *more, **_: seen.extend(prompts) or [[] for _ in prompts]
+        agent,
+        "greedy",
+        lambda model, tokenizer, prompts, most, *more, **_: seen.extend(prompts) or [[] for _ in prompts],
     )
     lm.respond("assistant", [asked], 100)
     (prompt,) = seen
