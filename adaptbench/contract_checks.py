@@ -59,7 +59,7 @@ MAPPINGS = ("FIGURES", "FIGURE_NEEDS", "BASELINES", "DECODE", "PUBLIC_DATA", "EX
 def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
     """Say whether a module of `package` (methods.tuners, benchmarks.domain, ...) is a method or benchmark, and check that it is a whole one.
 
-    `root` is the project's folder.
+    `root` is the project's folder; where that is no checkout, files that a module names are not looked for.
 
     Raises:
         AdaptbenchError: the file, and what it lacks or has in another form.
@@ -75,7 +75,7 @@ def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
         _of_config(config, name, base),
         _of_functions(module, required, hooks),
         _of_constants(module, root),
-        _of_benchmark(module, root / Path(file).parent) if base is BenchmarkConfig else _of_preparations(module),
+        _of_benchmark(module, package.replace(".", "/"), root) if base is BenchmarkConfig else _of_preparations(module),
     )
     for problem in problems:
         raise AdaptbenchError(f"{file}: {problem}")
@@ -167,7 +167,7 @@ def _of_constants(module: ModuleType, root: Path) -> Iterator[str]:
             or not all(isinstance(one, str) for one in value)
         ):
             yield f"{name} must be a tuple of text, not {value!r:.60}"
-        elif name in ("SOURCES", "TASK_FILES") and (gone := [one for one in value if not (root / one).is_file()]):
+        elif name in ("SOURCES", "TASK_FILES") and (gone := [one for one in value if _is_missing(root, one)]):
             yield f"{name}: {gone[0]}: no such file of the project"
     for name in TRUTHS:
         if not isinstance(getattr(module, name, False), bool):
@@ -236,14 +236,18 @@ def _of_preparations(module: ModuleType) -> Iterator[str]:
                 yield f"the preparation {one.name!r} reads {option!r}, which is no option of Config"
 
 
-def _of_benchmark(module: ModuleType, folder: Path) -> Iterator[str]:
+def _is_missing(root: Path, file: str) -> bool:
+    return not (root / file).is_file() and (root / "Snakefile").is_file()
+
+
+def _of_benchmark(module: ModuleType, folder: str, root: Path) -> Iterator[str]:
     tasks = getattr(module, "TASKS", None)
     if not isinstance(tasks, tuple | list) or not tasks or not all(isinstance(task, Task) for task in tasks):
         yield "TASKS must be a tuple of Task, at least one"
         return
     for task in tasks:
-        if not (folder / "tasks" / f"{task.name}.yaml").is_file():
-            yield f"the task {task.name!r} has no lm-eval file {folder.name}/tasks/{task.name}.yaml"
+        if _is_missing(root, f"{folder}/tasks/{task.name}.yaml"):
+            yield f"the task {task.name!r} has no lm-eval file {folder}/tasks/{task.name}.yaml"
     if not isinstance(getattr(module, "FILE", ""), str):
         yield "FILE must be text"
     for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():

@@ -57,8 +57,6 @@ def check_folder(path: Path) -> None:
         raise AdaptbenchError(f"{path}: {hint}")
     if not _has_tokenizer(path):
         raise AdaptbenchError(f"{path}: no tokenizer")
-    for weights in sorted(path.glob("*.safetensors")):
-        _check_header(weights)
     check_weights(path)
 
 
@@ -131,6 +129,9 @@ def check_weights(path: Path) -> None:
     if config.exists() and (problem := config_problem(_read_object(config))):
         raise AdaptbenchError(f"{path}: {problem}")
     for file in hub.weights(path):
+        if not file.is_file():
+            raise AdaptbenchError(f"{file}: missing, one of the files that {hub.INDEX} names")
+        _check_header(file)
         for name, kind in _stored(file):
             if kind not in FLOATS and (kind.startswith("F") or name.endswith("weight")):
                 raise AdaptbenchError(f"{file}: {name} is {kind}; quantised weights are not read; save them in 16 bits")

@@ -137,6 +137,7 @@ class Plan:
             lock(file, shared=True, wait=True)
         except OSError as error:
             if not plan.are_written(self.files):  # else enough to find that nothing is to be done
+                check_writable(self.unfolded)
                 sys.exit(f"error: {error.filename}: {error.strerror}")
         if not plan.are_written(self.files):
             sys.exit(

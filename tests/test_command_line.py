@@ -52,7 +52,7 @@ def test_a_misspelt_target_is_one_line_that_names_the_nearest(target, line):
 @pytest.mark.parametrize("value", ["2020-99-99", "!!int x", "!!bool x", "[" * 3000])
 def test_a_value_that_is_no_yaml_is_one_line(value):
     done = finished(
-        [sys.executable, "-m", "adaptbench", "estimate", "config/smoke.yaml", "--config", f"name={value}"], PROJECT
+        [sys.executable, "-m", "adaptbench", "estimate", "config/smoke.yaml", "--config", f"seeds={value}"], PROJECT
     )
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()

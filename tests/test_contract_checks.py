@@ -131,7 +131,7 @@ def test_the_hooks_are_those_that_the_documents_list():
         ("benchmarks.domain", "def build(", "def built(", "built is no function that is known; is build meant?"),
         ("benchmarks.domain", 'TASKS = (Task("domain_facts", metric="acc", label="x", unit="y"),)', "", "TASKS must be a tuple of Task, at least one"),
         ("benchmarks.domain", 'y"),)', 'y"))', "TASKS must be a tuple of Task, at least one"),
-        ("benchmarks.domain", "domain_facts", "domain_fact", "the task 'domain_fact' has no lm-eval file domain/tasks/domain_fact.yaml"),
+        ("benchmarks.domain", "domain_facts", "domain_fact", "the task 'domain_fact' has no lm-eval file benchmarks/domain/tasks/domain_fact.yaml"),
         ("benchmarks.domain", "(BenchmarkConfig)", "(TunerConfig)", "Config must be a subclass of BenchmarkConfig"),
     ],
 )  # fmt: skip

@@ -65,9 +65,9 @@ def test_what_lm_eval_scores_right_comes_out_alike_to_the_bit(both):
     assert ours.too_long == {}
 
 
-def test_rows_generate_side_by_side_as_many_as_are_asked_for(model_folder, monkeypatch):
+def test_rows_that_cannot_be_padded_are_written_one_at_a_time_and_alike(model_folder, monkeypatch):
     folder = model_folder("qwen3")
-    lm = ScoringLM(models.load_model(folder), models.load_tokenizer(folder), 4, generation_batch_size=1)
+    lm = ScoringLM(models.load_model(folder), models.load_tokenizer(folder), 4, {"padding": "computes something else"})
     rows = []
     generate = type(lm.model).generate
     monkeypatch.setattr(lm.model, "generate", lambda **o: rows.append(len(o["input_ids"])) or generate(lm.model, **o))

@@ -90,7 +90,7 @@ def test_a_pickle_beside_or_instead_of_safetensors_is_not_read(folder):
     models.load_model(folder)
     (folder / "model.safetensors").write_bytes(bomb)
     assert "no safetensors file" in refused(folder)
-    with pytest.raises(AdaptbenchError, match="deserializing header"):
+    with pytest.raises(AdaptbenchError, match="no safetensors file"):
         models.load_model(folder)
     assert not (folder.parent / "ran").exists()
 

@@ -4,6 +4,8 @@ Run: pytest tests/test_sources.py
 """
 
 import ast
+import importlib
+import inspect
 import json
 import re
 import sys
@@ -22,6 +24,7 @@ from adaptbench.imports import Module
 
 FOLDERS = ("adaptbench", "benchmarks", "kernels", "methods")
 EVERY = sorted(path.relative_to(PROJECT).as_posix() for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))
+OTHERS = workflow.files_of_project("benchmarks/*/tasks/*", *(one for read in workflow.READ.values() for one in read))
 RUNS = (("domain", "lora"), ("domain", "llama-pro"), ("agent", "glpft"), ("reasoning", "lt-tuning"))
 TRAINED, SCORED = ("base", "train"), ("evaluation",)
 
@@ -35,12 +38,9 @@ def smoke_graph() -> graph.Graph:
 def copy(tmp_path_factory) -> Path:
     """A copy of the code, to edit."""
     root = tmp_path_factory.mktemp("code")
-    for name in EVERY:
+    for name in (*EVERY, *OTHERS):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((PROJECT / name).read_bytes())
-    for path in PROJECT.glob("benchmarks/*/tasks/*"):
-        (root / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
-        (root / path.relative_to(PROJECT)).write_bytes(path.read_bytes())
     return root
 
 
@@ -55,7 +55,6 @@ def digests(smoke_graph, copy):
             patch.setattr(sources, "Module", lambda name, file: read(name, file, file.read_bytes()))
             found = {node: workflow.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
             found |= {one.key: workflow.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
-            patch.setattr(workflow, "READ", {})
             commands = ("collect", "conclude", "tables", "figures", "paper", "transcripts", "explorer")
             return found | {name: workflow.report_code(smoke_graph, "main", name)({}) for name in commands}
 
@@ -200,6 +199,10 @@ def test_code_that_draws_is_of_figures_and_of_no_stage_and_no_evaluation(changed
         ("adaptbench/paper/claims.py", {"paper"}),
         ("adaptbench/latex.py", {"tables", "paper"}),
         ("adaptbench/statistics/comparisons.py", {"conclude", "paper"}),
+        ("adaptbench/explorer/page.css", {"explorer"}),
+        ("adaptbench/explorer/scripts/plot.js", {"explorer"}),
+        ("adaptbench/transcripts.html", {"transcripts"}),
+        ("benchmarks/domain/papers/adept.yaml", {"paper"}),
         ("adaptbench/commands.py", set()),
         ("adaptbench/step_speed.py", set()),
         ("adaptbench/peer_ways.py", set()),
@@ -247,6 +250,10 @@ def test_tasks_depend_on_the_files_that_they_copy(changed, smoke_graph):
     assert {smoke_graph.nodes[job].kind for job in again} == {"tasks"}
 
 
+def test_no_file_names_by_hand_what_it_depends_on():
+    assert [name for name in EVERY if re.search(r"^SOURCES\b", (PROJECT / name).read_text(), re.MULTILINE)] == []
+
+
 def test_code_that_finds_modules_by_name_is_known():
     """Of what these choose adaptbench/sources.py is told; a reader of imports cannot find it."""
     found = {
@@ -273,6 +280,9 @@ def test_reading_all_code_is_quick(smoke_graph):
 def test_whatever_a_stage_or_an_evaluation_runs_it_depends_on(smoke_run, smoke_graph, tmp_path, monkeypatch):
     """The stages of a run of each track, but for the base, are made again, and every function of the project that runs is noted."""
     monkeypatch.chdir(smoke_run)
+    for name in EVERY:  # so that nothing that runs when a module is imported is taken for its use
+        module = name if name.startswith("adaptbench/") else f"adaptbench/{name}"
+        importlib.import_module(module.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
     code = sources.of_project()
     nodes = {node for track, run in RUNS for jobs in lineage(smoke_graph, track, run).values() for node in jobs}
     nodes |= {node for one in smoke_graph.evaluations for node in one.tasks.values()}
@@ -297,7 +307,7 @@ def ran_by(function: Callable[..., Any], *arguments: Any) -> set[str]:
     files: set[str] = set()
 
     def called(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_code.co_name != "<module>":
+        if frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # of functions, not of a module or a class that is defined
             files.add(frame.f_code.co_filename)
 
     sys.setprofile(called)

@@ -61,7 +61,9 @@ def lacks(model: Any) -> dict[str, str]:
     """
     of_architecture = known().get(model.config.model_type, {})
     measured = measure(model)
-    found = {name: measured[name] or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES}
+    found = {
+        name: measured.get(name, "") or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES
+    }
     return {name: reason for name, reason in found.items() if reason}
 
 

@@ -582,7 +582,9 @@ def test_a_history_that_is_too_long_is_cut_as_in_training(tasks, reader, traject
     lm = _lm(_toy(reader), reader, tasks)
     seen = []
     monkeypatch.setattr(
-        agent, "greedy", lambda model, tokenizer, prompts, most, *more: seen.extend(prompts) or [[] for _ in prompts]
+        agent,
+        "greedy",
+        lambda model, tokenizer, prompts, most, *more, **_: seen.extend(prompts) or [[] for _ in prompts],
     )
     lm.respond("assistant", [asked], 100)
     (prompt,) = seen
@@ -606,7 +608,7 @@ def test_a_model_that_writes_on_is_read_up_to_the_tasks_stop(tasks, reader, monk
     """An observation of the model's own invention is none: as plain decoding cuts it, and alike in steps and episodes."""
     call = ' I add.\nAction: add\nAction Input: {"a": 1, "b": 2}'
     written = reader(f"{call}\nObservation: 3\nThought: I know.", add_special_tokens=False).input_ids
-    monkeypatch.setattr(agent, "greedy", lambda model, tokenizer, prompts, most, *more: [written for _ in prompts])
+    monkeypatch.setattr(agent, "greedy", lambda model, tokenizer, prompts, most, *more, **_: [written for _ in prompts])
     lm = _lm(_toy(reader), reader, tasks, max_turns=1)
     step, live = (_step_request(split, _documents(tasks, split)[0], 90) for split in ("agent_steps", "agent_live"))
     answer, episode = lm.generate_until([step, live], disable_tqdm=True)

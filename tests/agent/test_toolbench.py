@@ -367,15 +367,10 @@ def test_training_samples_that_cannot_fit_are_left_out_and_counted(tmp_path, tok
     source = public(folder(tmp_path / "published", [*asking(3), long], [glpft(*GAVE_UP)]))
     spec = {"track": "agent", "config": {"kind": "toolbench", "form": "glpft"}, "seed": 0, "public": source}
     data.build(spec, StageContext(0, {}), tmp_path)
-    made = samples.examples(_no_sharing(), StageContext(0, {"agent": tmp_path}, tokenizer, 600), ("planner",))
+    apart = StageContext(0, {"agent": tmp_path}, tokenizer, 600, lacks={"sharing": "a reason"})
+    made = samples.examples(None, apart, ("planner",))
     assert len(made) == 6
     assert "1 of 7 samples left out, such as: training.sequence_length: must be >= " in capsys.readouterr().err
-
-
-def _no_sharing():
-    from conftest import toy_model
-
-    return toy_model("mistral", layers=1)
 
 
 def test_the_out_of_domain_test_is_asked_alone(tmp_path):

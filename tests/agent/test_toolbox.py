@@ -94,7 +94,7 @@ def test_a_call_gives_what_the_tool_returned(action, arguments, text):
             "calculate takes the arguments (expression), not 'expression, b\\n'",
         ),
         ("calculate", '{"expression": "1/0"}', "division by zero"),
-        ("calculate", '{"expression": "\\ud800"}', "unexpected character '\\ud800'"),
+        ("calculate", '{"expression": "\\ud800"}', "the arguments of calculate must be a JSON object"),
         ("calculate", '{"expression": [1]}', "the expression must be text"),
     ],
 )
