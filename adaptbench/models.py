@@ -12,6 +12,7 @@ from adaptbench import hub, plain_files
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
+from adaptbench.model import capabilities
 
 if TYPE_CHECKING:
     import torch
@@ -327,11 +328,15 @@ def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Call
 
 
 def has_plain_head(model: Any) -> bool:
-    """Whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here."""
+    """Return whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here.
+
+    The architecture is known to have such a head, and the configuration's options that scale or cap logits are not set.
+    """
     import torch
 
     head, config = model.get_output_embeddings(), model.config.get_text_config()
-    changed = any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+    changed = "head" in capabilities.known().get(model.config.model_type, {"head": "not measured"})
+    changed |= any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
     return (
         type(head) is torch.nn.Linear and head.bias is None and not changed and type(head.weight.data) is torch.Tensor
     )

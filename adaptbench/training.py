@@ -349,6 +349,10 @@ def train(
                     accelerator.backward(loss)
                 loss_sum += loss.detach()
             norm = parallel.whole(accelerator.clip_grad_norm_(trained, training.max_grad_norm))
+            if not math.isfinite(norm):  # clipping would make every gradient zero
+                raise AdaptbenchError(
+                    f"step {counts['step'] + 1}: the norm of the gradient is {float(norm)}; lower training.learning_rate"
+                )
             rate = optimizers[0].param_groups[0]["lr"]
             for optimizer, schedule in zip(wrapped, schedules, strict=True):
                 optimizer.step()

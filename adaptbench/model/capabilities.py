@@ -22,6 +22,7 @@ NAMES = {
     "sharing": "examples with a common beginning can share its computation",
     "padding": "a row padded on the left computes what it computes alone",
     "caching": "generation with the model's cache writes what it writes without",
+    "head": "logits are the product of the last hidden states and the output head's matrix, and nothing else",
     "expansion": "copies of layers can be inserted as identities",
     "embeddings": "decodes from embeddings, in batches, with the model's own cache",
     "latents": "a latent vector can take the place of a token's embedding",
@@ -71,7 +72,14 @@ def _measured(model: Any) -> dict[str, str]:
     """Return the reasons for what every run may need, whatever its method."""
     import torch
 
-    checks = {"causal": _causal, "packing": _packing, "sharing": sharing, "padding": _padding, "caching": _caching}
+    checks = {
+        "causal": _causal,
+        "packing": _packing,
+        "sharing": sharing,
+        "padding": _padding,
+        "caching": _caching,
+        "head": _head,
+    }
     was_training, attention = model.training, model.config._attn_implementation
     model.eval()
     try:
@@ -170,6 +178,20 @@ def _padding(model: Any) -> str:
 
 def _caching(model: Any) -> str:
     return _generation(model, (34,)) and "generation with the cache writes something else"
+
+
+def _head(model: Any) -> str:
+    import torch
+
+    given: list[torch.Tensor] = []
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        logits = _alone(model, _tokens(model, 9, 5))
+    finally:
+        hook.remove()
+    plain = len(given) == 1 and not _far(torch.nn.functional.linear(given[0][0], head.weight), logits)
+    return "" if plain else "its logits are more than the product with the head's matrix"
 
 
 def _generation(model: Any, sizes: Sequence[int]) -> bool:
