@@ -202,4 +202,5 @@ def greedily(model: Any, tokenizer: Any, *, cached: bool = True) -> Iterator[Non
         yield
     finally:
         model.generation_config = own
-        vars(model).pop("generate", None)
+        if not cached:
+            del model.generate
