@@ -248,7 +248,8 @@ class _Watch:
             callback = named["callback"]
             if callback is not None:
                 callback.after_step = self.timed("after the step", callback.after_step)
-            named["collate_rows"] = self.timed("data", named.get("collate_rows", training.collate))
+            collate = named.get("collate_rows") or (lambda rows, length, pad_id: data.collate(rows, pad_id))
+            named["collate_rows"] = self.timed("data", collate)
             options = options.model_copy(update={"steps": WARM_UP + STEPS + PROFILED + 1, "epochs": None})
             rows = _Rows(data, self)
             try:

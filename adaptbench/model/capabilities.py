@@ -173,11 +173,11 @@ def windows(config: Any) -> str:
 
 
 def _padding(model: Any) -> str:
-    return _generation(model, (34, 21, 5)) and "a row padded on the left computes something else"
+    return "a row padded on the left computes something else" if _generation(model, (34, 21, 5)) else ""
 
 
 def _caching(model: Any) -> str:
-    return _generation(model, (34,)) and "generation with the cache writes something else"
+    return "generation with the cache writes something else" if _generation(model, (34,)) else ""
 
 
 def _head(model: Any) -> str:
