@@ -51,7 +51,9 @@ def _factor(module: "torch.nn.Module") -> float | None:
 
 def read(model: Any, vectors: "torch.Tensor", **inputs: Any) -> Any:
     """The output of the model's decoder for vectors (rows, n, width); inputs that it does not take are left out."""
-    return model.get_decoder()(inputs_embeds=vectors, **{name: one for name, one in inputs.items() if takes(model, name)})
+    return model.get_decoder()(
+        inputs_embeds=vectors, **{name: one for name, one in inputs.items() if takes(model, name)}
+    )
 
 
 def takes(model: Any, name: str) -> bool:

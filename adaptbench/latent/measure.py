@@ -115,7 +115,9 @@ class _Measured:
         likeliest = self.logits[0][:, 1:].argmax(-1) + 1
         mixed = passes.latents_after(self.model, self.states, 0, Fusion(alpha=0.0, nucleus="top_k", top_k=1))
         _check(mixed, self._embedded(likeliest), "it embeds a prediction in a way that is not known")
-        _check(self._pass(passes.jacobi), self.exact, "latents depend on the rows beside them, or on what is after them")
+        _check(
+            self._pass(passes.jacobi), self.exact, "latents depend on the rows beside them, or on what is after them"
+        )
         hidden = self._pass(passes.jacobi, [()] * len(LENGTHS))
         for row, logits in zip(hidden, self.logits, strict=True):
             ours = passes.logits_of(self.model, row[: len(logits)])
@@ -160,7 +162,10 @@ class _Measured:
         """The states of the rows with latents at these places. Of states alone: by rounding a nucleus may hold another token."""
         import torch
 
-        rows = [[1 if i in its else token for i, token in enumerate(row)] for row, its in zip(self.tokens, latents, strict=True)]
+        rows = [
+            [1 if i in its else token for i, token in enumerate(row)]
+            for row, its in zip(self.tokens, latents, strict=True)
+        ]
         ids, lengths = padded(rows, 0).to(self.model.device), torch.tensor(LENGTHS, device=self.model.device)
         return way(self.model, ids, lengths, 1, Fusion(alpha=1.0)).hidden
 

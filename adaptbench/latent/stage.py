@@ -40,6 +40,10 @@ RATIOS = (0.3, 0.5, 0.7, 1.0, 2.0, 3.0)
 learned in so few steps, and a sweep would choose a model that never thinks."""
 
 
+TAKES_PLACE = ("latent_tokens", 1.0)
+"""Extra tokens of a mean answer below which a run says nothing of them."""
+
+
 class LaterConfig(CurriculumConfig):
     """How the stages after the chain of thought are trained."""
 
@@ -73,6 +77,7 @@ class InsertedConfig(LaterConfig):
     """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
 
     adds_tokens: ClassVar[bool] = True
+    takes_place: ClassVar = TAKES_PLACE
     insertion: Literal["confidence", "random"] = Field(
         "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
     )
@@ -108,6 +113,7 @@ class LatentConfig(LaterConfig):
     """How training goes through latents."""
 
     adds_tokens: ClassVar[bool] = True
+    takes_place: ClassVar = TAKES_PLACE
     detach: bool = Field(False, description="whether gradients stop at latents")
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 

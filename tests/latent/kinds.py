@@ -48,6 +48,7 @@ def small(kind: str, *, seed: int = 0, **options) -> PreTrainedModel:
     config = AutoConfig.for_model(kind, **SIZES | KINDS[kind] | options)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
+    model.get_input_embeddings().padding_idx = None  # it would keep gradients from a row that predictions mix
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "A_log" not in name:

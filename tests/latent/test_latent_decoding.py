@@ -174,7 +174,21 @@ def test_coconuts_markers_are_read_without_a_pass_of_their_own(model):
         assert {one.passes for one in written} == {passes}
 
 
-CACHES = ("gemma", "gemma2", "mistral", "granite", "cohere", "biogpt", "gpt2", "opt", "qwen3_next", "qwen3_5_text", "lfm2", "mamba", "zamba")
+CACHES = (
+    "gemma",
+    "gemma2",
+    "mistral",
+    "granite",
+    "cohere",
+    "biogpt",
+    "gpt2",
+    "opt",
+    "qwen3_next",
+    "qwen3_5_text",
+    "lfm2",
+    "mamba",
+    "zamba",
+)
 
 
 @pytest.mark.parametrize("name", ["plain", "by chance", "lead"])
