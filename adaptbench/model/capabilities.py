@@ -50,8 +50,9 @@ def measure(model: Any) -> dict[str, str]:
     The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
     """
     from adaptbench import expansion
+    from adaptbench.latent import measure as latents
 
-    return _measured(model) | {"expansion": _reason(expansion.measure, model)}
+    return _measured(model) | {"expansion": _reason(expansion.measure, model)} | latents.measure(model)
 
 
 def lacks(model: Any) -> dict[str, str]:
@@ -62,9 +63,7 @@ def lacks(model: Any) -> dict[str, str]:
     """
     of_architecture = known().get(model.config.model_type, {})
     measured = measure(model)
-    found = {
-        name: measured.get(name, "") or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES
-    }
+    found = {name: measured[name] or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES}
     return {name: reason for name, reason in found.items() if reason}
 
 
