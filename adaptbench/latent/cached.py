@@ -30,7 +30,8 @@ class Cached:
 
         longest = max(map(len, prompts))
         ids = torch.tensor([[pad_id] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
-        self.model, self.cache = model, None
+        self.model = model
+        self.cache: Any = None
         # Pure state-space models take what they remember under another name, and a mask with the first tokens alone.
         self.name = "past_key_values" if takes(model, "past_key_values") else "cache_params"
         self.seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
@@ -41,7 +42,7 @@ class Cached:
         layers, (plain, roomy, recurrent) = getattr(self.cache, "layers", []), _kinds()
         layers[:] = [roomy(layer) if type(layer) is plain else layer for layer in layers]
         # Some recurrent layers begin again with nothing when they are given several tokens.
-        self.takes_several = bool(layers) and not any(isinstance(layer, recurrent) for layer in layers)
+        self.takes_several: bool = bool(layers) and not any(isinstance(layer, recurrent) for layer in layers)
 
     def read(self, vectors: "torch.Tensor") -> None:
         """Read vectors (rows, n, width) that follow what the rows have read."""
@@ -84,7 +85,7 @@ def _kinds() -> tuple[type, Any, type]:
 
         def __init__(self, filled: DynamicLayer) -> None:
             super().__init__()
-            vars(self).update(vars(filled))
+            self.__dict__.update(vars(filled))
 
         def update(self, key_states, value_states, *args, **kwargs):
             before = self.get_seq_length()

@@ -58,9 +58,9 @@ def read(model: Any, vectors: "torch.Tensor", **inputs: Any) -> Any:
 
 def takes(model: Any, name: str) -> bool:
     """Whether the model's decoder has an input of that name."""
-    return name in _inputs(type(model.get_decoder()))
+    return name in _inputs(type(model.get_decoder()).forward)
 
 
 @cache
-def _inputs(kind: type) -> Mapping[str, Any]:
-    return inspect.signature(kind.forward).parameters
+def _inputs(forward: Any) -> Mapping[str, Any]:
+    return inspect.signature(forward).parameters
