@@ -6,6 +6,7 @@ Code, other files of the project and the plan are parameters, by their digests: 
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def preset(
 def _check_names(unfolded: graph.Graph) -> None:
     """Refuse what a rule cannot have as an input."""
     for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
-        if set("{}") & set(path):
+        if re.search(r"\{.*\}", path, re.DOTALL):
             raise AdaptbenchError(
                 f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
             )
