@@ -42,11 +42,10 @@ DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
 READ = {
-    "explorer": ("adaptbench/explorer/*.css", "adaptbench/explorer/*.html", "adaptbench/explorer/scripts/*.js"),
+    "explorer": ("adaptbench/explorer/scripts/*.js",),
     "paper": ("benchmarks/*/papers/*.yaml",),
-    "transcripts": ("adaptbench/transcripts.html",),
 }
-"""By command what it reads of the project besides code."""
+"""By command what it reads of the project besides code and files that stand beside it."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
