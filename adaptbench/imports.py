@@ -237,7 +237,8 @@ def _body(function: Function) -> list[ast.AST]:
 
 
 def _for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING"
+    test = node.test if isinstance(node, ast.If) else None
+    return getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"
 
 
 def _write(node: ast.AST, text: list[str]) -> None:

@@ -71,7 +71,8 @@ def files(folder: Path) -> set[Path]:
 @pytest.mark.parametrize("asked", [(), ("--forceall", "--no-hooks")])
 def test_a_dry_run_writes_nothing(project_copy, asked):
     before = files(project_copy)
-    done = snakemake(project_copy, *asked, "--cores", "1", "--configfile", "config/smoke.yaml", "--dry-run")
+    arguments = (*asked, "--cores", "1", "--configfile", "config/smoke.yaml", "--dry-run")
+    done = snakemake(project_copy, *arguments, PYTHONDONTWRITEBYTECODE="")  # nor compiled modules
     assert done.returncode == 0, done.stderr
     assert "rule evaluate:" in done.stdout + done.stderr
     assert files(project_copy) == before

@@ -190,7 +190,7 @@ def test_a_second_run_does_nothing_and_is_fast(smoke):
     done = snakemake(smoke, *SMOKE)
     seconds = time.monotonic() - started
     assert NOTHING in done.stdout + done.stderr
-    assert seconds < 6  # 2 s on a quiet machine; the bound leaves room for a busy one
+    assert seconds < 9  # 3 s on a quiet machine; the bound leaves room for a busy one
 
 
 def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm_eval_command(smoke, tmp_path):
