@@ -6,6 +6,7 @@ function. `import adaptbench.module` is such an import alone. A name that a func
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from adaptbench.contracts import AdaptbenchError
 
 PACKAGE = "adaptbench"
+FILE = re.compile(r"[\w-]+\.\w+")
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 INNER = (*Function.__args__, *Comprehension.__args__, ast.ClassDef)
@@ -20,16 +22,18 @@ INNER = (*Function.__args__, *Comprehension.__args__, ast.ClassDef)
 
 @dataclass
 class Uses:
-    """What a piece of code mentions, as dotted names, and the attributes that it asks of anything."""
+    """What a piece of code mentions, as dotted names, the attributes that it asks of anything, and text that may name a file."""
 
     mentions: set[str] = field(default_factory=set)
     asks: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
 
 
 class Module:
     """A file, read.
 
     Attributes:
+        folder: where it is.
         digest: of its syntax tree. Comments, docstrings and layout do not change it.
         names: name -> what the statements that define it use; each with a key where the name is a dictionary, else with "".
         imports: name -> the module, or the definition in a module, that it stands for; "" for what is not of the project.
@@ -49,6 +53,7 @@ class Module:
         text: list[str] = []
         _write(tree, text)
         self.digest = hashlib.sha256("\0".join(text).encode("utf-8", "surrogatepass")).hexdigest()
+        self.folder = file.parent
         self.names: dict[str, list[tuple[str, Uses]]] = {}
         self.imports: dict[str, str] = {}
         self.always = Uses()
@@ -89,6 +94,10 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Name(self, node: ast.Name) -> None:
         self._mention(node, [])
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and FILE.fullmatch(node.value):
+            self.uses.files.add(node.value)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         chain: list[str] = []

@@ -2,11 +2,13 @@
 
 A job runs what its function mentions, then what that mentions, and so on. An import whose name no such code mentions does not count:
 a stage depends on what its kind needs, not on all that adaptbench/stages.py imports. It depends on the whole modules that hold
-what it runs, as adaptbench/imports.py reads them: comments, docstrings and layout do not count.
+what it runs, as adaptbench/imports.py reads them: comments, docstrings and layout do not count. A file beside a module whose name
+is text in the code that runs, such as a table in JSON, counts by its bytes.
 
 The plan chooses methods, benchmarks and decodings by name. Of such a module counts what the code that runs asks for as an attribute,
 be it a method's `adapt` or a benchmark's `build`. `FIGURES` is so code of the job that draws, and of no stage and no evaluation. How
-a job is started (adaptbench/commands.py, `stages.run`: locks, processes, records) does not count either.
+a job is started (adaptbench/commands.py, `stages.run`: locks, processes, records) does not count, nor do the checks of all methods and
+benchmarks when one is looked up.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from adaptbench import registry
 from adaptbench.imports import PACKAGE, Module, Uses
 
 COMMANDS = f"{PACKAGE}.commands"
+DISCOVERY = (f"{PACKAGE}.registry", "discover")
 HASH_LENGTH = 10
 
 
@@ -43,8 +46,10 @@ class Code:
         """
         key = tuple(starts), tuple(files)
         if key not in self._digests:
-            parts = [f"{name} {module.digest}" for name in self.modules(key[0]) if (module := self.module(name))]
-            parts += [f"{file} {self._of_file(self.root / file)}" for file in key[1]]
+            reach = _Reach(self, key[0])
+            parts = [f"{name} {module.digest}" for name in sorted(reach.modules) if (module := self.module(name))]
+            beside = sorted(file.relative_to(self.root).as_posix() for file in reach.files)
+            parts += [f"{file} {self._of_file(self.root / file)}" for file in (*beside, *key[1])]
             self._digests[key] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:HASH_LENGTH]
         return self._digests[key]
 
@@ -55,7 +60,7 @@ class Code:
             starts: what runs: definitions as `module.name`, entries of a dictionary as `module.name[key]`, and modules that are chosen
                 by name, of which counts what the rest asks for.
         """
-        return sorted(_Reach(self, starts).modules - {COMMANDS})
+        return sorted(_Reach(self, starts).modules)
 
     def module(self, name: str) -> Module | None:
         """Return a module's file, read; None where the project has none of that name."""
@@ -87,11 +92,12 @@ class Code:
 
 
 class _Reach:
-    """Follows what code mentions from `starts` on. `modules` are those reached."""
+    """Follows what code mentions from `starts` on. `modules` are those reached, `files` what reached code names beside them."""
 
     def __init__(self, code: Code, starts: Iterable[str]) -> None:
         self.code = code
         self.modules: set[str] = set()
+        self.files: set[Path] = set()
         self.asked: set[str] = set()
         self.seen: set[tuple[str, str, str]] = set()
         self.waiting: list[tuple[str, Uses]] = []
@@ -105,11 +111,15 @@ class _Reach:
             for module, found in chosen:
                 for name in self.asked.intersection(found.names):
                     self._reach(module, name)
+        self.modules.discard(COMMANDS)
 
     def _follow(self) -> None:
         while self.waiting:
             module, uses = self.waiting.pop()
             self.asked |= uses.asks
+            if uses.files and (own := self.code.module(module)):
+                beside = (own.folder / name for name in uses.files if not name.endswith(".py"))
+                self.files.update(file for file in beside if file.is_file())
             for mention in uses.mentions:
                 self._mention(module, mention)
 
@@ -142,7 +152,7 @@ class _Reach:
                 self.modules.add(package)
                 self.waiting.append((package, found.always))
         found = self.code.module(module)
-        if not found or not name or (not key and (module, name) in self.tables):
+        if not found or (module, name) == DISCOVERY or (not key and (module, name) in self.tables):
             return
         self.waiting += [(module, uses) for one, uses in found.names.get(name, ()) if not key or one in ("", key)]
         if target := found.imports.get(name):

@@ -6,6 +6,7 @@ Code, other files of the project and the plan are parameters, by their digests: 
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,11 +42,10 @@ DEFAULT_PRESET = "config/tiny.yaml"
 FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
 READ = {
-    "explorer": ("adaptbench/explorer/*.css", "adaptbench/explorer/*.html", "adaptbench/explorer/scripts/*.js"),
+    "explorer": ("adaptbench/explorer/scripts/*.js",),
     "paper": ("benchmarks/*/papers/*.yaml",),
-    "transcripts": ("adaptbench/transcripts.html",),
 }
-"""By command what it reads of the project besides code."""
+"""By command what it reads of the project besides code and files that stand beside it."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
@@ -92,7 +92,7 @@ def preset(
 def _check_names(unfolded: graph.Graph) -> None:
     """Refuse what a rule cannot have as an input."""
     for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
-        if set("{}") & set(path):
+        if re.search(r"\{.*\}", path, re.DOTALL):
             raise AdaptbenchError(
                 f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
             )

@@ -152,29 +152,40 @@ def test_a_working_directory_may_have_braces(tmp_path):
     assert (folder / made / "manifest.json").exists()
 
 
+def on_gsm8k(place: Path, folder: str) -> subprocess.CompletedProcess[str]:
+    """A dry run in `place` of a preset that reads GSM8K from `folder`."""
+    values = preset_values()
+    values["data"] |= {"domain": {"kind": "gsm8k"}, "gsm8k": {"path": folder}}
+    (place / "preset {x}.yaml").write_text(yaml.safe_dump(values))
+    where = ("--snakefile", str(PROJECT / "Snakefile"), "--configfile", "preset {x}.yaml")
+    return snakemake(place, "--cores", "1", *where, "--dry-run")
+
+
 @pytest.mark.parametrize(
-    ("folder", "file"),
-    [("data {x}", "train.jsonl"), ("data {", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl")],
+    ("folder", "file"), [("data {x}", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl"), ("a{", "b}")]
 )
-def test_data_and_models_whose_path_has_braces_are_one_line(tmp_path, folder, file):
+def test_data_whose_path_has_braces_are_one_line(tmp_path, folder, file):
     (tmp_path / folder).mkdir()
     for name in {"train.jsonl", "test.jsonl", file}:
         (tmp_path / folder / name).write_text("{}\n")
-    line = "takes what is in braces for a wildcard; rename it, or name a link to it"
-    values = preset_values()
-    values["data"] |= {"domain": {"kind": "gsm8k"}, "gsm8k": {"path": folder}}
-    (tmp_path / "preset {x}.yaml").write_text(yaml.safe_dump(values))
-    arguments = ("--cores", "1", "--snakefile", str(PROJECT / "Snakefile"), "--dry-run")
-    done = snakemake(tmp_path, *arguments, "--configfile", "preset {x}.yaml")
-    last = done.stderr.strip().splitlines()[-1]
+    done = on_gsm8k(tmp_path, folder)
     assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {folder}/")
-    assert last.endswith(f"Snakemake {line}")
+    assert last.endswith("Snakemake takes what is in braces for a wildcard; rename it, or name a link to it")
     (tmp_path / "link").symlink_to(folder)
-    values["data"]["gsm8k"] = {"path": "link"}
-    (tmp_path / "preset {x}.yaml").write_text(yaml.safe_dump(values))
-    done = snakemake(tmp_path, *arguments, "--configfile", "preset {x}.yaml")
+    done = on_gsm8k(tmp_path, "link")
     assert (done.returncode == 0) == ("{" not in file), done.stderr
+
+
+@pytest.mark.parametrize("folder", ["it's", 'say "so"', "a {", "$HOME `x`", "100 %"])
+def test_data_may_have_any_other_name(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / folder / name).write_text("{}\n")
+    done = on_gsm8k(tmp_path, folder)
+    assert done.returncode == 0, done.stderr
+    assert f"{folder}/train.jsonl" in done.stdout + done.stderr
 
 
 def test_the_default_preset_is_found_from_another_folder_with_the_sweep_that_it_names(tmp_path):

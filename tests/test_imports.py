@@ -119,6 +119,25 @@ def test_code_that_stands_beside_the_package_is_found_as_in_a_checkout(tmp_path)
     assert modules(tmp_path, "start.go", start=text) == {"start", "kernels.fast"}
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("TABLE = 'table.json'\n\n\ndef go():\n    return TABLE\n", True),
+        ("def go():\n    return open('table.json')\n", True),
+        ("class go:\n    def read(self, name='table.json'):\n        return name\n", True),
+        ("TABLE = 'table.json'\n\n\ndef go():\n    return 1\n", False),
+        ("def go():\n    return 'no such table.json'\n", False),
+    ],
+)
+def test_a_file_beside_a_module_counts_where_its_name_is_used(tmp_path, text, counts):
+    modules(tmp_path, "start.go", start=text)
+    digests = []
+    for content in ("1", "2"):
+        (tmp_path / "adaptbench/table.json").write_text(content)
+        digests.append(Code(tmp_path).digest(["adaptbench.start.go"]))
+    assert (digests[0] != digests[1]) == counts
+
+
 def digest(tmp_path: Path, text: str) -> str:
     (tmp_path / "one.py").write_text(text)
     return Module("one", tmp_path / "one.py").digest

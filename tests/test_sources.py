@@ -24,7 +24,7 @@ from adaptbench.imports import Module
 
 FOLDERS = ("adaptbench", "benchmarks", "kernels", "methods")
 EVERY = sorted(path.relative_to(PROJECT).as_posix() for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))
-OTHERS = workflow.files_of_project("benchmarks/*/tasks/*", *(one for read in workflow.READ.values() for one in read))
+OTHERS = workflow.files_of_project("adaptbench/**/*.*", "benchmarks/*/tasks/*", "benchmarks/*/papers/*")
 RUNS = (("domain", "lora"), ("domain", "llama-pro"), ("agent", "glpft"), ("reasoning", "lt-tuning"))
 TRAINED, SCORED = ("base", "train"), ("evaluation",)
 
@@ -38,7 +38,7 @@ def smoke_graph() -> graph.Graph:
 def copy(tmp_path_factory) -> Path:
     """A copy of the code, to edit."""
     root = tmp_path_factory.mktemp("code")
-    for name in (*EVERY, *OTHERS):
+    for name in {*EVERY, *OTHERS}:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((PROJECT / name).read_bytes())
     return root
@@ -203,7 +203,9 @@ def test_code_that_draws_is_of_figures_and_of_no_stage_and_no_evaluation(changed
         ("adaptbench/explorer/scripts/plot.js", {"explorer"}),
         ("adaptbench/transcripts.html", {"transcripts"}),
         ("benchmarks/domain/papers/adept.yaml", {"paper"}),
+        ("adaptbench/explorer/page.html", {"explorer"}),
         ("adaptbench/commands.py", set()),
+        ("adaptbench/contract_checks.py", set()),
         ("adaptbench/step_speed.py", set()),
         ("adaptbench/peer_ways.py", set()),
         ("adaptbench/estimate.py", set()),
@@ -240,6 +242,11 @@ def test_each_preparation_of_a_tuner_depends_on_what_it_calls(changed, smoke_gra
     assert again == {"probe", None}
     again = {smoke_graph.nodes[job].options.get("function") for job in changed("adaptbench/units.py", "\nEDITED = 1\n")}
     assert again == {None}
+
+
+def test_a_table_beside_a_module_counts_where_it_is_read(changed, smoke_graph):
+    again = changed("adaptbench/model/architectures.json", " ")
+    assert {smoke_graph.nodes[job].kind for job in again if "-probe-" not in job} == {"base", "train"}
 
 
 def test_tasks_depend_on_the_files_that_they_copy(changed, smoke_graph):
