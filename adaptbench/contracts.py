@@ -88,9 +88,13 @@ class TunerConfig(MethodConfig):
 
 
 class CurriculumConfig(MethodConfig):
-    """Which stages, what targets, what the forward pass looks like. `tracks` are those it can train on (None: any)."""
+    """Which stages, what targets, what the forward pass looks like. `tracks` are those it can train on (None: any).
+
+    `takes_place` names a metric of the answers and its least mean: below it, what the method adds is hardly in them.
+    """
 
     tracks: ClassVar[tuple[str, ...] | None] = None
+    takes_place: ClassVar[tuple[str, float] | None] = None
 
 
 class PosthocConfig(MethodConfig):

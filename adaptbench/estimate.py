@@ -3,7 +3,7 @@
 FLOPs are those of matrix products, as adaptbench/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
 if it trains. A step of a small model takes what starting its operations takes, however little they compute. That an untrained bottom of the
 network needs no way back is not counted, nor are probes and attention scores. Latents cut a step into passes one after another: by wavefront over
-pieces, which together are the step's tokens, by Jacobi over all tokens each time. Answers are written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
+pieces, which together are the step's tokens, by Jacobi over all tokens each time, whose activations are all kept. Answers are written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
 """
 
 import math
@@ -253,7 +253,7 @@ class Estimate:
             kept,
             checkpoint=state * moving,
             state=(4 * whole + state * moving) / (devices.processes if devices.sharded else 1),
-            activations=at_once * self.size.hidden * in_layers,
+            activations=at_once * self.size.hidden * in_layers * whole_passes,
             host=4 * whole * devices.processes + state * moving,
         )
 
@@ -262,10 +262,11 @@ class Estimate:
         forward = node.options.get("curriculum", {}).get("forward")  # what goes through latents has it
         if forward is None:
             return 1.0, 1.0
+        most = self.assumed.latent_passes
         if forward["way"] == "jacobi":
-            return forward["iterations"] + 1.0, forward["iterations"] + 1.0
-        one_by_one = forward["way"] == "naive"
-        return training.batch_size * training.sequence_length if one_by_one else self.assumed.latent_passes, 1.0
+            whole = forward["iterations"] + 1.0 if forward["iterations"] else most
+            return whole, whole
+        return (training.batch_size * most, most) if forward["way"] == "naive" else (most, 1.0)
 
     def _tokens(self, node: Node, training: Training) -> float:
         """That the stage puts through the model."""

@@ -29,9 +29,10 @@ def latent_fusion(
     top_p: float = 0.9,
     top_k: int = 3,
     temperature: float = 1.0,
+    factor: float = 1.0,
     implementation: Implementation | None = None,
 ) -> torch.Tensor:
-    """alpha * hidden + (1 - alpha) * mean embedding of the likeliest tokens.
+    """alpha * hidden + (1 - alpha) * factor * mean embedding of the likeliest tokens.
 
     Args:
         hidden: (..., width).
@@ -40,6 +41,7 @@ def latent_fusion(
         excluded: a token that no prediction counts.
         nucleus: `released`, tokens whose summed probability stays within `top_p` (at least one); `standard`, with the one
             that crosses it; `top_k`, the `top_k` likeliest. Of tokens that are as likely, the first ones.
+        factor: the number by which a model multiplies its embeddings.
 
     Returns:
         (..., width), in the dtype of `hidden`; differentiable in hidden, logits and embeddings.
@@ -72,7 +74,7 @@ def latent_fusion(
     options = (alpha, excluded, nucleus, top_p, top_k, temperature)
     if way == "reference":
         ran("latent_fusion", way)
-        return reference(hidden, logits, embeddings, *options)
+        return reference(hidden, logits, embeddings, *options, factor)
     by_triton = way == "triton" and embeddings.dtype in DTYPES
     ranked = None
     if by_triton or len(embeddings) > DENSE:
@@ -82,12 +84,12 @@ def latent_fusion(
         mixed = _over_all(logits, options).to(embeddings.dtype) @ embeddings
     else:
         mixed = _mixed(logits, embeddings, ranked, options, by_triton)
-    return alpha * hidden + (1 - alpha) * mixed.to(hidden.dtype)
+    return alpha * hidden + (1 - alpha) * factor * mixed.to(hidden.dtype)
 
 
 def reference(
     hidden: torch.Tensor, logits: torch.Tensor, embeddings: torch.Tensor,
-    alpha: float, excluded: int, nucleus: Nucleus, top_p: float, top_k: int, temperature: float,
+    alpha: float, excluded: int, nucleus: Nucleus, top_p: float, top_k: int, temperature: float, factor: float = 1.0,
 ) -> torch.Tensor:  # fmt: skip
     """Every step over the whole vocabulary, as the equations say it."""
     probabilities = _probabilities(logits, excluded, temperature)
@@ -104,7 +106,7 @@ def reference(
     kept = torch.zeros_like(inside).scatter(-1, order, inside | first)
     weights = probabilities * kept
     weights = (weights / weights.sum(-1, keepdim=True)).to(embeddings.dtype)
-    return alpha * hidden + (1 - alpha) * (weights @ embeddings).to(hidden.dtype)
+    return alpha * hidden + (1 - alpha) * factor * (weights @ embeddings).to(hidden.dtype)
 
 
 def _probabilities(logits: torch.Tensor, excluded: int, temperature: float) -> torch.Tensor:

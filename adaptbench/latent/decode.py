@@ -1,21 +1,21 @@
 """Greedy decoding where any row may think at any step: a latent goes in instead of a token's embedding.
 
-All rows go forward together with one cache of keys and values, each at its own token, latent or explicit.
+All rows go forward together with one cache, the model's own, each at its own token, latent or explicit. What a response begins with is
+known before: words of it are read in the pass of the prompt, or of the latent before them.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from adaptbench.latent.cached import Cached
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.passes import latents_after, logits_of
 
 if TYPE_CHECKING:
     import torch
 
-ROOM = 64  # places by which a cache grows
 PART = 16  # steps after which rows that have ended leave the batch
 Alter = Callable[[Sequence[int], Sequence[int], "torch.Tensor"], "torch.Tensor"]
 
@@ -71,49 +71,13 @@ def respond(
 
     with torch.inference_mode():
         batch = _Batch(model, prompts, thinking, max_new_tokens, end_id, pad_id, alter, keep)
-        while batch.rows:
+        while not all(batch.ended):
             batch.step()
     return batch.written
 
 
-@cache
-def _roomy_layer() -> Any:
-    """A cache layer, made once transformers is needed."""
-    from transformers.cache_utils import DynamicLayer
-
-    class RoomyLayer(DynamicLayer):
-        """Keys and values (rows, heads, places, width) with room for more: a step writes its own and copies no others."""
-
-        keys: Any
-        values: Any
-        room: "tuple[torch.Tensor, ...] | None" = None
-
-        def update(self, key_states, value_states, *args, **kwargs):
-            before = self.get_seq_length()
-            end = before + key_states.shape[-2]
-            room = self.room
-            # What other methods leave in `keys` is no view of the room.
-            if (
-                room is None
-                or end > room[0].shape[-2]
-                or self.keys is None
-                or self.keys.data_ptr() != room[0].data_ptr()
-            ):
-                room = tuple(
-                    new.new_empty(*new.shape[:2], end + ROOM, new.shape[-1]) for new in (key_states, value_states)
-                )
-                if before:
-                    room[0][:, :, :before], room[1][:, :, :before] = self.keys, self.values
-                self.room, self.is_initialized = room, True
-            self.keys, self.values = (whole[:, :, :end] for whole in room)
-            self.keys[:, :, before:], self.values[:, :, before:] = key_states, value_states
-            return self.keys, self.values
-
-    return RoomyLayer
-
-
 class _Batch:
-    """Rows in flight. `rows` are the prompts that its rows belong to."""
+    """Responses in the making. `rows` are the prompts that its rows belong to."""
 
     def __init__(
         self,
@@ -126,9 +90,6 @@ class _Batch:
         alter: Alter | None,
         keep: bool,
     ) -> None:
-        import torch
-        from transformers.cache_utils import Cache
-
         self.model, self.thinking, self.limit, self.end_id = model, thinking, limit, end_id
         self.alter, self.keep = alter, keep
         self.written = [Written() for _ in prompts]
@@ -137,117 +98,126 @@ class _Batch:
         # A row's own, so that it thinks in the same places whatever is beside it.
         self.chance = [random.Random(" ".join(map(str, one))) for one in prompts]
         self.ended = [limit < 1] * len(prompts)
-        self.cache = Cache(layer_class_to_replicate=_roomy_layer())
-        longest = max(map(len, prompts))
-        device = model.device
-        ids = torch.tensor([[pad_id] * (longest - len(one)) + list(one) for one in prompts], device=device)
-        self.seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=device)
-        self.places = torch.tensor([len(one) for one in prompts], device=device)  # of the next token
-        places = (self.seen.cumsum(1) - 1).clamp(min=0)
-        self._forward(model.get_input_embeddings()(ids), places)
         self.steps = 0
+        first, *parts = _parts(thinking, limit)
+        self.read = Cached(model, [[*one, *first] for one in prompts], pad_id)
+        self._count()
+        for token in first:
+            self._write([token] * len(prompts))
+        for part in parts:
+            self._lead(part)
 
-    def _forward(self, vectors: "torch.Tensor", places: "torch.Tensor") -> None:
-        out = self.model.get_decoder()(
-            inputs_embeds=vectors,
-            attention_mask=self.seen,
-            position_ids=places,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.hidden = out.last_hidden_state[:, -1]
+    def _lead(self, part: Sequence[int]) -> None:
+        """Every row's next tokens, which are known before, and the pass that reads them: a latent and words."""
+        import torch
+
+        for token in part:
+            self._write([token] * len(self.rows))
+        if all(self.ended):
+            return
+        vectors = self.model.get_input_embeddings()(torch.tensor([part], device=self.model.device))
+        vectors = vectors.repeat(len(self.rows), 1, 1)
+        first = self._latents(range(len(self.rows)), [total - 1 for total in self.totals])
+        vectors[:, 0] = first.to(vectors.dtype)
+        for some in [vectors] if self.read.takes_several else vectors.split(1, 1):
+            self.read.read(some)
+            self._count()
+
+    def _count(self) -> None:
         for row, ended in zip(self.rows, self.ended, strict=True):
             self.written[row].passes += not ended
 
-    def step(self) -> None:
-        """Every row's next token, and the pass that reads it."""
-        import torch
-
-        tokens = self._choose()
-        latent = [token == self.thinking.latent_id for token in tokens]
+    def _write(self, tokens: Sequence[int]) -> None:
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             if self.ended[i]:
                 continue
             if token == self.end_id:
                 self.ended[i] = True
                 continue
+            latent = token == self.thinking.latent_id
             self.written[row].tokens.append(token)
-            self.streaks[i] = self.streaks[i] + 1 if latent[i] else 0
-            self.totals[i] += latent[i]
+            self.streaks[i] = self.streaks[i] + 1 if latent else 0
+            self.totals[i] += latent
             self.ended[i] = len(self.written[row].tokens) >= self.limit
+
+    def step(self) -> None:
+        """Every row's next token, and the pass that reads it."""
+        import torch
+
+        tokens = self._choose()
+        self._write(tokens)
         self.steps += 1
-        if all(self.ended) or (self.steps % PART == 0 and any(self.ended)):
-            tokens, latent = self._leave(tokens, latent)
-        if not self.rows:
+        if all(self.ended):
             return
+        if self.steps % PART == 0 and any(self.ended):
+            tokens = self._leave(tokens)
         vectors = self.model.get_input_embeddings()(torch.tensor(tokens, device=self.model.device))
-        thinks = [i for i, one in enumerate(latent) if one and not self.ended[i]]
+        thinks = [i for i, one in enumerate(tokens) if one == self.thinking.latent_id and not self.ended[i]]
         if thinks and self.thinking.fusion is not None:
             vectors = vectors.clone()
-            vectors[thinks] = self._latents(thinks).to(vectors.dtype)
-        self.seen = torch.cat([self.seen, torch.ones_like(self.seen[:, :1])], 1)
-        places, self.places = self.places[:, None], self.places + 1
-        self._forward(vectors[:, None], places)
+            vectors[thinks] = self._latents(thinks, [self.totals[i] - 1 for i in thinks]).to(vectors.dtype)
+        self.read.read(vectors[:, None])
+        self._count()
 
     def _choose(self) -> list[int]:
-        """The next token of each row: what the lead says, else the likeliest that it may write."""
+        """The next token of each row: the likeliest that it may write."""
         import torch
 
         thinking = self.thinking
-        scores = logits_of(self.model, self.hidden).float()
+        scores = logits_of(self.model, self.read.hidden).float()
         if thinking.latent_id is None:
-            best = scores.argmax(-1).tolist()
+            best: list[int] = scores.argmax(-1).tolist()
+            return best
+        wordy = scores.clone()
+        wordy[:, thinking.latent_id] = -torch.inf
+        words = wordy.argmax(-1).tolist()
+        if thinking.trigger == "token":
+            wants = (scores.argmax(-1) == thinking.latent_id).tolist()
+        elif thinking.trigger == "confidence":
+            wants = (wordy.softmax(-1).amax(-1) < thinking.tau).tolist()
         else:
-            wordy = scores.clone()
-            wordy[:, thinking.latent_id] = -torch.inf
-            words = wordy.argmax(-1).tolist()
-            if thinking.trigger == "token":
-                wants = (scores.argmax(-1) == thinking.latent_id).tolist()
-            elif thinking.trigger == "confidence":
-                wants = (wordy.softmax(-1).amax(-1) < thinking.tau).tolist()
-            else:
-                wants = [
-                    self.streaks[i] == 0 and self.chance[row].random() < thinking.rate
-                    for i, row in enumerate(self.rows)
-                ]
-            best = [
-                thinking.latent_id if want and self._may_think(i) else word
-                for i, (want, word) in enumerate(zip(wants, words, strict=True))
+            wants = [
+                self.streaks[i] == 0 and self.chance[row].random() < thinking.rate for i, row in enumerate(self.rows)
             ]
-        done = [len(self.written[row].tokens) for row in self.rows]
         return [
-            thinking.lead[count] if count < len(thinking.lead) else token
-            for count, token in zip(done, best, strict=True)
+            thinking.latent_id if want and self._may_think(i) else word
+            for i, (want, word) in enumerate(zip(wants, words, strict=True))
         ]
 
     def _may_think(self, i: int) -> bool:
         budget = self.thinking.budget
         return self.streaks[i] < self.thinking.in_a_row and (budget is None or self.totals[i] < budget)
 
-    def _latents(self, thinks: list[int]) -> "torch.Tensor":
+    def _latents(self, thinks: Sequence[int], numbers: Sequence[int]) -> "torch.Tensor":
+        """The latents that follow these rows, each the row's latent of this number."""
         thinking = self.thinking
         assert thinking.fusion is not None
         assert thinking.latent_id is not None
-        vectors = latents_after(self.model, self.hidden[thinks], thinking.latent_id, thinking.fusion)
+        vectors = latents_after(self.model, self.read.hidden[list(thinks)], thinking.latent_id, thinking.fusion)
         if self.alter is not None:
-            rows = [self.rows[i] for i in thinks]
-            vectors = self.alter(rows, [self.totals[i] - 1 for i in thinks], vectors)
+            vectors = self.alter([self.rows[i] for i in thinks], numbers, vectors)
         if self.keep:
             for i, vector in zip(thinks, vectors, strict=True):
                 self.written[self.rows[i]].latents.append(vector.cpu())
         return vectors
 
-    def _leave(self, tokens: list[int], latent: list[bool]) -> tuple[list[int], list[bool]]:
-        """Take the rows that have ended out of the batch."""
-        import torch
-
+    def _leave(self, tokens: list[int]) -> list[int]:
+        """Take the rows that have ended out of the batch, if the model's cache can let go of rows."""
         going = [i for i, ended in enumerate(self.ended) if not ended]
-        kept = torch.tensor(going, device=self.model.device, dtype=torch.long)
-        if going:
-            self.cache.batch_select_indices(kept)
-        self.seen, self.places, self.hidden = self.seen[kept], self.places[kept], self.hidden[kept]
-        self.rows, self.streaks, self.totals = (
-            [values[i] for i in going] for values in (self.rows, self.streaks, self.totals)
+        if not self.read.keep(going):
+            return tokens
+        self.rows, self.streaks, self.totals, tokens = (
+            [values[i] for i in going] for values in (self.rows, self.streaks, self.totals, tokens)
         )
         self.ended = [False] * len(going)
-        return [tokens[i] for i in going], [latent[i] for i in going]
+        return tokens
+
+
+def _parts(thinking: Thinking, limit: int) -> list[list[int]]:
+    """The lead in the parts that one pass each can read: what comes before its first latent, then each latent with what follows it."""
+    parts: list[list[int]] = [[]]
+    for token in thinking.lead[: max(limit, 0)]:
+        if token == thinking.latent_id and thinking.fusion is not None:
+            parts.append([])
+        parts[-1].append(token)
+    return parts

@@ -30,14 +30,20 @@ class Fusion(StrictModel):
 
 
 def fuse(
-    fusion: Fusion, hidden: "torch.Tensor", logits: "torch.Tensor | None", embeddings: "torch.Tensor", excluded: int
+    fusion: Fusion,
+    hidden: "torch.Tensor",
+    logits: "torch.Tensor | None",
+    embeddings: "torch.Tensor | None",
+    excluded: int,
+    *,
+    factor: float = 1.0,
 ) -> "torch.Tensor":
     """The latents at positions t, of the hidden states and logits at t - 1.
 
     Args:
         hidden: (..., width), after the final norm.
-        logits: (..., vocabulary); needed where alpha is below 1.
-        embeddings: (vocabulary, width), the input embedding matrix.
+        logits: (..., vocabulary).
+        embeddings: (vocabulary, width); times `factor`, what the model reads for each token. Where alpha is 1, neither is needed.
         excluded: the latent token's own id, which no prediction counts.
 
     Returns:
@@ -48,8 +54,9 @@ def fuse(
         from adaptbench.kernels.latent_fusion import latent_fusion
 
         assert logits is not None
+        assert embeddings is not None
         latent = latent_fusion(
             hidden, logits, embeddings, alpha=fusion.alpha, excluded=excluded, nucleus=fusion.nucleus,
-            top_p=fusion.top_p, top_k=fusion.top_k, temperature=fusion.temperature,
+            top_p=fusion.top_p, top_k=fusion.top_k, temperature=fusion.temperature, factor=factor,
         )  # fmt: skip
     return latent.detach() if fusion.detach else latent

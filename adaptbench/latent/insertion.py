@@ -26,6 +26,11 @@ class Insertion(StrictModel):
     once: Real = Field(0.85, ge=0, le=1, description="probability of a latent before a chosen position")
     twice: Real = Field(0.15, ge=0, le=1, description="probability of a second one, where there is one")
 
+    @property
+    def most(self) -> int:
+        """The most latents of a sample."""
+        return self.budget * (2 if self.once and self.twice else 1)
+
 
 @dataclass(frozen=True)
 class Inserted:

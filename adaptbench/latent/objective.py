@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adaptbench.contracts import StrictModel
 from adaptbench.latent import passes
@@ -14,18 +14,44 @@ if TYPE_CHECKING:
 
 
 class Forward(StrictModel):
-    """How training goes through latents: exactly, or nearly and all at once."""
+    """How training goes through latents: piece by piece, or all positions at once again and again."""
 
     way: Literal["wavefront", "jacobi", "naive"] = Field("wavefront", description="naive is the slow reference")
-    iterations: int = Field(2, ge=1, description="of jacobi: exact for the first so many latents of a sample")
+    iterations: int | None = Field(
+        None, ge=1, description="of jacobi; default: as many as the most latents of a sample in a batch, which is exact"
+    )
+    approximate: bool = Field(
+        False, description="allow fewer iterations than a sample may have latents: later latents are then not exact"
+    )
+
+    @model_validator(mode="after")
+    def _of_jacobi(self) -> "Forward":
+        if self.iterations is not None and self.way != "jacobi":
+            raise ValueError(f"iterations are of way: jacobi; {self.way} needs none")
+        if self.approximate and self.iterations is None:
+            raise ValueError("approximate: set iterations of way: jacobi besides; without them it is exact")
+        return self
+
+    def problem(self, latents: int) -> str:
+        """Why this is no exact way through samples of up to so many latents, unless that is asked for; empty if it is."""
+        if self.approximate or self.iterations is None or self.iterations >= latents:
+            return ""
+        return (
+            f"forward.iterations: must be >= {latents}, the latents that a sample may have; leave it out, or set "
+            "forward.approximate: true"
+        )
 
 
 def latent_loss(forward: Forward, fusion: Fusion, latent_id: int):
-    """An objective: mean next-token cross-entropy (nats) over the labelled tokens of samples that lie one in a row."""
+    """An objective: mean next-token cross-entropy (nats) over the labelled tokens of samples that lie one in a row.
+
+    It leaves the model in evaluation mode: nothing is dropped at random in passes through latents.
+    """
 
     def loss(model, batch) -> "torch.Tensor":
         import torch
 
+        passes.without_dropout(model)
         options = {"iterations": forward.iterations} if forward.way == "jacobi" else {}
         way: passes.Way = getattr(passes, forward.way)
         passed = way(model, batch["input_ids"], batch["lengths"], latent_id, fusion, **options)

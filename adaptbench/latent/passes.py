@@ -2,13 +2,15 @@
 
 Three ways to the same hidden states:
 
-- `naive`: one token at a time, one row at a time. The reference.
+- `naive`: exact. One row at a time; each latent comes from a pass over all that is before it. The reference: nothing is kept
+  between passes.
 - `wavefront`: exact. A row is cut before each of its latents; pass j runs the j-th piece of every row, however long it is
   and wherever it lies, on the keys and values of the earlier pieces. As many passes as the most latents of a row, and one.
 - `jacobi`: all positions at once, again and again: each pass makes all latents anew from the pass before. After k passes the
-  first k latents of every row are exact, so that it equals the others once it has as many `iterations` as a row has latents.
+  first k latents of every row are exact. So it is exact with as many `iterations` as the most latents of a row, the default.
 
-Rows are (rows, length) of tokens, padded at their ends; a position that holds `latent_id` is a latent.
+Rows are (rows, length) of tokens, padded at their ends; a position that holds `latent_id` is a latent. The ways agree only where
+nothing is dropped at random; `without_dropout` sees to that.
 """
 
 from collections.abc import Callable
@@ -17,10 +19,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.latent.attention import Rows, attending, unknown_attention
+from adaptbench.latent.attention import Rows, attending
+from adaptbench.latent.embeddings import read, table
 from adaptbench.latent.fusion import Fusion, fuse
 from adaptbench.latent.pieces import cut
-from adaptbench.prefixes import can_share
 
 if TYPE_CHECKING:
     import torch
@@ -38,94 +40,89 @@ Way = Callable[..., Passed]
 
 
 def logits_of(model: Any, hidden: "torch.Tensor") -> "torch.Tensor":
-    """The model's logits (..., vocabulary) of hidden states after the final norm."""
+    """The model's logits (..., vocabulary) of hidden states after the final norm, scaled as Cohere and Granite do, capped as Gemma does."""
     import torch
 
     logits = model.get_output_embeddings()(hidden)
     config = model.config.get_text_config()
+    if factor := getattr(config, "logit_scale", None):
+        logits = logits * factor
+    if divisor := getattr(config, "logits_scaling", None):
+        logits = logits / divisor
     cap = getattr(config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
 
 def latents_after(model: Any, hidden: "torch.Tensor", latent_id: int, fusion: Fusion) -> "torch.Tensor":
     """The latents (..., width) that follow the positions with these hidden states."""
-    logits = logits_of(model, hidden) if fusion.alpha < 1 else None
-    return fuse(fusion, hidden, logits, model.get_input_embeddings().weight, latent_id)
+    if fusion.alpha == 1:
+        return fuse(fusion, hidden, None, None, latent_id)
+    matrix, factor = table(model)
+    return fuse(fusion, hidden, logits_of(model, hidden), matrix, latent_id, factor=factor)
 
 
-def check_supported(model: Any, way: str = "wavefront") -> None:
-    """Latents can pass through this model this way: its layers see everything before them, its logits and attention are known.
+def without_dropout(model: Any) -> None:
+    """Put the model in evaluation mode, in which layers under gradient checkpointing still recompute their activations.
 
-    Raises:
-        AdaptbenchError: they cannot.
+    Dropout is drawn in every pass, so that passes through latents would not agree. Evaluation mode turns off all that a model draws: dropout of
+    attention, embeddings and adapters, skipped layers, noise of routers. It must last until the backward pass, which recomputes layers.
     """
-    import torch
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
-    name = type(model).__name__
-    if not can_share(model):
-        raise AdaptbenchError(f"base.model: {name} has layers that do not see all that is before; latents need that")
-    ids = torch.arange(3, device=model.device)[None] % model.config.get_text_config().vocab_size
-    training = model.training
-    try:
-        model.eval()
-        with torch.no_grad():
-            vectors = model.get_input_embeddings()(ids)
-            hidden = model.get_decoder()(inputs_embeds=vectors, use_cache=False).last_hidden_state
-            logits = model(input_ids=ids, use_cache=False).logits
-            # A wrong formula is off by far; low precision by less than a hundredth.
-            if _far(logits_of(model, hidden), logits):
-                raise AdaptbenchError(f"base.model: {name} makes logits in a way of its own; latents cannot use it")
-            if way == "wavefront":
-                plain = partial(wavefront, model, ids, torch.tensor([3], device=ids.device), -1, Fusion(alpha=1.0))
-                if _far(plain().hidden, hidden):
-                    raise unknown_attention(model)
-                model.train()
-                plain()  # refuses dropout
-    finally:
-        model.train(training)
+    model.eval()
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+            layer.training = True  # a layer recomputes only where it says that it trains
+            # A private name: transformers has no public one for what a layer recomputes by.
+            if not isinstance(layer._gradient_checkpointing_func, _Evaluating):
+                layer._gradient_checkpointing_func = _Evaluating(layer, layer._gradient_checkpointing_func)
 
 
-def _far(ours: "torch.Tensor", theirs: "torch.Tensor") -> bool:
-    return bool((ours - theirs).abs().max() > 0.02 * theirs.abs().max())
+class _Evaluating:
+    """A layer's checkpoint function, in which the layer itself is in evaluation mode."""
 
+    def __init__(self, layer: Any, checkpoint: Callable[..., Any]) -> None:
+        self.layer, self.checkpoint = layer, checkpoint
 
-def _check_cache(model: Any) -> None:
-    """transformers drops the cache under gradient checkpointing: later positions would not see earlier ones."""
-    if model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        raise AdaptbenchError("forward.way: must be jacobi under gradient_checkpointing, which leaves no cache")
+    def __call__(self, forward: Callable[..., Any], *inputs: Any) -> Any:
+        return self.checkpoint(partial(self._run, forward), *inputs)
+
+    def _run(self, forward: Callable[..., Any], *inputs: Any) -> Any:
+        self.layer.training = False
+        try:
+            return forward(*inputs)
+        finally:
+            self.layer.training = True
 
 
 def naive(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
-    """One token after another, row by row."""
+    """Row by row, latent by latent, from the beginning each time."""
     import torch
-    from transformers import DynamicCache
 
-    _check_cache(model)
-    decoder, embed = model.get_decoder(), model.get_input_embeddings()
-    rows = []
+    longest, rows, passes = input_ids.shape[1], [], 0
     for ids, length in zip(input_ids, lengths.tolist(), strict=True):
-        cache = DynamicCache()
-        states: list[torch.Tensor] = []
-        for place in range(length):
-            vector = embed(ids[place])
-            if ids[place] == latent_id:
-                vector = latents_after(model, states[-1], latent_id, fusion)
-            out = decoder(
-                inputs_embeds=vector[None, None],
-                position_ids=torch.tensor([[place]], device=ids.device),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            states.append(out.last_hidden_state[0, 0])
-        rows.append(torch.nn.functional.pad(torch.stack(states), (0, 0, 0, input_ids.shape[1] - length)))
-    return Passed(torch.stack(rows), int(lengths.sum()))
+        vectors = model.get_input_embeddings()(ids[None, :length])
+        for place in (ids[:length] == latent_id).nonzero()[:, 0].tolist():
+            before = read(model, vectors[:, :place], use_cache=False).last_hidden_state[:, -1]
+            latent = latents_after(model, before, latent_id, fusion).to(vectors.dtype)
+            vectors = torch.cat([vectors[:, :place], latent[:, None], vectors[:, place + 1 :]], 1)
+            passes += 1
+        hidden = read(model, vectors, use_cache=False).last_hidden_state[0]
+        rows.append(torch.nn.functional.pad(hidden, (0, 0, 0, longest - length)))
+        passes += 1
+    return Passed(torch.stack(rows), passes)
 
 
 def wavefront(model: Any, input_ids: "torch.Tensor", lengths: "torch.Tensor", latent_id: int, fusion: Fusion) -> Passed:
-    """The j-th pieces of all rows in pass j; pieces end before a latent."""
+    """The j-th pieces of all rows in pass j; pieces end before a latent.
+
+    Raises:
+        AdaptbenchError: layers are to be recomputed, which would write their keys and values a second time.
+    """
     import torch
 
-    _check_cache(model)
+    if any(one.training and getattr(one, "gradient_checkpointing", False) for one in model.modules()):
+        raise AdaptbenchError("forward.way: must be jacobi under gradient_checkpointing")
     order, passes = cut(input_ids == latent_id, lengths)
     rows = Rows((len(order), input_ids.shape[1]))
     numbers = torch.tensor(order, device=input_ids.device)
@@ -154,18 +151,27 @@ def jacobi(
     lengths: "torch.Tensor",
     latent_id: int,
     fusion: Fusion,
-    iterations: int = 2,
+    iterations: int | None = None,
 ) -> Passed:
-    """A pass with zeros for latents, then `iterations` passes with the latents that the one before gives."""
+    """A pass with zeros for latents, then `iterations` passes with the latents that the one before gives.
+
+    The default is as many as the most latents of a row, in all processes together: they must make as many passes where weights are sharded.
+    """
     import torch
 
-    decoder, embed = model.get_decoder(), model.get_input_embeddings()
     latent = input_ids == latent_id
-    before = latent.roll(-1, 1)  # a row never begins with a latent
-    words = embed(input_ids).masked_fill(latent[..., None], 0.0)
+    if latent[:, 0].any():
+        raise ValueError("a row begins with a latent, which nothing makes")
+    if iterations is None:
+        most = latent.sum(1).max()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        iterations = int(most)
+    before = latent.roll(-1, 1)
+    words = model.get_input_embeddings()(input_ids).masked_fill(latent[..., None], 0.0)
     vectors = words
     for number in range(iterations + 1):
-        hidden = decoder(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        hidden = read(model, vectors, use_cache=False).last_hidden_state
         if number == iterations:
             break
         made = latents_after(model, hidden[before], latent_id, fusion)

@@ -17,6 +17,7 @@ from adaptbench.packing import IGNORED
 
 SOURCES = (
     "adaptbench/latent/attention.py",
+    "adaptbench/latent/embeddings.py",
     "adaptbench/latent/fusion.py",
     "adaptbench/latent/insertion.py",
     "adaptbench/latent/objective.py",
@@ -39,6 +40,10 @@ RATIOS = (0.3, 0.5, 0.7, 1.0, 2.0, 3.0)
 learned in so few steps, and a sweep would choose a model that never thinks."""
 
 
+TAKES_PLACE = ("latent_tokens", 1.0)
+"""Extra tokens of a mean answer below which a run says nothing of them."""
+
+
 class LaterConfig(CurriculumConfig):
     """How the stages after the chain of thought are trained."""
 
@@ -50,15 +55,29 @@ class LaterConfig(CurriculumConfig):
             return f"kind: under {run.tuner.kind} it trains new tokens' rows of frozen embeddings alone; use devices.strategy: ddp"
         return super().sharded_problem(run)
 
-    def later(self, training: Training, own: TrainingOverrides) -> dict[str, Any]:
-        """The training options of a later stage over the run's."""
-        return {"learning_rate": self.later_rate_ratio * training.learning_rate} | own.model_dump(exclude_none=True)
+    def longest_chain(self) -> int:
+        """The most latents that a sample may have."""
+        return 0
+
+    def needs(self) -> tuple[str, ...]:
+        return ("embeddings",)  # as it decodes
+
+    def later(self, training: Training, *own: TrainingOverrides) -> dict[str, Any]:
+        """The training options of a later stage over the run's; of `own` the last one that names an option counts."""
+        named: dict[str, Any] = {"learning_rate": self.later_rate_ratio * training.learning_rate}
+        for one in own:
+            options = one.model_dump(exclude_none=True)
+            if options.keys() & {"steps", "epochs"}:
+                named = {name: value for name, value in named.items() if name not in ("steps", "epochs")}
+            named |= options
+        return named
 
 
 class InsertedConfig(LaterConfig):
     """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
 
     adds_tokens: ClassVar[bool] = True
+    takes_place: ClassVar = TAKES_PLACE
     insertion: Literal["confidence", "random"] = Field(
         "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
     )
@@ -71,6 +90,9 @@ class InsertedConfig(LaterConfig):
     )
     hidden: Insertion = Field(Insertion(), description="latents of the first stage that has them")
     hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of that stage")
+
+    def longest_chain(self) -> int:
+        return max(one.most for _, one in self if isinstance(one, Insertion))
 
     def problem(self, run, base_layers: int | None) -> str:
         if self.latent_label == "ignore" and self.trigger == "token":
@@ -91,16 +113,24 @@ class LatentConfig(LaterConfig):
     """How training goes through latents."""
 
     adds_tokens: ClassVar[bool] = True
+    takes_place: ClassVar = TAKES_PLACE
     detach: bool = Field(False, description="whether gradients stop at latents")
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
+    def needs(self) -> tuple[str, ...]:
+        return (*super().needs(), *self.passes_need())
+
+    def passes_need(self) -> tuple[str, ...]:
+        """The capabilities that training through latents takes."""
+        return ("latents", "wavefront") if self.forward.way == "wavefront" else ("latents",)
+
     def problem(self, run, base_layers: int | None) -> str:
-        for name, own in self if self.forward.way != "jacobi" else ():
+        for name, own in self if self.forward.way == "wavefront" else ():
             if not isinstance(own, TrainingOverrides):
                 continue
             if merge_training(run.training, own.model_dump(exclude_none=True)).gradient_checkpointing:
-                return f"forward.way: must be jacobi under gradient_checkpointing (training or {name}), which leaves no cache"
-        return super().problem(run, base_layers)
+                return f"forward.way: must be jacobi under gradient_checkpointing (training or {name})"
+        return self.forward.problem(self.longest_chain()) or super().problem(run, base_layers)
 
     def sharded_problem(self, run) -> str:
         if self.forward.way != "jacobi":  # each process would wait for others' passes, of which they have fewer or more
@@ -200,18 +230,18 @@ def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Inse
     }
 
 
-def objective(forward: Forward, fusion: Fusion, model: Any, context: StageContext) -> Any:
+def objective(config: LatentConfig, fusion: Fusion, model: Any, context: StageContext) -> Any:
     """The loss of samples with latents.
 
     Raises:
         AdaptbenchError: latents cannot pass through such a model.
     """
+    from adaptbench.latent.measure import check_supported
     from adaptbench.latent.objective import latent_loss
-    from adaptbench.latent.passes import check_supported
 
     assert context.tokenizer is not None
-    check_supported(model, forward.way)
-    return latent_loss(forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
+    check_supported(model, config.passes_need())
+    return latent_loss(config.forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
 
 
 def collate(rows: Any, length: int, pad_id: int) -> Any:

@@ -66,7 +66,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 
 def objective(config: Config, phase: str, model, context: StageContext):
-    return stage.objective(config.forward, Fusion(alpha=1.0, detach=config.detach), model, context)
+    return stage.objective(config, Fusion(alpha=1.0, detach=config.detach), model, context)
 
 
 def collate(config: Config, phase: str, context: StageContext):

@@ -15,6 +15,9 @@ class Config(CurriculumConfig):
     kind: Literal["cot"] = "cot"
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
 
+    def needs(self) -> tuple[str, ...]:
+        return ("embeddings",)  # as it decodes
+
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (Phase("cot", data=(track,)),)

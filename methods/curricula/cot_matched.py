@@ -21,6 +21,9 @@ class Config(CurriculumConfig):
     hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's second stage")
     fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's third stage")
 
+    def needs(self) -> tuple[str, ...]:
+        return ("embeddings",)  # as it decodes
+
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return cot.phases(cot.Config(), track, training)

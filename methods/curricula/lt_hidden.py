@@ -43,7 +43,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 
 def objective(config: Config, phase: str, model, context: StageContext):
-    return stage.objective(config.forward, fusion(config), model, context)
+    return stage.objective(config, fusion(config), model, context)
 
 
 def collate(config: Config, phase: str, context: StageContext):

@@ -16,6 +16,9 @@ class Config(CurriculumConfig):
     kind: Literal["no_cot"] = "no_cot"
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
 
+    def needs(self) -> tuple[str, ...]:
+        return ("embeddings",)  # as it decodes
+
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (Phase("answer", data=(track,)),)

@@ -229,3 +229,11 @@ def test_shapes_that_do_not_fit_are_said():
     ):
         with pytest.raises(ValueError, match="do not fit"):
             latent_fusion(*wrong, alpha=0.5, excluded=0)
+
+
+def test_a_factor_is_that_of_the_embeddings(way, device):
+    hidden, logits, embeddings = _drawn((5,), 8, 40)
+    given = {"alpha": 0.3, "excluded": 2, "implementation": way}
+    tensors = _for(way, (hidden, logits, embeddings), device)
+    scaled = _for(way, (hidden, logits, 2.5 * embeddings), device)
+    torch.testing.assert_close(latent_fusion(*tensors, factor=2.5, **given), latent_fusion(*scaled, **given))

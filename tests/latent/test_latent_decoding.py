@@ -8,10 +8,11 @@ import random
 import pytest
 import torch
 from conftest import norms_in_float64, toy_model
+from kinds import latent_by_definition, small
 
-from adaptbench.latent import decode
+from adaptbench.latent import cached, decode
 from adaptbench.latent.decode import Thinking, respond
-from adaptbench.latent.fusion import Fusion, fuse
+from adaptbench.latent.fusion import Fusion
 
 END, PAD, LATENT = 0, 0, 299
 PROMPTS = [[5], [7, 8, 9, 10, 11, 12, 13], [20, 21], [30, 31, 32, 33], [40, 41, 42], [50] * 11]
@@ -27,6 +28,9 @@ WAYS = {
     "unsure": Thinking(latent_id=LATENT, fusion=FUSED, trigger="confidence", tau=0.05, in_a_row=1),
     "by chance": Thinking(latent_id=LATENT, fusion=FUSED, trigger="random", rate=0.3),
     "lead": Thinking(latent_id=LATENT, fusion=HIDDEN, budget=0, lead=(3, LATENT, LATENT, 4)),
+    "words first": Thinking(latent_id=LATENT, fusion=FUSED, lead=(3, 4, 5)),
+    "latents first": Thinking(latent_id=LATENT, fusion=FUSED, budget=4, lead=(LATENT, 6, 7, LATENT)),
+    "a led pause": Thinking(latent_id=LATENT, lead=(3, LATENT, LATENT, 4)),
 }
 
 
@@ -44,17 +48,18 @@ def model(request):
 
 def _alone(model, prompt, thinking, limit):
     """One row by the definition: the whole sequence goes through the model again for every token."""
-    embedding = model.get_input_embeddings().weight
-    vectors = [embedding[token] for token in prompt]
+    embed = model.get_input_embeddings()
+    vectors = list(embed(torch.tensor(prompt)))
     tokens, passes, streak, total = [], 0, 0, 0
     chance = random.Random(" ".join(map(str, prompt)))
     while True:
         with torch.no_grad():
             out = model(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True, use_cache=False)
-        passes += 1
         hidden, logits = out.hidden_states[-1][0, -1], out.logits[0, -1]
+        passes += 1
         if len(tokens) < len(thinking.lead):
             token = thinking.lead[len(tokens)]
+            passes -= token != thinking.latent_id or thinking.fusion is None  # nothing of the pass is needed
         else:
             words = logits.clone()
             if thinking.latent_id is not None:
@@ -76,9 +81,9 @@ def _alone(model, prompt, thinking, limit):
         if len(tokens) == limit:
             return tokens, passes
         if token == thinking.latent_id and thinking.fusion is not None:
-            vectors.append(fuse(thinking.fusion, hidden, logits, embedding, thinking.latent_id))
+            vectors.append(latent_by_definition(thinking.fusion, model, hidden, logits, thinking.latent_id))
         else:
-            vectors.append(embedding[token])
+            vectors.append(embed(torch.tensor(token)))
 
 
 def _respond(model, prompts, thinking, limit=40, **more):
@@ -101,7 +106,7 @@ def test_a_cache_that_runs_out_of_room_grows(model, monkeypatch, room):
     options = {"max_new_tokens": 40, "end_id": END, "pad_id": PAD}
     wanted = respond(model, PROMPTS, WAYS["fused"], **options)
     assert max(len(one.tokens) for one in wanted) > 16
-    monkeypatch.setattr(decode, "ROOM", room)
+    monkeypatch.setattr(cached, "ROOM", room)
     found = respond(model, PROMPTS, WAYS["fused"], **options)
     assert [one.tokens for one in found] == [one.tokens for one in wanted]
 
@@ -150,3 +155,54 @@ def test_latents_can_be_kept_and_replaced(model):
 
 def test_nothing_may_be_written(model):
     assert [one.tokens for one in _respond(model, PROMPTS, WAYS["fused"], limit=0)] == [[]] * len(PROMPTS)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_a_lead_may_be_all_that_is_written(model, limit):
+    for name in ("lead", "latents first", "a led pause"):
+        for one in _respond(model, PROMPTS, WAYS[name], limit=limit):
+            assert one.tokens == list(WAYS[name].lead[:limit])
+
+
+def test_coconuts_markers_are_read_without_a_pass_of_their_own(model):
+    """16 passes for 4 latents and 11 words, as no more than 12 for the words alone."""
+    coconut = Thinking(latent_id=LATENT, fusion=HIDDEN, budget=0, lead=(3, LATENT, LATENT, LATENT, LATENT, 4))
+    for thinking, passes in ((coconut, 16), (Thinking(), 12)):
+        limit = len(thinking.lead) + 11
+        written = [one for one in _respond(model, PROMPTS, thinking, limit=limit + 1) if len(one.tokens) > limit]
+        assert written
+        assert {one.passes for one in written} == {passes}
+
+
+CACHES = (
+    "gemma",
+    "gemma2",
+    "mistral",
+    "granite",
+    "cohere",
+    "biogpt",
+    "gpt2",
+    "opt",
+    "qwen3_next",
+    "qwen3_5_text",
+    "lfm2",
+    "mamba",
+    "zamba",
+)
+
+
+@pytest.mark.parametrize("name", ["plain", "by chance", "lead"])
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_model_s_own_cache_writes_what_each_row_writes_alone(kind, name, monkeypatch):
+    """Windows, convolutions and recurrent states: rows padded on the left, that leave the batch as they end."""
+    monkeypatch.setattr(decode, "PART", 3)
+    model = small(kind)
+    with torch.no_grad():
+        output = model.get_output_embeddings().weight
+        output[END] = torch.randn(output.shape[1], generator=torch.Generator().manual_seed(3)) * output.std() * 2
+    written = _respond(model, PROMPTS, WAYS[name], limit=14)
+    for prompt, one in zip(PROMPTS, written, strict=True):
+        assert one.tokens == _alone(model, prompt, WAYS[name], 14)[0]
+    apart = [_respond(model, [prompt], WAYS[name], limit=14)[0].tokens for prompt in PROMPTS]
+    assert apart == [one.tokens for one in written]
+    assert name == "plain" or sum(one.tokens.count(LATENT) for one in written) > 3

@@ -9,11 +9,15 @@ import weakref
 import pytest
 import torch
 from conftest import norms_in_float64, toy_model
+from kinds import small
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import attention, passes, pieces
 from adaptbench.latent.fusion import Fusion
+from adaptbench.latent.objective import Forward, latent_loss
+from adaptbench.packing import IGNORED
 
 LATENT = 299
 FUSIONS = {
@@ -59,6 +63,7 @@ def _random_layout(seed):
 def _model(architecture="qwen3", **options):
     """In float64 throughout; eager attention has a softmax in float32."""
     model = norms_in_float64(toy_model(architecture, layers=3, **options).double())
+    model.get_input_embeddings().padding_idx = None  # it would keep gradients from a row that predictions mix
     model.set_attn_implementation("sdpa")
     return model
 
@@ -66,7 +71,7 @@ def _model(architecture="qwen3", **options):
 def _by_definition(model, ids, lengths, fusion):
     """Every latent from a fresh pass over all that is before it; no cache, no batch."""
     rows = []
-    embedding = model.get_input_embeddings().weight
+    embedding = model.get_input_embeddings()(torch.arange(LATENT + 1))
     for row, length in zip(ids, lengths.tolist(), strict=True):
         vectors = []
         for place in range(length):
@@ -77,7 +82,7 @@ def _by_definition(model, ids, lengths, fusion):
             else:
                 vectors.append(embedding[row[place]])
         out = model(inputs_embeds=torch.stack(vectors)[None], use_cache=False)
-        rows.append(out.logits[0])
+        rows.append(out.logits[0].to(embedding.dtype))
     return rows
 
 
@@ -136,20 +141,20 @@ def _assert_same_gradients(ours, theirs, tolerance=1e-10):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma"])
 def test_naive_is_the_definition(architecture, fusion):
     model = _model(architecture)
     for layout in (LAYOUTS["ragged"], LAYOUTS["ends"]):
         ids, lengths = _rows(layout)
         wanted = _by_definition(model, ids, lengths, fusion)
         found, count = _outputs(passes.naive, model, layout, fusion)
-        assert count == sum(map(len, layout))
+        assert count == sum(text.count("L") + 1 for text in layout)
         _assert_same(found, wanted)
         _assert_same_gradients(_gradients(model, found), _gradients(model, wanted))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral-full", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral-full", "qwen2", "gemma"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_the_wavefront_equals_the_naive_way(architecture, fusion, layout):
     model = _full(architecture)
@@ -179,7 +184,7 @@ def test_random_layouts(seed, attention):
     tolerance = 1e-10 if attention == "sdpa" else 1e-5
     for way, options, count in (
         (passes.wavefront, {}, _longest(layout) + 1),
-        (passes.jacobi, {"iterations": max(1, _longest(layout))}, max(1, _longest(layout)) + 1),
+        (passes.jacobi, {}, _longest(layout) + 1),
     ):
         found, made = _outputs(way, model, layout, fusion, **options)
         assert made == count
@@ -215,20 +220,108 @@ def test_padding_changes_nothing():
         assert (before[0, 6:] == 0).all()
 
 
-def test_jacobi_can_checkpoint():
+@pytest.mark.parametrize("way", [passes.naive, passes.jacobi], ids=["naive", "jacobi"])
+def test_what_keeps_nothing_between_passes_can_checkpoint(way):
     model, layout = _model().train(), LAYOUTS["ragged"]
-    wanted = _gradients(model, _outputs(passes.jacobi, model, layout, FUSIONS["fused"], iterations=4)[0])
+    wanted = _gradients(model, _outputs(way, model, layout, FUSIONS["fused"])[0])
     model.gradient_checkpointing_enable()
-    found = _gradients(model, _outputs(passes.jacobi, model, layout, FUSIONS["fused"], iterations=4)[0])
+    found = _gradients(model, _outputs(way, model, layout, FUSIONS["fused"])[0])
     _assert_same_gradients(found, wanted)
 
 
-@pytest.mark.parametrize("way", [passes.naive, passes.wavefront], ids=["naive", "wavefront"])
-def test_exact_ways_refuse_to_run_without_a_cache(way):
+def test_the_wavefront_refuses_to_compute_pieces_twice():
     model, layout = _model().train(), LAYOUTS["ragged"]
     model.gradient_checkpointing_enable()
     with pytest.raises(AdaptbenchError, match="must be jacobi under gradient_checkpointing"):
-        _outputs(way, model, layout, FUSIONS["fused"])
+        _outputs(passes.wavefront, model, layout, FUSIONS["fused"])
+
+
+KINDS = ("gemma", "gemma2", "mistral", "granite", "cohere", "biogpt", "gpt2", "opt", "qwen3_5_text", "lfm2", "mamba")
+PIECES = ("gemma", "granite", "cohere", "biogpt", "gpt2", "opt")
+
+
+@pytest.mark.parametrize("fusion", ["fused", "top-k"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_ways_are_the_definition_whatever_a_model_scales_or_remembers(kind, fusion):
+    model, layout = small(kind).double(), ["aaaLaaLLaaaaaaaaaa", "aLa", "aaaaaaa", "aaLLaaaaL"]
+    tolerance = 1e-5  # parts of some layers are in float32 whatever the weights are
+    ids, lengths = _rows(layout)
+    wanted = _by_definition(model, ids, lengths, FUSIONS[fusion])
+    gradients = _gradients(model, wanted)
+    ways = [passes.naive, passes.jacobi, *([passes.wavefront] if kind in PIECES else [])]
+    for way in ways:
+        found, _ = _outputs(way, model, layout, FUSIONS[fusion])
+        _assert_same(found, wanted, tolerance)
+        _assert_same_gradients(_gradients(model, found), gradients, 10 * tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_latents_are_the_plain_models(kind):
+    model = small(kind)
+    ids, lengths = _rows(["a" * 15, "aaaa", "aaaaaaaaa"])
+    for way in [passes.naive, passes.jacobi, *([passes.wavefront] if kind in PIECES else [])]:
+        with torch.no_grad():
+            logits = passes.logits_of(model, way(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden)
+            for row, its, length in zip(ids, logits, lengths.tolist(), strict=True):
+                plain = model(input_ids=row[None, :length], use_cache=False).logits[0]
+                torch.testing.assert_close(its[:length], plain, rtol=0, atol=1e-4)
+
+
+def test_a_prediction_is_what_an_adapted_embedding_returns():
+    """The weight alone lacks what LoRA adds, which is nothing at the start."""
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(toy_model("qwen3"), LoraConfig(r=4, target_modules=["embed_tokens"]))
+    for moved in (0.0, 0.5):
+        with torch.no_grad():
+            model.get_input_embeddings().lora_embedding_B["default"].fill_(moved)
+            hidden = torch.randn(5, 32)
+            likeliest = passes.logits_of(model, hidden)[:, :LATENT].argmax(-1)
+            one = passes.latents_after(model, hidden, LATENT, Fusion(alpha=0.0, nucleus="top_k", top_k=1))
+            torch.testing.assert_close(one, model.get_input_embeddings()(likeliest))
+
+
+def _batch(layout):
+    ids, lengths = _rows(layout)
+    real = torch.arange(ids.shape[1]) < lengths[:, None]
+    return {"input_ids": ids, "lengths": lengths, "labels": ids.masked_fill(~real | (ids == LATENT), IGNORED)}
+
+
+def _loss_and_gradients(model, forward):
+    model.train()
+    model.zero_grad()
+    loss = latent_loss(forward, FUSIONS["fused"], LATENT)(model, _batch(LAYOUTS["ragged"]))
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "biogpt"])
+@pytest.mark.parametrize("way", ["wavefront", "jacobi"])
+def test_dropout_is_off_and_gradients_are_the_naive_ways(kind, way):
+    model = small(kind).double()
+    assert 0.1 in (model.config.to_dict().get(name) for name in ("attn_pdrop", "dropout", "hidden_dropout_prob"))
+    exact, wanted = _loss_and_gradients(model, Forward(way="naive"))
+    for _ in range(2):
+        loss, gradients = _loss_and_gradients(model, Forward(way=way))
+        assert loss == pytest.approx(exact, abs=1e-10)
+        _assert_same_gradients(gradients, wanted)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "gemma2", "qwen3_5_text"])
+def test_recomputed_layers_drop_nothing_either(kind):
+    model = small(kind).double()
+    exact, wanted = _loss_and_gradients(model, Forward(way="jacobi"))
+    model.gradient_checkpointing_enable()
+    counted = []
+    for layer in (one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)):
+        kept = layer._gradient_checkpointing_func
+        layer._gradient_checkpointing_func = lambda *given, kept=kept: counted.append(1) or kept(*given)
+    for _ in range(2):
+        loss, gradients = _loss_and_gradients(model, Forward(way="jacobi"))
+        assert loss == pytest.approx(exact, abs=1e-10)
+        _assert_same_gradients(gradients, wanted)
+    every = (_longest(LAYOUTS["ragged"]) + 1) * model.config.num_hidden_layers
+    assert len(counted) == 2 * every, "of every layer in every pass"
 
 
 def test_a_second_backward_pass_gives_the_same_gradients_again():
@@ -349,36 +442,15 @@ def test_uneven_rows_lie_in_several_bands():
     assert len(cut[0].bands) > 1
 
 
-def test_an_attention_with_dropout_or_capped_scores_is_refused():
-    model = toy_model("qwen3").train()
-    for layer in model.model.layers:
-        layer.self_attn.attention_dropout = 0.1
-    with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
-        passes.check_supported(model)
-    passes.check_supported(model, "jacobi")
-    assert model.training
+def test_an_attention_with_dropout_or_capped_scores_is_unknown():
+    layer = toy_model("qwen3").model.layers[0].self_attn
     rows = attention.Rows((1, 4), pieces.cut(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([4]))[1][0])
-    with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
-        attention.attend(model.model.layers[0].self_attn, *torch.zeros(3, 1, 2, 4, 16), pieces=rows, softcap=50.0)
+    for more in ({"softcap": 50.0}, {"dropout": 0.1}, {"sliding_window": 4}):
+        with pytest.raises(AdaptbenchError, match=r"^forward\.way: must be jacobi; Qwen3Attention attends"):
+            attention.attend(layer, *torch.zeros(3, 1, 2, 4, 16), pieces=rows, **more)
 
 
-def test_a_model_with_a_window_is_refused():
-    with pytest.raises(AdaptbenchError, match=r"^base\.model: MistralForCausalLM has layers that do not see all"):
-        passes.check_supported(toy_model("mistral"))
-
-
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma"])
-def test_models_that_see_everything_are_supported(architecture):
-    model = toy_model(architecture)
-    passes.check_supported(model)
-    ids, lengths = _rows(["aaaaa"])
-    with torch.no_grad():
-        hidden = passes.wavefront(model, ids, lengths, LATENT, FUSIONS["fused"]).hidden
-        torch.testing.assert_close(passes.logits_of(model, hidden), model(input_ids=ids).logits, rtol=0, atol=1e-4)
-
-
-def test_a_model_with_logits_of_its_own_is_refused():
-    model = toy_model("llama")
-    model.config.final_logit_softcapping = 0.5
-    with pytest.raises(AdaptbenchError, match=r"makes logits in a way of its own"):
-        passes.check_supported(model)
+def test_a_row_that_begins_with_a_latent_has_nothing_to_make_it_of():
+    ids, lengths = _rows(["aaLa", "Laaa"])
+    with pytest.raises(ValueError, match="begins with a latent"):
+        passes.jacobi(_model(), ids, lengths, LATENT, FUSIONS["fused"])

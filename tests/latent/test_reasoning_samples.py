@@ -166,10 +166,37 @@ def test_a_model_without_latents_has_none_to_change(tmp_path):
         ("{kind: cot_matched, fused_training: {schedule: constant, decay_ratio: 3}}", "fused_training"),
         ("{kind: pause, later_rate_ratio: 0}", "runs.0.curriculum.pause.later_rate_ratio: must be > 0"),
         ("{kind: coconut, latents_per_step: 0}", "runs.0.curriculum.coconut.latents_per_step: must be >= 1"),
+        ("{kind: coconut, last_training: {steps: 4, epochs: 2}}", "last_training: "),
+        ("{kind: coconut, forward: {iterations: 6}}", "iterations are of way: jacobi; wavefront needs none"),
+        ("{kind: lt_hidden, forward: {way: naive, iterations: 6}}", "iterations are of way: jacobi; naive needs none"),
+        (
+            "{kind: coconut, forward: {way: jacobi, approximate: true}}",
+            "approximate: set iterations of way: jacobi besides",
+        ),
     ],
 )
 def test_options_that_mean_nothing_are_one_line(tmp_path, curriculum, line):
     assert line in _problem_of(tmp_path, curriculum)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "latents"),
+    [
+        ("kind: coconut", 6),
+        ("kind: coconut, latents_per_step: 3, stages: 5", 15),
+        ("kind: lt_hidden", 20),
+        ("kind: lt_hidden, hidden: {twice: 0}", 10),
+        ("kind: lt_tuning", 32),
+        ("kind: lt_tuning, fused: {budget: 4}", 20),
+    ],
+)
+def test_fewer_iterations_than_latents_are_asked_for_or_refused(tmp_path, curriculum, latents):
+    """Each latent depends on those before it, so that so many passes are exact."""
+    way = "{way: jacobi, iterations: %d%s}"
+    line = f"runs.0.curriculum.forward.iterations: must be >= {latents}, the latents that a sample may have; leave it out, or set"
+    assert line in _problem_of(tmp_path, f"{{{curriculum}, forward: {way % (latents - 1, '')}}}")
+    for enough in (way % (latents, ""), way % (2, ", approximate: true"), "{way: jacobi}", "{}"):
+        assert _problem_of(tmp_path, f"{{{curriculum}, forward: {enough}}}") == ""
 
 
 def test_who_puts_latents_nowhere_thinks_not_by_chance(tmp_path):
@@ -197,14 +224,15 @@ def _problem_of(tmp_path, curriculum, decode="{}", training="{steps: 1}"):
     return said
 
 
-def test_a_stage_that_would_drop_the_cache_is_refused_and_one_that_would_not_is_not(tmp_path):
+def test_a_stage_that_would_compute_pieces_twice_is_refused_and_no_other(tmp_path):
     checkpointed = "{steps: 1, gradient_checkpointing: true}"
     off, on = "hidden_training: {gradient_checkpointing: false}", "hidden_training: {gradient_checkpointing: true}"
     line = "forward.way: must be jacobi under gradient_checkpointing"
     assert line in _problem_of(tmp_path, "{kind: lt_hidden}", training=checkpointed)
     assert line in _problem_of(tmp_path, f"{{kind: lt_hidden, {on}}}")
     assert _problem_of(tmp_path, f"{{kind: lt_hidden, {off}}}", training=checkpointed) == ""
-    assert _problem_of(tmp_path, "{kind: lt_hidden, forward: {way: jacobi}}", training=checkpointed) == ""
+    for way in ("jacobi", "naive"):
+        assert _problem_of(tmp_path, f"{{kind: lt_hidden, forward: {{way: {way}}}}}", training=checkpointed) == ""
     assert _problem_of(tmp_path, "{kind: pause}", training=checkpointed) == ""
 
 
