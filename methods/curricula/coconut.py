@@ -31,14 +31,21 @@ class Config(LatentConfig):
     latents_per_step: int = Field(2, ge=1, le=100, description="latents in place of a step")
     stages: int = Field(3, ge=1, le=100, description="steps that latents replace, one stage for each")
     latent_training: TrainingOverrides = Field(TrainingOverrides(), description="of every stage with latents")
+    last_training: TrainingOverrides = Field(
+        TrainingOverrides(), description="of the last stage, over latent_training: the paper's is several times as long"
+    )
+
+    def longest_chain(self) -> int:
+        return self.latents_per_step * self.stages
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     names = ["cot", *(f"latent{number}" for number in range(1, config.stages + 1)), "all"]
-    training_of = config.later(training, config.latent_training)
+    each = config.later(training, config.latent_training)
+    last = config.later(training, config.latent_training, config.last_training)
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        *(Phase(name, before, (track,), training_of) for before, name in pairwise(names)),
+        *(Phase(name, before, (track,), last if name == "all" else each) for before, name in pairwise(names)),
     )
 
 

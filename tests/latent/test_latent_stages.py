@@ -14,7 +14,7 @@ import torch
 from conftest import toy_model
 
 from adaptbench import models
-from adaptbench.config import Training, TrainingOverrides
+from adaptbench.config import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import StageContext
 from adaptbench.latent import geometry, insertion, stage
 from adaptbench.latent.insertion import Insertion, confidences
@@ -67,6 +67,26 @@ def test_coconut_has_a_stage_for_each_replaced_step_and_one_without_steps():
     made = coconut.phases(coconut.Config(stages=2, later_rate_ratio=0.1), "reasoning", RUN)
     assert [one.name for one in made] == ["cot", "latent1", "latent2", "all"]
     assert all(one.training == {"learning_rate": pytest.approx(0.001)} for one in made[1:])
+
+
+@pytest.mark.parametrize(
+    ("each", "last", "first", "end"),
+    [
+        ({"epochs": 3.0}, {"epochs": 13.0}, {"epochs": 3.0}, {"epochs": 13.0}),
+        ({"epochs": 3.0}, {"steps": 90}, {"epochs": 3.0}, {"steps": 90}),
+        ({"steps": 7, "warmup_ratio": 0.1}, {"epochs": 2.0}, {"steps": 7, "warmup_ratio": 0.1}, {"epochs": 2.0, "warmup_ratio": 0.1}),
+        ({"steps": 7, "learning_rate": 0.5}, {"learning_rate": 0.2}, {"steps": 7, "learning_rate": 0.5}, {"steps": 7, "learning_rate": 0.2}),
+        ({}, {"steps": 90}, {}, {"steps": 90}),
+    ],
+)  # fmt: skip
+def test_coconuts_last_stage_has_its_own_options_over_those_of_all(each, last, first, end):
+    own = {"latent_training": TrainingOverrides(**each), "last_training": TrainingOverrides(**last)}
+    made = coconut.phases(coconut.Config(stages=2, **own), "reasoning", RUN)
+    assert [one.training for one in made] == [{}] + [
+        {"learning_rate": 0.01, **options} for options in (first, first, end)
+    ]
+    for one in made:
+        merge_training(RUN, one.training)
 
 
 def test_the_matched_run_takes_all_three_stages_steps(context):
