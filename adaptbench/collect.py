@@ -149,6 +149,8 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
         for task, derived in (
             (one, of) for one in dict.fromkeys(task for task, _ in mine) for of in tasks[one].derived
         ):
+            if not all((task, metric) in mine for metric in derived.of):
+                continue  # a baseline's answers lack what a model's take
             whole = _derived([mine[task, metric] for metric in derived.of], derived)
             if not math.isnan(whole.mean):
                 rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(whole)})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from adaptbench.benchmarks.reasoning import figures
 from adaptbench.contracts import Task
+from adaptbench.latent.thought import RIGHT_OF_THOUGHT, THOUGHT
 
 FIGURES = figures.FIGURES
 
@@ -28,9 +29,12 @@ def answers_tasks(name: str, label: str) -> tuple[Task, Task]:
         label=label,
         unit="answers right",
         more=("visible_tokens", "latent_tokens", "passes", "milliseconds"),
+        derived=(THOUGHT, RIGHT_OF_THOUGHT),
         shown=(
             ("visible_tokens", "visible tokens"),
             ("latent_tokens", "latent tokens"),
+            ("thought", "answers with latents"),
+            ("exact_match_of_thought", "right of these"),
             ("passes", "sequential passes"),
             ("milliseconds", "ms a problem"),
         ),

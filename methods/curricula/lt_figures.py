@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptbench import drawing, statistics
 from adaptbench.contracts import RunFiles
 from adaptbench.latent.stage import INSERTION
+from adaptbench.latent.thought import RIGHT_OF_THOUGHT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +136,10 @@ def budget(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def probes(runs: Sequence[RunFiles]) -> "Figure":
-    """Answers right when latents are replaced at test time, beside the same run left alone."""
+    """Answers right when latents are replaced at test time, beside the same run left alone: of all, and of those that hold latents.
+
+    The first latent of an answer has the same place whatever it holds, so that the same answers hold latents.
+    """
     import matplotlib.pyplot as plt
 
     groups: dict[str, dict[str, list[RunFiles]]] = {}
@@ -145,19 +149,21 @@ def probes(runs: Sequence[RunFiles]) -> "Figure":
         groups.setdefault(_method(run, decode), {}).setdefault(probe, []).append(run)
     probed = [group for group in groups.values() if set(group) != {""}]
     rows = [(group, probe) for group in probed for probe in PROBES if probe in group]
-    figure, axes = plt.subplots(figsize=(5.4, 0.9 + 0.42 * len(rows)))
-    for place, (group, probe) in enumerate(rows):
-        found = _right(group[probe])
-        axes.errorbar(
-            [found.mean], [place], xerr=[[found.below], [found.above]],
-            marker="o", capsize=2, color=group[probe][0].colour, markerfacecolor=None if probe == "" else "white",
-        )  # fmt: skip
+    figure, panels = plt.subplots(1, 2, figsize=(8.4, 0.9 + 0.42 * len(rows)), sharey=True, layout="constrained")
+    for axes, measure in zip(panels, (_right, _right_of_thought), strict=True):
+        for place, (group, probe) in enumerate(rows):
+            found = measure(group[probe])
+            axes.errorbar(
+                [found.mean], [place], xerr=[[found.below], [found.above]],
+                marker="o", capsize=2, color=group[probe][0].colour, markerfacecolor=None if probe == "" else "white",
+            )  # fmt: skip
+        axes.set_xlim(0, 1)
     names = [f"{_shared_name(group) if len(probed) > 1 else ''} {PROBES[probe]}".strip() for group, probe in rows]
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("answers right")
-    axes.set_title(f"{_shared_name(probed[0])}: what latents hold, 95 % intervals", fontsize=9, loc="left")
+    panels[0].set_yticks(range(len(rows)), names)
+    panels[0].invert_yaxis()
+    panels[0].set_xlabel("answers right")
+    panels[1].set_xlabel("right among answers with latents")
+    panels[0].set_title(f"{_shared_name(probed[0])}: what latents hold, 95 % intervals", fontsize=9, loc="left")
     return figure
 
 
@@ -184,10 +190,22 @@ def _shared_name(group: Mapping[Any, Sequence[RunFiles]]) -> str:
 
 def _right(runs: Sequence[RunFiles]) -> statistics.Interval:
     """The share of right answers over the seeds of a run."""
+    return statistics.mean_interval(_answers(runs, "exact_match"))
+
+
+def _right_of_thought(runs: Sequence[RunFiles]) -> statistics.Interval:
+    """The same of the answers that hold latents; nan where none does."""
+    right, latents = (_answers(runs, metric) for metric in RIGHT_OF_THOUGHT.of)
+    counts = RIGHT_OF_THOUGHT.counts(right.values, latents.values)
+    return statistics.interval_of_sums(counts, RIGHT_OF_THOUGHT.combine, right.groups)
+
+
+def _answers(runs: Sequence[RunFiles], metric: str) -> statistics.Answers:
+    """A run's values of a metric over its seeds."""
     import pandas as pd
 
     samples = pd.concat([pd.read_parquet(run.results / "samples.parquet") for run in runs])
-    return statistics.mean_interval(statistics.answers(samples[samples["metric"] == "exact_match"]))
+    return statistics.answers(samples[samples["metric"] == metric])
 
 
 FIGURES = {"insertion": insertion, "geometry": geometry, "budget": budget, "probes": probes}

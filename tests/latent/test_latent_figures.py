@@ -17,15 +17,15 @@ mpl.use("Agg")
 RIGHT = {0: [1, 0, 0, 0], 2: [1, 1, 0, 0], 8: [1, 1, 1, 0]}
 
 
-def _run(folder, name, seed, decode, right, stages=None):
-    """A finished run whose answers are right or wrong as given."""
+def _run(folder, name, seed, decode, right, stages=None, latents=(1, 0, 2, 0)):
+    """A finished run whose answers are right or wrong as given, with so many latents."""
     results = folder / name / str(seed)
     results.mkdir(parents=True)
     rows = [
         {"track": "reasoning", "run": name, "seed": seed, "task": "chains", "document": i, "group": i,
          "document_hash": str(i), "prompt_hash": str(i), "metric": metric, "value": float(value), "weight": 1.0}
-        for i, one in enumerate(right)
-        for metric, value in (("exact_match", one), ("passes", 9))
+        for i, (one, count) in enumerate(zip(right, latents, strict=False))
+        for metric, value in (("exact_match", one), ("passes", 9), ("latent_tokens", count))
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(results / "samples.parquet")
     config = {"name": name, "track": "reasoning", "curriculum": {"kind": "lt_tuning"}, "decode": decode}
@@ -46,10 +46,20 @@ def test_accuracy_by_budget(tmp_path):
 def test_probes_stand_beside_the_run_left_alone(tmp_path):
     runs = [_run(tmp_path, "lt", 0, {}, [1, 1, 1, 0]), _run(tmp_path, "lt-zero", 0, {"probe": "zero"}, [0, 0, 1, 0])]
     runs.append(_run(tmp_path, "lt-budget-2", 0, {"budget": 2}, [1, 1, 1, 1]))
-    (axes,) = lt_figures.probes(runs).axes
-    marked = [line for line in axes.get_lines() if line.get_marker() == "o"]
-    assert [float(line.get_xdata()[0]) for line in marked] == pytest.approx([0.75, 0.25])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["latents as they are", "zeros"]
+    figure = lt_figures.probes(runs)
+    for axes, right in zip(figure.axes, ([0.75, 0.25], [1.0, 0.5]), strict=True):
+        marked = [line for line in axes.get_lines() if line.get_marker() == "o"]
+        assert [float(line.get_xdata()[0]) for line in marked] == pytest.approx(right)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["latents as they are", "zeros"]
+    assert figure.axes[1].get_xlabel() == "right among answers with latents"
+
+
+def test_where_nothing_thought_a_probe_shows_nothing_of_it(tmp_path):
+    runs = [_run(tmp_path, name, 0, {"probe": name}, [1, 0], latents=(0, 0)) for name in ("", "zero")]
+    figure = lt_figures.probes(runs)
+    assert [
+        float(line.get_xdata()[0]) for line in figure.axes[1].get_lines() if line.get_marker() == "o"
+    ] == pytest.approx([float("nan")] * 2, nan_ok=True)
 
 
 def test_insertion_shows_tokens_on_their_confidence_and_a_dot_for_each_latent(tmp_path):

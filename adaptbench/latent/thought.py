@@ -1,0 +1,28 @@
+"""Metrics of a task's answers by whether they hold latent tokens: most answers of some models hold none, and say nothing of latents."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from adaptbench.contracts import Derived
+
+
+def _counts(latents: Any) -> Sequence[Any]:
+    return [(latents > 0).astype(float), (latents >= 0).astype(float)]
+
+
+def _right_counts(right: Any, latents: Any) -> Sequence[Any]:
+    return [right * (latents > 0), (latents > 0).astype(float)]
+
+
+def _share(some: Any, of: Any) -> Any:
+    import numpy as np
+
+    return np.divide(some, of, out=np.full(np.shape(of), np.nan), where=np.asarray(of) > 0)
+
+
+THOUGHT = Derived("thought", ("latent_tokens",), _counts, _share)
+"""The share of answers that hold a latent token."""
+
+RIGHT_OF_THOUGHT = Derived("exact_match_of_thought", ("exact_match", "latent_tokens"), _right_counts, _share)
+"""Answers right among those that hold a latent token. Whatever replaces a model's latents, they are the same documents: up to its
+first latent an answer is the same."""
