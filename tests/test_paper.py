@@ -86,7 +86,15 @@ def entry(run: str, status="done", reason="") -> dict:
     return {"key": {"track": "domain", "run": run, "seed": 0}, "status": status, "reason": reason}
 
 
+def untrained(*samples: pd.DataFrame) -> list[pd.DataFrame]:
+    """A base that has nothing right, on the tasks of the first samples of each."""
+    first = {(one["task"].iloc[0], one["metric"].iloc[0]): one for one in reversed(samples)}
+    return [one[one["seed"] == 0].assign(run="base", value=0.0) for one in first.values()]
+
+
 def made(*samples: pd.DataFrame, parts=("main", "ablation"), more=(), **changes) -> ours.Ours:
+    if not any("base" in set(one["run"]) for one in samples):
+        samples = (*samples, *untrained(*samples))
     names = dict.fromkeys(str(one["run"].iloc[0]) for one in samples)
     runs = {("domain", name): [entry(name)] for name in names} | {("domain", one["key"]["run"]): [one] for one in more}
     together = pd.concat(samples) if samples else answered("none", 0).iloc[:0]
@@ -318,6 +326,97 @@ def test_two_seeds_or_few_documents_make_a_claim_untestable_with_the_reason(tmp_
     assert row.ours is None
 
 
+@pytest.mark.parametrize(
+    ("full", "pro", "why"),
+    [
+        (0, 390, "full is not shown to be better than base, which is not trained"),
+        (390, 0, "pro is not shown to be better than base, which is not trained"),
+        (4, 390, "full is not shown to be better than base, which is not trained"),
+        (40, 390, ""),
+    ],
+)
+def test_a_direction_is_untestable_where_an_arm_learned_nothing(tmp_path, full, pro, why):
+    row = judged(tmp_path, made(answered("full", full), answered("pro", pro), answered("base", 2, seeds=1)))[
+        "copies", "solved"
+    ]
+    assert row.why == why
+    assert row.verdict == ("untestable" if why else "direction reproduced")
+    assert row.ours == pytest.approx((pro - full) / DOCUMENTS), "what was measured is shown all the same"
+
+
+def test_what_is_not_learned_has_no_floor_and_a_base_may_be_an_arm(tmp_path):
+    """Full tuning may fall to guessing on the general tasks; that is the claim."""
+    general = [answered(run, rights, task="general_facts") for run, rights in (("full", 0), ("pro", 300))]
+    row = judged(tmp_path, made(*general))["copies", "judged"]
+    assert (row.verdict, row.why) == ("direction reproduced", "")
+    text = MADE_UP.replace("model,metric,all weights,", "model,metric,base,all weights,").replace(
+        "Big-1B,solved,50", "Big-1B,solved,70,50"
+    )
+    text = text.replace("Big-1B,judged,20", "Big-1B,judged,,20").replace(
+        "method: rates, against: all weights", "method: all weights, against: base"
+    )
+    rows = claims.rows(
+        {"made": ("domain", made_up(tmp_path, text))}, made(answered("full", 9), answered("base", 390, seeds=1))
+    )
+    assert [(row.verdict, row.why) for row in rows if row.against == "base"] == [("direction reproduced", "")]
+
+
+def test_without_a_base_nobody_knows_whether_something_was_learned(tmp_path):
+    alone = made(answered("full", 100), answered("pro", 300))
+    alone = ours.Ours(alone.plan, alone.runs, alone.samples[alone.samples["run"] != "base"], alone.parts)
+    row = judged(tmp_path, alone)["copies", "solved"]
+    assert (row.verdict, row.why) == ("untestable", "base has no acc on domain_facts")
+
+
+def reasoning(latents: float, *, coconut: int = 300, policy: int | None = None) -> ours.Ours:
+    """Runs of LT-Tuning's claims: a chain of thought, LT-Tuning with so many latents an answer, Coconut."""
+    values = preset_values()
+    values["data"]["reasoning"] = {"kind": "prosqa"}
+    kinds = {"cot": "cot", "staged": "cot_staged", "coconut": "coconut", "lt": "lt_tuning"}
+    values["runs"] = [
+        {"name": name, "track": "reasoning", "curriculum": {"kind": kind}, "tuner": {"kind": "full"}}
+        for name, kind in kinds.items()
+    ]
+    plan_of = plan.for_papers(graph.unfold(config.validate(values, "toy")))
+    rights = {"base": 0, "cot": 330, "staged": 330, "coconut": coconut, "lt": 390} | (
+        {"in-degree": policy} if policy else {}
+    )
+    samples = [
+        answered(run, right, task="prosqa", metric="exact_match", seeds=1 if run == "in-degree" else 3)
+        for run, right in rights.items()
+    ]
+    held = {"coconut": 4.0, "lt": latents}
+    samples += [
+        answered(run, np.full((3, DOCUMENTS), count), task="prosqa", metric="latent_tokens")
+        for run, count in held.items()
+    ]
+    together = pd.concat(samples).assign(track="reasoning")
+    return ours.Ours(plan_of, {("reasoning", run): [entry(run)] for run in rights}, together, ("main",))
+
+
+@pytest.mark.parametrize(
+    ("latents", "options", "untestable"),
+    [
+        (2.0, {}, {}),
+        (0.41, {}, {"LT-Tuning": "lt has 0.41 latent tokens an answer, of which fewer than 1 say little"}),
+        (2.0, {"coconut": 0}, {"Coconut": "coconut is not shown to be better than base, which is not trained"}),
+        (
+            2.0,
+            {"coconut": 205, "policy": 204},
+            {"Coconut": "coconut is not shown to be better than in-degree, which is not trained"},
+        ),
+    ],
+)
+def test_a_claim_of_latents_needs_some_in_the_answers(latents, options, untestable):
+    rows = claims.rows({"lt": ("reasoning", of("lt_tuning"))}, reasoning(latents, **options))
+    assert len(rows) == 4
+    for row in rows:
+        whys = [why for side, why in untestable.items() if side in (row.method, row.against)]
+        assert (row.verdict == "untestable") == bool(whys), row
+        assert row.why in (whys or [""])
+        assert row.ours is not None
+
+
 def test_what_is_not_run_says_why_and_shows_no_number(tmp_path):
     skipped = entry("lora", "skipped", "needs a GPU")
     rows = judged(tmp_path, made(answered("full", 200), answered("pro", 360), more=[skipped], parts=("main",)))
@@ -389,6 +488,14 @@ def test_a_number_is_held_against_ours_where_model_and_data_are_the_papers(tmp_p
     assert rows["elsewhere", "solved"].why == "no method here is elsewhere"
     judged = rows["copies", "judged"]
     assert (judged.verdict, judged.why, judged.note) == ("not run", "a judge scores it", "odd")
+
+
+@pytest.mark.parametrize("floored", ["full", "pro"])
+def test_a_number_has_no_direction_where_a_run_learned_nothing(tmp_path, floored):
+    rights = {"full": 204, "pro": 340} | {floored: 0 if floored == "full" else 300}
+    base = solved("base", 0 if floored == "full" else 300)
+    rows = numbered(tmp_path, *(solved(run, right) for run, right in rights.items()), base)
+    assert rows["copies", "solved"].verdict == "not reproduced"
 
 
 def test_a_number_of_another_model_or_other_data_is_never_shown(tmp_path):
@@ -536,14 +643,13 @@ def test_the_latex_is_balanced_and_escaped(written):
 
 def test_a_run_in_both_parts_counts_once(tmp_path):
     for name, runs in (("collected", {"full": 200, "pro": 300}), ("collected-ablation", {"full": 200, "rates": 100})):
-        results.write_samples(
-            tmp_path / name / "samples.parquet", pd.concat([answered(run, n) for run, n in runs.items()])
-        )
-        (tmp_path / name / "runs.json").write_text(json.dumps([entry(run) for run in runs]))
+        samples = [answered(run, n) for run, n in ({"base": 0} | runs).items()]
+        results.write_samples(tmp_path / name / "samples.parquet", pd.concat(samples))
+        (tmp_path / name / "runs.json").write_text(json.dumps([entry(run) for run in ("base", *runs)]))
     (tmp_path / "paper.json").write_text(json.dumps(planned()))
     both = ours.read(tmp_path / "paper.json", [tmp_path / "collected", tmp_path / "collected-ablation"])
-    assert {run for _, run in both.runs} == {"full", "pro", "rates"}
-    assert len(both.samples) == 3 * 3 * DOCUMENTS
+    assert {run for _, run in both.runs} == {"base", "full", "pro", "rates"}
+    assert len(both.samples) == 4 * 3 * DOCUMENTS
     assert judged(tmp_path, both)["rates", "solved"].verdict == "opposite"
 
 

@@ -1,8 +1,8 @@
 """Directions that papers report, tested on our runs.
 
 A claim is a difference between two numbers of a paper. Ours is the paired difference of the two runs that stand for them, on our
-own task: its size means something else, so only the signs are compared. p-values are corrected (Holm) over all claims that
-could be tested.
+own task: its size means something else, so only the signs are compared. p-values are corrected (Holm) over all claims of which there are
+both runs. A sign says nothing where one of both learned nothing, or where what it adds is hardly there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,8 @@ def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: 
         return replace(row, why=str(why)), None
     try:
         lacks = ours.lacks(track, row.run, row.against_run)
-        return replace(row, why=lacks), (statistics.paired(mine, other, whole=not lacks), other)
+        difference = statistics.paired(mine, other, whole=not lacks)
+        return replace(row, why=lacks or ours.untested(track, task, row.run, row.against_run)), (difference, other)
     except AdaptbenchError as error:
         return replace(row, verdict="untestable", why=str(error)), None
 

@@ -1,7 +1,8 @@
 """Every number of a paper beside ours, where a preset ran that model on that data; elsewhere why there is none.
 
 reproduced: the paper's number lies in our interval. direction reproduced: it does not, but against the table's reference method
-ours has changed the way that the paper's has, surely (the interval of the paired difference leaves out zero). A number is never
+ours has changed the way that the paper's has, surely (the interval of the paired difference leaves out zero), and both have learned
+something. A number is never
 held against one of another model or other data; a base's own, on a task of lm-eval, is of no data.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from adaptbench import statistics
+from adaptbench.collect import known_tasks
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.paper.ours import NotRun, Ours
 from adaptbench.paper.source import Cell, Paper, Table
@@ -96,6 +98,8 @@ def _same_way(
         return False
     try:
         run = ours.run(track, table.reference, paper.runs.get(table.reference))
+        if ours.untested(track, known_tasks()[mine.task], mine.run, run):
+            return False
         found = statistics.compare(statistics.paired(mine, ours.answers(track, run, *measured)))
     except AdaptbenchError:
         return False

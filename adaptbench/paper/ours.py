@@ -75,6 +75,47 @@ class Ours:
         """What seeds of the runs are missing, empty where none."""
         return lacks(pair, seeds_missing(entry for run in pair for entry in self.runs.get((track, run), ())))
 
+    def untested(self, track: str, task: Task, *pair: str) -> str:
+        """Why a difference of two runs says nothing of their methods: one learned nothing of the track's `task`, or hardly shows what it
+        adds. Empty where it may say something; the base learns nothing, and a task of the general ability is not learned.
+        """
+        if task.name.startswith("general"):
+            return ""
+        learned = () if "base" in pair else pair
+        try:
+            said = [self._at_floor(track, task, run) for run in learned] + [
+                self._idle(track, task, run) for run in pair
+            ]
+        except AdaptbenchError as error:
+            return str(error)
+        return next(filter(None, said), "")
+
+    def _at_floor(self, track: str, task: Task, run: str) -> str:
+        """What without training the run is no better than, surely; a rule of the benchmark's counts as the base does."""
+        mine = self.answers(track, run, task.name, task.metric)
+        module = registry.benchmark(track, self.plan["tracks"][track]["benchmark"]["kind"])
+        asked = set(self.samples[(self.samples["track"] == track) & (self.samples["task"] == task.name)]["run"])
+        rules = [rule for rule in getattr(module, "BASELINES", {}) if rule in asked]
+        for floor in ("base", *rules):
+            found = statistics.compare(statistics.paired(mine, self.answers(track, floor, task.name, task.metric)))
+            if not (found.low > 0 if task.higher_is_better else found.high < 0):
+                return f"{run} is not shown to be better than {floor}, which is not trained"
+        return ""
+
+    def _idle(self, track: str, task: Task, run: str) -> str:
+        """What the run's method adds to answers, if that is hardly in them."""
+        config = next((one["config"] for one in self.plan["runs"] if (one["track"], one["run"]) == (track, run)), None)
+        kind = config and registry.method("curricula", config["curriculum"]["kind"])
+        shown = kind and kind.Config.takes_place
+        if not shown:
+            return ""
+        metric, least = shown
+        mean = statistics.mean_interval(self.answers(track, run, task.name, metric)).mean
+        name = dict(task.shown).get(metric, metric)
+        return (
+            f"{run} has {mean:.2f} {name} an answer, of which fewer than {least:g} say little" if mean < least else ""
+        )
+
     def task(self, track: str, measured: Measured) -> tuple[Task, str]:
         """The task on which a claim is tested, and the metric.
 

@@ -132,7 +132,7 @@ def _caption(claimed: Sequence[claims.Row]) -> str:
         " own task, with 95 % interval, paired by document and seed; other models and other data than the paper's, so only the signs"
         f" are compared. p after Holm over the {len(seeds)} tested claims; detectable: the difference found four times in five. Direction"
         " reproduced: significant, the paper's sign; opposite: significant, the other sign; tie: the interval holds no difference of a tenth;"
-        " untestable: none of these. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
+        " untestable: none of these, or one of both runs is not better than without training, or hardly shows what it adds. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
         " the paper's lies in our interval, direction reproduced if ours differs from the table's reference method as the paper's does."
     ) + of_models
 
