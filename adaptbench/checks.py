@@ -143,14 +143,6 @@ def needs(preset: "Preset") -> list[tuple[str, str, str]]:
     return found
 
 
-def base_unfit(preset: "Preset", run: "Run", lacks: Mapping[str, str]) -> str:
-    """Return why the base cannot do what the run needs, as "<key>: <reason>"; empty if it can. `lacks` maps capabilities to reasons."""
-    for axis, name in needed(run):
-        if reason := lacks.get(name):
-            return f"{axis}: base.model {preset.base.model}: {capabilities.unfit(run.name, axis, name, reason)}"
-    return ""
-
-
 def base_lacks(base: "Base") -> Mapping[str, str]:
     """Return what bases of this architecture cannot do, by capability; empty where the architecture is not known."""
     kind = "qwen3" if base.model is None else _of_model(base.model, base.revision, "model_type", str)

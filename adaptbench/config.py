@@ -24,6 +24,7 @@ from adaptbench.contracts import (
     TunerConfig,
 )
 from adaptbench.mistakes import mistakes, reason
+from adaptbench.model import capabilities
 from adaptbench.registry import METHOD_AXES, discover, tracks
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
@@ -448,13 +449,13 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
     if problem:
         raise AdaptbenchError(f"{source}: base.{problem}")
     layers, longest = checks.base_layers(preset.base), checks.base_positions(preset.base)
-    lacks = checks.base_lacks(preset.base)
     for key, run in preset.every_run():
         training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
-        merged = run.model_copy(update={"training": training})
-        problem = checks.run_problem(preset, merged, layers, longest) or checks.base_unfit(preset, merged, lacks)
+        problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers, longest)
         if problem:
             raise AdaptbenchError(f"{source}: {key}.{problem}")
+    if problem := capabilities.problem(checks.base_lacks(preset.base), checks.needs(preset)):
+        raise AdaptbenchError(f"{source}: base.model: {preset.base.model}: {problem}")
     return preset
 
 

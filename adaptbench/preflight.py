@@ -10,10 +10,11 @@ from pathlib import Path
 
 import psutil
 
-from adaptbench import estimate, gpus, hub, models, stock_tasks
+from adaptbench import checks, estimate, gpus, hub, models, stock_tasks
 from adaptbench.config import Devices, Preset
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.graph import Graph
+from adaptbench.model import capabilities
 
 
 def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
@@ -31,7 +32,9 @@ def check(graph: Graph, nodes: Collection[str], *, here: bool = True) -> None:
     if base.model is not None and not hub.is_path(base.model) and "imported_base" in kinds:
         try:
             found = hub.local(base.model, base.revision) or hub.ask(base.model, base.revision)
-            if problem := models.config_problem(found.config):
+            lacks = capabilities.known().get(found.config.get("model_type", ""), {})
+            needs = checks.needs(preset)
+            if problem := models.config_problem(found.config) or capabilities.problem(lacks, needs):
                 raise AdaptbenchError(f"{base.model}: {problem}")
             missing = found.missing
         except AdaptbenchError as error:

@@ -174,9 +174,8 @@ def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {name}: {error}") from None
     lacks = capabilities.lacks(model.float().to(models.device()))
-    for run, key, capability in spec.get("needs", ()):
-        if reason := lacks.get(capability):
-            raise AdaptbenchError(f"base.model: {name}: {capabilities.unfit(run, key, capability, reason)}")
+    if problem := capabilities.problem(lacks, spec.get("needs", ())):
+        raise AdaptbenchError(f"base.model: {name}: {problem}")
     return {
         "parameters": models.parameter_counts(model),
         "commit": None if local else folder.name,

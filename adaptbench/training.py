@@ -349,10 +349,6 @@ def train(
                     accelerator.backward(loss)
                 loss_sum += loss.detach()
             norm = parallel.whole(accelerator.clip_grad_norm_(trained, training.max_grad_norm))
-            if not math.isfinite(norm):  # clipping would make every gradient zero
-                raise AdaptbenchError(
-                    f"step {counts['step'] + 1}: the norm of the gradient is {float(norm)}; lower training.learning_rate"
-                )
             rate = optimizers[0].param_groups[0]["lr"]
             for optimizer, schedule in zip(wrapped, schedules, strict=True):
                 optimizer.step()
@@ -374,6 +370,10 @@ def train(
             if not math.isfinite(counts["loss"]):
                 raise AdaptbenchError(
                     f"step {counts['step']}: the loss is {counts['loss']}; lower training.learning_rate"
+                )
+            if not math.isfinite(norm):  # clipping has made every gradient zero
+                raise AdaptbenchError(
+                    f"step {counts['step']}: the norm of the gradient is {float(norm)}; lower training.learning_rate"
                 )
             if log:
                 log.write(

@@ -177,13 +177,9 @@ def of_project(path: str | Path) -> str:
 def _check_base(unfolded: graph.Graph) -> None:
     """See that a base which is taken in already can do what every run needs, as it was measured then."""
     for node in unfolded.nodes.values():
-        directory = unfolded.directory(node.id)
-        if node.kind == "imported_base" and (directory / models.MANIFEST).exists():
-            lacks = models.lacks(directory)
-            for run, key, capability in checks.needs(unfolded.preset):
-                if reason := lacks.get(capability):
-                    said = capabilities.unfit(run, key, capability, reason)
-                    raise AdaptbenchError(f"base.model: {unfolded.preset.base.model}: {said}")
+        lacks = models.lacks(unfolded.directory(node.id)) if node.kind == "imported_base" else {}
+        if problem := capabilities.problem(lacks, checks.needs(unfolded.preset)):
+            raise AdaptbenchError(f"base.model: {unfolded.preset.base.model}: {problem}")
 
 
 def _check_surroundings(preset: config.Preset) -> None:

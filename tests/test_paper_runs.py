@@ -172,6 +172,7 @@ def make(name: str, change: dict) -> tuple[dict[str, dict], Graph]:
     path = PROJECT / "config" / f"{name}.yaml"
     Path("toy.yaml").write_text(yaml.safe_dump(change))
     unfolded = workflow.start({}, [path, Path("toy.yaml")])
+    plan.write(unfolded)
     found = {}
     for evaluated in unfolded.evaluations:
         for end in (evaluated.model, evaluated.data, *evaluated.tasks.values()):

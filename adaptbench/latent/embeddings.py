@@ -51,16 +51,18 @@ def _factor(module: "torch.nn.Module") -> float | None:
 
 def read(model: Any, vectors: "torch.Tensor", **inputs: Any) -> Any:
     """The output of the model's decoder for vectors (rows, n, width); inputs that it does not take are left out."""
-    return model.get_decoder()(
-        inputs_embeds=vectors, **{name: one for name, one in inputs.items() if takes(model, name)}
-    )
+    decoder = model.get_decoder()
+    kind: Any = type(decoder)
+    taken = _taken(kind)
+    return decoder(inputs_embeds=vectors, **{name: one for name, one in inputs.items() if name in taken})
 
 
 def takes(model: Any, name: str) -> bool:
     """Whether the model's decoder has an input of that name."""
-    return name in _inputs(type(model.get_decoder()).forward)
+    kind: Any = type(model.get_decoder())
+    return name in _taken(kind)
 
 
 @cache
-def _inputs(forward: Any) -> Mapping[str, Any]:
-    return inspect.signature(forward).parameters
+def _taken(decoder: Any) -> Mapping[str, Any]:
+    return inspect.signature(decoder.forward).parameters

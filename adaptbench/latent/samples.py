@@ -50,8 +50,6 @@ def _check(problem: Mapping[str, Any], where: str) -> None:
     steps = problem.get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
         raise AdaptbenchError(f"{where}: field 'steps' must be a list of text")
-    if not problem["target"].strip():
-        raise AdaptbenchError(f"{where}: field 'target' must not be empty")
     if any(text.LATENT in part for part in (problem["prompt"], problem["target"], *steps)):
         raise AdaptbenchError(f"{where}: holds {text.LATENT!r}, which is the latent token")
 

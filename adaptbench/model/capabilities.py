@@ -7,7 +7,7 @@ tools/capabilities_table.py makes from a small random model of each architecture
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ NAMES = {
     "wavefront": "passes through latents can run in pieces",
 }
 TABLE = Path(__file__).with_name("architectures.json")
-TOLERANCE, ROUNDING = 1e-4, 1e-6
+TOLERANCE, ROUNDING = 1e-4, 1e-5
 """Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
 
 
@@ -39,9 +39,12 @@ def known() -> dict[str, dict[str, str]]:
     return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
 
 
-def unfit(run: str, key: str, capability: str, reason: str) -> str:
-    """Return what is said of a run whose `key` needs a capability that the base lacks."""
-    return f"run {run!r} needs ({key}) that {NAMES[capability]}; it lacks that: {reason}"
+def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
+    """Return why a base that lacks these capabilities cannot serve all runs, "" if it can; `needs` as checks.needs returns them."""
+    for run, key, capability in needs:
+        if reason := lacks.get(capability):
+            return f"cannot be the base of the run {run!r}, whose {key} needs that {NAMES[capability]}: {reason}"
+    return ""
 
 
 def measure(model: Any) -> dict[str, str]:

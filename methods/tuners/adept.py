@@ -205,8 +205,6 @@ def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, t
     if not path.exists():
         raise AdaptbenchError("data.general: this benchmark has no probe corpus, which adept measures importance on")
     texts = [record["text"] for record in read_jsonl(path, require=("text",))]
-    if not texts:
-        raise AdaptbenchError("data.general: the probe corpus is empty, which adept measures importance on")
     if config.probe_documents is not None and config.probe_documents > len(texts):
         raise AdaptbenchError(f"tuner.probe_documents: must be <= {len(texts)}, the documents of the probe corpus")
     texts = texts[: config.probe_documents]

@@ -53,7 +53,7 @@ def test_answering_at_once_learns_the_answer_alone(context):
 @pytest.mark.parametrize(
     ("problem", "line"),
     [
-        ({"target": " "}, "train.jsonl:2: field 'target' must not be empty"),
+        ({"target": " "}, "train.jsonl:2: field 'target' is empty"),
         ({"steps": "2 + 3"}, "train.jsonl:2: field 'steps' must be a list of text"),
         ({"steps": ["2 + 3", 5]}, "train.jsonl:2: field 'steps' must be a list of text"),
         ({"steps": ["2 <thinking> 3"]}, "train.jsonl:2: holds '<thinking>', which is the latent token"),

