@@ -50,7 +50,7 @@ POSTHOC: Mapping[str, Parameters] = {"apply": ("config", "start", "end", "out"),
 BENCHMARK: Mapping[str, Parameters] = {"build": ("config", "seed", "public")}
 PREPARATION: Parameters = ("config", "inputs", "out", "context")
 OF_CONFIG: Mapping[str, Parameters] = {"problem": ("run", "base_layers"), "sharded_problem": ("run",), "share": ("layers",), "needs": ()}  # fmt: skip
-TEXTS = ("SOURCES", "READS", "TASK_FILES", "ROLES")
+TEXTS = ("READS", "TASK_FILES", "ROLES")
 """Constants that are tuples of text."""
 TRUTHS = ("ADAPTERS", "EVALUATION_ONLY", "PRETRAINS")
 MAPPINGS = ("FIGURES", "FIGURE_NEEDS", "BASELINES", "DECODE", "PUBLIC_DATA", "EXAMPLE")
@@ -167,7 +167,7 @@ def _of_constants(module: ModuleType, root: Path) -> Iterator[str]:
             or not all(isinstance(one, str) for one in value)
         ):
             yield f"{name} must be a tuple of text, not {value!r:.60}"
-        elif name in ("SOURCES", "TASK_FILES") and (gone := [one for one in value if _is_missing(root, one)]):
+        elif name == "TASK_FILES" and (gone := [one for one in value if _is_missing(root, one)]):
             yield f"{name}: {gone[0]}: no such file of the project"
     for name in TRUTHS:
         if not isinstance(getattr(module, name, False), bool):
