@@ -74,7 +74,7 @@ def test_in_a_packed_row_the_first_document_changes_nothing_of_the_others(kind):
             ]
             alone = [model(input_ids=torch.tensor([one]), use_cache=False).logits[0] for one in documents]
         change = (logits[0] - logits[1])[0, 11:51].abs().max()
-        assert change <= (0 if kind in NAMED else 3e-6)
+        assert change <= (0 if kind in NAMED and "moe" not in kind else 1e-5)
         assert torch.allclose(logits[0][0, :51], torch.cat(alone), atol=2e-4)
 
 
