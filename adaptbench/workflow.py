@@ -176,9 +176,8 @@ def of_project(path: str | Path) -> str:
 
 def _check_base(unfolded: graph.Graph) -> None:
     """See that a base which is taken in already can do what every run needs, as it was measured then."""
-    for node in unfolded.nodes.values():
-        lacks = models.lacks(unfolded.directory(node.id)) if node.kind == "imported_base" else {}
-        if problem := capabilities.problem(lacks, checks.needs(unfolded.preset)):
+    for node in (one for one in unfolded.nodes.values() if one.kind == "imported_base"):
+        if problem := capabilities.problem(models.lacks(unfolded.directory(node.id)), checks.needs(unfolded.preset)):
             raise AdaptbenchError(f"base.model: {unfolded.preset.base.model}: {problem}")
 
 
