@@ -168,7 +168,6 @@ def separate(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch
 
     No positions: some models have none.
     """
-
     examples = [example for (example,) in rows]
     return {
         "input_ids": padded([one.input_ids for one in examples], pad_id),
@@ -182,6 +181,16 @@ def padded(rows: Sequence[Sequence[int]], filler: int) -> "torch.Tensor":
     import torch
 
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
+
+
+def padded_left(rows: Sequence[Sequence[int]], filler: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return the rows and their mask (1 at tokens), both (rows, longest), what is missing at the beginnings filled up."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
+    seen = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids, seen
 
 
 def _tree_mask(owners: "torch.Tensor", starts: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":

@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from adaptbench.packing import padded_left
 from adaptbench.tokenizer import encode_prompts
 
 TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -165,14 +166,6 @@ class ScoringLM(HFLM):
     def note(self, request: Any, done: str) -> None:
         """Note a request that does not fit into the model's input, and what is done instead."""
         self.too_long.setdefault(request.task_name, {})[request.doc_id] = done
-
-
-def padded_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the rows' tokens and their mask, both (rows, longest), the padding on the left."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (longest - len(row)) + list(row) for row in rows])
-    seen = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids, seen
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -17,7 +17,8 @@ from adaptbench.agent.memory import Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.scoring import ScoringLM, end_ids, greedily, padded_left
+from adaptbench.packing import padded_left
+from adaptbench.scoring import ScoringLM, end_ids, greedily
 from adaptbench.stops import before_stop
 
 SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not

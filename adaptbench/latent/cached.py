@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent.embeddings import read, takes
+from adaptbench.packing import padded_left
 
 if TYPE_CHECKING:
     import torch
@@ -26,16 +27,12 @@ class Cached:
         Raises:
             AdaptbenchError: the model returns no cache.
         """
-        import torch
-
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[pad_id] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
+        ids, self.seen = (one.to(model.device) for one in padded_left(prompts, pad_id))
         self.model = model
         self.cache: Any = None
         # Pure state-space models take what they remember under another name, and a mask with the first tokens alone.
         self.name = "past_key_values" if takes(model, "past_key_values") else "cache_params"
-        self.seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
-        self.places = torch.tensor([len(one) for one in prompts], device=model.device)  # of the next token
+        self.places = self.seen.sum(1)  # of the next token
         self._pass(model.get_input_embeddings()(ids), (self.seen.cumsum(1) - 1).clamp(min=0), self.seen)
         if self.cache is None:
             raise AdaptbenchError(f"{type(model).__name__} returns no cache")

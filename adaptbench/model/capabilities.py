@@ -103,11 +103,14 @@ def _reason(check: Callable[[Any], str], model: Any) -> str:
 
 
 def _causal(model: Any) -> str:
+    from adaptbench.packing import padded
+
     first, second = _tokens(model, 20, 1), _tokens(model, 20, 2)
     whole = _alone(model, first)
     if _far(_alone(model, first[:12] + second[12:])[:12], whole[:12]):
         return "a token sees what follows it"
-    ids, mask = _padded([first, first[:7]], _pad(model), left=False)
+    rows = [first, first[:7]]
+    ids, mask = padded(rows, _pad(model)), padded([[1] * len(row) for row in rows], 0)
     for more in ({"attention_mask": mask}, {}):
         logits = model(input_ids=ids.to(model.device), use_cache=False, **_placed(more, model)).logits
         if _far(logits[0, :20], whole) or _far(logits[1, :7], whole[:7]):
@@ -200,8 +203,10 @@ def _generation(model: Any, sizes: Sequence[int]) -> bool:
     """Return whether greedy generation after prompts of these sizes, side by side, has other logits than each row alone without cache."""
     from transformers import GenerationConfig
 
+    from adaptbench.packing import padded_left
+
     prompts = [_tokens(model, size, 10 + size) for size in sizes]
-    ids, mask = _padded(prompts, _pad(model), left=True)
+    ids, mask = padded_left(prompts, _pad(model))
     options = GenerationConfig(
         max_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True, pad_token_id=_pad(model)
     )
@@ -245,17 +250,6 @@ def _tokens(model: Any, count: int, seed: int) -> list[int]:
 
 def _pad(model: Any) -> int:
     return getattr(model.config.get_text_config(), "pad_token_id", None) or 0
-
-
-def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Return ids and mask (rows, longest)."""
-    import torch
-
-    longest = max(map(len, rows))
-    fill = [[pad] * (longest - len(row)) for row in rows]
-    ids = [[*empty, *row] if left else [*row, *empty] for empty, row in zip(fill, rows, strict=True)]
-    seen = [[0] * len(empty) + [1] * len(row) for empty, row in zip(fill, rows, strict=True)]
-    return torch.tensor(ids), torch.tensor(seen if left else [one[::-1] for one in seen])
 
 
 def _placed(inputs: "Mapping[str, torch.Tensor]", model: Any) -> "dict[str, torch.Tensor]":
