@@ -117,7 +117,7 @@ def test_when_a_run_fails_the_others_are_reported_and_a_rerun_completes_them(smo
     said = done.stdout + done.stderr
     assert "secret-of" not in said
     assert not files_with(smoke, b"secret-of")
-    assert "the loss is nan; lower training.learning_rate" in said
+    assert re.search(r"error: step \d+: .* is nan; lower training\.learning_rate", said)
     all_but_one = 3 + len(POLICIES) + len(RUNS)
     told = f"{all_but_one} of {all_but_one + 1} runs are done; their tables and figures: results/fails/partial/main."
     assert told in said

@@ -356,7 +356,7 @@ def test_the_command_starts_its_processes_and_says_what_went_wrong_once(alone, t
     path.write_text(json.dumps(spec))
     failed = _command(root, tune, unfolded)
     assert failed.returncode == 1
-    assert failed.stderr.count("the loss is") == 1
+    assert failed.stderr.count("lower training.learning_rate") == 1
     assert "Traceback" not in failed.stderr
     assert failed.stderr.strip().splitlines()[-1].startswith("error: step ")
     assert not (root / unfolded.directory(tune)).exists()

@@ -613,15 +613,28 @@ def test_a_signal_in_the_last_step_lets_the_finished_run_finish(tmp_path):
     assert len(_log(tmp_path)) == 8
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_said_in_one_line_with_its_step(tmp_path, bad):
+def _of_infinite_slope(loss):
+    """The loss, with a gradient that is no number."""
+    return loss + (loss - loss.detach()).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (lambda loss: loss * math.nan, "the loss is nan"),
+        (lambda loss: loss * math.inf, "the loss is inf"),
+        (_of_infinite_slope, "the norm of the gradient is (nan|inf)"),
+    ],
+)
+def test_a_loss_or_gradient_that_is_no_number_is_said_in_one_line_with_its_step(tmp_path, spoilt, said):
     calls = []
 
     def objective(model, batch):
         calls.append(1)
-        return loop.causal_lm(model, batch) * (bad if len(calls) == 3 else 1.0)
+        loss = loop.causal_lm(model, batch)
+        return spoilt(loss) if len(calls) == 3 else loss
 
-    with pytest.raises(AdaptbenchError, match=f"^step 3: the loss is {bad}; lower training.learning_rate$"):
+    with pytest.raises(AdaptbenchError, match=f"^step 3: {said}; lower training.learning_rate$"):
         _train(_model(), tmp_path, _options(), objective=objective, checkpoint_seconds=0)
     assert [row["step"] for row in _log(tmp_path)] == [1, 2]
     # The checkpoint is from before: with a sound objective the run goes on from step 2 and ends well.
