@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.model.capabilities import WINDOWS
 from adaptbench.model.layers import config_of, difference, share_tensors, without_weights
-from adaptbench.model.residual import evaluated, silence, some_tokens
+from adaptbench.model.residual import silence, some_tokens
+from adaptbench.model.temporary import evaluated, generating
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CONFIG_KEY = "adaptbench_expanded_layers"
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 LONGEST_WINDOW = 64
 """In tokens; `check_identity` does not fill longer ones."""
 
@@ -153,25 +154,20 @@ def _logits(model: "PreTrainedModel", ids: "torch.Tensor", options: Mapping[str,
     import torch
     from transformers import GenerationConfig
 
-    own = model.generation_config
     # What the model's directory recommends (penalties, sampling) would hide differences.
-    model.generation_config = GenerationConfig()
-    try:
-        with evaluated(model), torch.no_grad():
-            if options is None:
-                return model(input_ids=ids, use_cache=False).logits.float()
-            made = model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=6,
-                do_sample=False,
-                return_dict_in_generate=True,
-                output_logits=True,
-                **options,
-            )
-            return torch.stack(made.logits, 1).float()
-    finally:
-        model.generation_config = own
+    with evaluated(model), torch.no_grad(), generating(model, GenerationConfig()):
+        if options is None:
+            return model(input_ids=ids, use_cache=False).logits.float()
+        made = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+            **options,
+        )
+        return torch.stack(made.logits, 1).float()
 
 
 @contextmanager

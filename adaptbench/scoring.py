@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from adaptbench.model.temporary import generating
 from adaptbench.packing import padded_left
 from adaptbench.tokenizer import encode_prompts
 
@@ -185,15 +186,13 @@ def greedily(model: Any, tokenizer: Any, *, cached: bool = True) -> Iterator[Non
     """
     from transformers import GenerationConfig
 
-    own = model.generation_config
-    ends = end_ids(model, tokenizer)
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    config = GenerationConfig(eos_token_id=end_ids(model, tokenizer), pad_token_id=tokenizer.pad_token_id)
     if not cached:  # lm-eval asks for a cache by name
         generate = model.generate
         model.generate = lambda **options: generate(**{**options, "use_cache": False, "past_key_values": None})
     try:
-        yield
+        with generating(model, config):
+            yield
     finally:
-        model.generation_config = own
         if not cached:
             del model.generate

@@ -14,6 +14,7 @@ from adaptbench.latent import passes
 from adaptbench.latent.cached import Cached
 from adaptbench.latent.embeddings import read
 from adaptbench.latent.fusion import Fusion
+from adaptbench.model.temporary import evaluated
 from adaptbench.packing import padded
 
 if TYPE_CHECKING:
@@ -42,19 +43,16 @@ def measure(model: Any, names: Sequence[str] = ("embeddings", "latents", "wavefr
 @contextmanager
 def _in_float32(model: Any) -> Iterator[None]:
     """In evaluation mode, with no weight in fewer bits; afterwards all is as it was, bit by bit."""
-    modes = [(module, module.training) for module in model.modules()]
     tensors = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
     short = [(one, one.dtype) for one in tensors if one.element_size() < 4]
-    model.eval()
     for tensor, _ in short:
         tensor.data = tensor.data.float()
     try:
-        yield
+        with evaluated(model):
+            yield
     finally:
         for tensor, dtype in short:
             tensor.data = tensor.data.to(dtype)
-        for module, training in modes:
-            module.training = training
 
 
 def check_supported(model: Any, names: Sequence[str]) -> None:

@@ -7,11 +7,12 @@ tools/capabilities_table.py makes from a small random model of each architecture
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from adaptbench.model.temporary import evaluated, generating
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ NAMES = {
     "latents": "a latent vector can take the place of a token's embedding",
     "wavefront": "passes through latents can run in pieces",
 }
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+"""Options of configurations by which layers see a window or chunk alone."""
 TABLE = Path(__file__).with_name("architectures.json")
 TOLERANCE, ROUNDING = 1e-4, 1e-5
 """Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
@@ -82,13 +85,11 @@ def _measured(model: Any) -> dict[str, str]:
         "caching": _caching,
         "head": _head,
     }
-    was_training, attention = model.training, model.config._attn_implementation
-    model.eval()
+    attention = model.config._attn_implementation
     try:
-        with torch.no_grad():
+        with evaluated(model), torch.no_grad():
             return {name: _reason(check, model) for name, check in checks.items()}
     finally:
-        model.train(was_training)
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
 
@@ -172,8 +173,7 @@ def windows(config: Any) -> str:
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         return f"its layers are of other kinds than full attention ({', '.join(sorted(kinds))})"
-    limits = ("sliding_window", "attention_chunk_size", "window_size")
-    found = next((name for name in limits if getattr(config, name, None) is not None), "")
+    found = next((name for name in WINDOWS if getattr(config, name, None) is not None), "")
     return f"its layers see a window alone ({found})" if found else ""
 
 
@@ -210,7 +210,7 @@ def _generation(model: Any, sizes: Sequence[int]) -> bool:
     options = GenerationConfig(
         max_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True, pad_token_id=_pad(model)
     )
-    with _own_generation_config(model, options):
+    with generating(model, options):
         made = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
     written = made.sequences[:, ids.shape[1] :]
     for row, prompt in enumerate(prompts):
@@ -218,15 +218,6 @@ def _generation(model: Any, sizes: Sequence[int]) -> bool:
         if _far(_joined(*(step[row][None] for step in made.logits)), alone):
             return True
     return False
-
-
-@contextmanager
-def _own_generation_config(model: Any, config: Any) -> Iterator[None]:
-    before, model.generation_config = model.generation_config, config
-    try:
-        yield
-    finally:
-        model.generation_config = before
 
 
 def _alone(model: Any, ids: Sequence[int]) -> "torch.Tensor":

@@ -5,11 +5,11 @@ experts. Where a norm follows a projection, the last parameter is the norm's gai
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.model.temporary import evaluated
 
 if TYPE_CHECKING:
     import torch
@@ -116,15 +116,3 @@ def some_tokens(model: "PreTrainedModel", count: int) -> "torch.Tensor":
     generator = torch.Generator().manual_seed(0)
     low, high = vocabulary // 4, vocabulary // 2
     return torch.randint(low, max(low + 1, high), (2, count), generator=generator).to(model.device)
-
-
-@contextmanager
-def evaluated(model: "nn.Module") -> Iterator[None]:
-    """Without dropout inside the block."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
