@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.model.padding import padded
 
 if TYPE_CHECKING:
     import torch
@@ -174,23 +175,6 @@ def separate(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch
         "labels": padded([one.labels for one in examples], IGNORED),
         "attention_mask": padded([[1] * len(one.input_ids) for one in examples], 0),
     }
-
-
-def padded(rows: Sequence[Sequence[int]], filler: int) -> "torch.Tensor":
-    """(rows, longest), what is missing at the ends filled up."""
-    import torch
-
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
-
-
-def padded_left(rows: Sequence[Sequence[int]], filler: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Return the rows and their mask (1 at tokens), both (rows, longest), what is missing at the beginnings filled up."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
-    seen = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids, seen
 
 
 def _tree_mask(owners: "torch.Tensor", starts: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":

@@ -20,8 +20,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from adaptbench.model.padding import padded_left
 from adaptbench.model.temporary import generating
-from adaptbench.packing import padded_left
 from adaptbench.tokenizer import encode_prompts
 
 TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

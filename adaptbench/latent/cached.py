@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent.embeddings import read, takes
-from adaptbench.packing import padded_left
+from adaptbench.model.padding import padded_left
 
 if TYPE_CHECKING:
     import torch

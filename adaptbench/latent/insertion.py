@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import Real, StrictModel
-from adaptbench.packing import IGNORED, Example, padded
+from adaptbench.model.padding import padded
+from adaptbench.packing import IGNORED, Example
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from adaptbench.latent import passes
 from adaptbench.latent.cached import Cached
 from adaptbench.latent.embeddings import read
 from adaptbench.latent.fusion import Fusion
+from adaptbench.model.padding import padded
 from adaptbench.model.temporary import evaluated
-from adaptbench.packing import padded
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.latent import text
-from adaptbench.packing import IGNORED, Example, padded
+from adaptbench.model.padding import padded
+from adaptbench.packing import IGNORED, Example
 from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptbench.model.padding import padded, padded_left
 from adaptbench.model.temporary import evaluated, generating
 
 if TYPE_CHECKING:
@@ -104,8 +105,6 @@ def _reason(check: Callable[[Any], str], model: Any) -> str:
 
 
 def _causal(model: Any) -> str:
-    from adaptbench.packing import padded
-
     first, second = _tokens(model, 20, 1), _tokens(model, 20, 2)
     whole = _alone(model, first)
     if _far(_alone(model, first[:12] + second[12:])[:12], whole[:12]):
@@ -202,8 +201,6 @@ def _head(model: Any) -> str:
 def _generation(model: Any, sizes: Sequence[int]) -> bool:
     """Return whether greedy generation after prompts of these sizes, side by side, has other logits than each row alone without cache."""
     from transformers import GenerationConfig
-
-    from adaptbench.packing import padded_left
 
     prompts = [_tokens(model, size, 10 + size) for size in sizes]
     ids, mask = padded_left(prompts, _pad(model))
