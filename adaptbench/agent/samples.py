@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Part = Literal["all", "first_half", "second_half"]
 
 
-def examples(model: Any, context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
+def examples(context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
     """The samples of `roles` from the track's training trajectories (those of the context's first benchmark), those of a
     trajectory joined where they begin alike, if the base can read them so.
 

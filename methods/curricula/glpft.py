@@ -45,7 +45,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    chosen = examples(model, context, (phase,), "all" if config.reuse else "second_half")
+    chosen = examples(context, (phase,), "all" if config.reuse else "second_half")
     return with_replay(chosen, config.replay, context)
 
 

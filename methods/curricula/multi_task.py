@@ -29,7 +29,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    return with_replay(examples(model, context, TEAM), config.replay, context)
+    return with_replay(examples(context, TEAM), config.replay, context)
 
 
 def decode(config: Config, phase: str):

@@ -27,7 +27,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    return with_replay(examples(model, context, (phase,)), config.replay, context)
+    return with_replay(examples(context, (phase,)), config.replay, context)
 
 
 def assemble(config: Config, members, out, context: StageContext):

@@ -30,7 +30,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
     from adaptbench.agent.samples import examples
     from adaptbench.replay import with_replay
 
-    return with_replay(examples(model, context, ("assistant",), config.trajectories), config.replay, context)
+    return with_replay(examples(context, ("assistant",), config.trajectories), config.replay, context)
 
 
 def decode(config: Config, phase: str):

@@ -368,7 +368,7 @@ def test_training_samples_that_cannot_fit_are_left_out_and_counted(tmp_path, tok
     spec = {"track": "agent", "config": {"kind": "toolbench", "form": "glpft"}, "seed": 0, "public": source}
     data.build(spec, StageContext(0, {}), tmp_path)
     apart = StageContext(0, {"agent": tmp_path}, tokenizer, 600, lacks={"sharing": "a reason"})
-    made = samples.examples(None, apart, ("planner",))
+    made = samples.examples(apart, ("planner",))
     assert len(made) == 6
     assert "1 of 7 samples left out, such as: training.sequence_length: must be >= " in capsys.readouterr().err
 
