@@ -241,9 +241,8 @@ def _metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:
     found = {"metric": task.metric, "value": mean(task.metric), "documents": int(documents)}
     asked = set(samples[samples["task"] == task.name]["metric"])
     more = {metric: mean(metric) for metric in task.more if metric in asked}
-    known = [
-        metric for metric in task.derived if asked.issuperset(metric.of)
-    ]  # a baseline's answers lack what a model's take
+    # A baseline's answers lack what a model's take.
+    known = [metric for metric in task.derived if asked.issuperset(metric.of)]
     more |= {metric.name: value for metric in known if not math.isnan(value := derived(metric))}
     return found | ({"more": more} if more else {})
 

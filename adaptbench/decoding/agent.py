@@ -17,7 +17,7 @@ from adaptbench.agent.memory import Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.packing import padded_left
+from adaptbench.model.padding import padded_left
 from adaptbench.scoring import ScoringLM, end_ids, greedily
 from adaptbench.stops import before_stop
 
@@ -47,12 +47,8 @@ def language_model(
     front = general or next(iter(roles))
     if front not in roles:
         raise AdaptbenchError(f"decode.general: must be one of {', '.join(roles)}")
-    lacks = models.lacks(directory)
     members = _adapted(directory, roles, base) if base else _plain(directory, roles)
-    if lacks.get("caching"):
-        for member in members.values():
-            member.cached, member.memory = False, None
-    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns, lacks=lacks)
+    return AgentLM(members, front, batch_size, tasks, max_turns=max_turns, lacks=models.lacks(directory))
 
 
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
@@ -88,7 +84,7 @@ class Member:
     """A role's model; `use` makes it ready where roles share one model. What it has read is in `memory`, if it can be kept."""
 
     def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
-        self.model, self.tokenizer, self.use, self.cached = model, tokenizer, use, True
+        self.model, self.tokenizer, self.use = model, tokenizer, use
         self.memory = memory if _has_separable_cache(model, windows=False) else None
 
 
@@ -115,6 +111,8 @@ class AgentLM(ScoringLM):
         self.front.use()
         self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue, after how many steps a prompt did not fit
         super().__init__(self.front.model, self.front.tokenizer, batch_size, lacks)
+        for member in members.values():
+            member.memory = member.memory if self.cached else None
 
     def forget(self) -> None:
         """Drop what the members have read, which never changes an answer, only its time."""
@@ -162,9 +160,7 @@ class AgentLM(ScoringLM):
         for first in range(0, len(fitting), self.generation_batch_size):
             batch = fitting[first : first + self.generation_batch_size]
             read, keys = [prompts[i] or [] for i in batch], [dialogues[i] for i in batch]
-            made = greedy(
-                member.model, member.tokenizer, read, max_new_tokens, member.memory, keys, cached=member.cached
-            )
+            made = greedy(member.model, member.tokenizer, read, max_new_tokens, member.memory, keys, cached=self.cached)
             for i, ids in zip(batch, made, strict=True):
                 text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 written[i] = episodes.Written(text, len(ids))
