@@ -199,7 +199,8 @@ class StageContext:
     preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
     `out` is the directory that the stage makes, for what a method wants to keep beside the model. `rows` is how many packed rows the
     stage will read, None where that follows from the examples (epochs). `lacks` maps what the base cannot do
-    (adaptbench/model/capabilities.py) to the reason.
+    (adaptbench/model/capabilities.py) to the reason. `instead` gathers the capabilities of these in whose place the stage takes a slower way;
+    its log and record say so.
     """
 
     seed: int
@@ -211,11 +212,13 @@ class StageContext:
     out: Path | None = None
     rows: int | None = None
     lacks: Mapping[str, str] = field(default_factory=dict)
+    instead: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def packs(self) -> bool:
-        """Whether several documents may share a row."""
-        return not self.lacks.get("packing")
+    def can(self, capability: str) -> bool:
+        """Return whether the base can do this; if not, it is noted that the stage does something else instead."""
+        if reason := self.lacks.get(capability, ""):
+            self.instead[capability] = reason
+        return not reason
 
 
 @dataclass(frozen=True)

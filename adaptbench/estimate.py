@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 
-from adaptbench import hub, plan, published, registry, stock_tasks
+from adaptbench import checks, hub, plan, published, registry, stock_tasks
 from adaptbench.config import HubData, Preset, Training
 from adaptbench.contracts import AdaptbenchError, TunerConfig
 from adaptbench.graph import Evaluation, Graph, Node
@@ -175,6 +175,7 @@ class Estimate:
 
     def __init__(self, graph: Graph, assumed: Assumptions, *, ask: bool = True) -> None:
         self.graph, self.assumed, self.size = graph, assumed, shape(graph, ask=ask)
+        self.lacks = checks.base_lacks(graph.preset.base)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -263,7 +264,7 @@ class Estimate:
         if forward is None:
             return 1.0, 1.0
         most = self.assumed.latent_passes
-        if forward["way"] == "jacobi":
+        if forward["way"] == "jacobi" or (forward["way"] == "wavefront" and "wavefront" in self.lacks):
             whole = forward["iterations"] + 1.0 if forward["iterations"] else most
             return whole, whole
         return (training.batch_size * most, most) if forward["way"] == "naive" else (most, 1.0)

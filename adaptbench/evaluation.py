@@ -63,6 +63,7 @@ def run(plan: Path, out: Path) -> None:
         "status": "done",
         "metrics": {task.name: _metric(samples, task) | evaluated["too_long"].get(task.name, {}) for task in tasks},
         "model": {"directory": str(directory), "bytes": _size(directory), **_final(manifest)},
+        "instead": evaluated["instead"],
         "cost": cost,
         "seconds": seconds | {"all": round(provenance.seconds_since_process_start(), 3)},
         "evaluation_peak_bytes": peak_bytes(),
@@ -97,7 +98,8 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
 
-    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit.
+    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit; and
+    "instead": what the decoding did in place of what the base lacks.
 
     `names` are tasks in the `task_folders`, `stock` lm-eval's own by their names in results.
 
@@ -150,6 +152,7 @@ def evaluate(
     evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
     members: dict[str, Iterable[str]] = {name: (name,) for name in names}
     members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
+    evaluated["instead"] = getattr(language_model, "instead", {})
     evaluated["too_long"] = _too_long(language_model, evaluated["samples"], members)
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
@@ -278,6 +281,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
                 "precision",
                 "compiled",
                 "attention",
+                "instead",
                 "devices",
             )
         }

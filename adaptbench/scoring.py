@@ -8,7 +8,6 @@ Differences from lm-eval 0.4.13:
 - each item that does not fit is counted (`too_long`).
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -20,6 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from adaptbench.model.capabilities import instead
 from adaptbench.model.padding import padded_left
 from adaptbench.model.temporary import generating
 from adaptbench.tokenizer import encode_prompts
@@ -54,9 +54,7 @@ class ScoringLM(HFLM):
         )
         self.cached = not lacks.get("caching")
         self.generation_batch_size = batch_size if self.cached and not lacks.get("padding") else 1
-        for name, done in (("padding", "one prompt at a time"), ("caching", "without a cache")):
-            if reason := lacks.get(name):
-                print(f"answers are written {done}: {type(model).__name__}: {reason}", file=sys.stderr)
+        self.instead = instead({name: lacks[name] for name in ("padding", "caching") if lacks.get(name)})
         self.too_long: dict[str, dict[int, str]] = {}
 
     def tok_encode(

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -156,7 +155,8 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     records = read_jsonl(inputs["general"] / "splits" / "pretrain.jsonl", require=("text",))
     texts = [record["text"] for record in records]
     examples = [document(ids) for ids in tokenizer.encode_documents(text_tokenizer, texts)]
-    return _fit(spec, model, lambda: model, text_tokenizer, examples, training, out, work)
+    context = StageContext(options["seed"], _data(spec), text_tokenizer)
+    return _fit(spec, model, lambda: model, context, examples, training, out, work)
 
 
 def _import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
@@ -209,7 +209,8 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         lacks=_lacks(spec),
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
-    return getattr(module, options["function"])(config, models_and_results, out, context) or {}
+    made = getattr(module, options["function"])(config, models_and_results, out, context) or {}
+    return made | {"instead": capabilities.instead(context.instead)}
 
 
 def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
@@ -266,14 +267,14 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         merged = tuner.merge(tuner_config, adapted) if hasattr(tuner, "merge") and not keep else adapted
         return merged.to(stored_dtype)
 
-    return manifest | _fit(spec, adapted, merge, text_tokenizer, examples, training, out, work, **hooks)
+    return manifest | _fit(spec, adapted, merge, context, examples, training, out, work, **hooks)
 
 
 def _fit(
     spec: Spec,
     model: Any,
     result: Callable[[], Any],
-    text_tokenizer: Any,
+    context: StageContext,
     examples: list[Any],
     training: Training,
     out: Path,
@@ -300,27 +301,27 @@ def _fit(
     counts = models.parameter_counts(model)
     if not counts["trained"]:
         raise AdaptbenchError("the tuner left nothing to train")
-    apart = _lacks(spec).get("packing", "")
-    if apart and parallel.is_main():
-        print(f"one document a row, padded: {type(model).__name__}: {apart}", file=sys.stderr)
+    assert context.tokenizer is not None
+    packs = context.can("packing")
+    instead = capabilities.instead(context.instead) if parallel.is_main() else {}
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)
     start_up = seconds_since_process_start()
     outcome = loop.train(
         model,
         optimizers,
-        Packed(examples, training.sequence_length, spec["options"]["seed"], together=not apart),
+        Packed(examples, training.sequence_length, context.seed, together=packs),
         objective or loop.causal_lm,
         training,
         work=work,
-        pad_id=text_tokenizer.pad_token_id,
-        seed=spec["options"]["seed"],
+        pad_id=context.tokenizer.pad_token_id,
+        seed=context.seed,
         checkpoint_seconds=spec["checkpoint_seconds"],
         callback=make_callback(optimizers) if make_callback else None,
         strategy=Devices.model_validate(spec.get("devices", {})).strategy,
         compile_layers=training.compile
         and objective in (None, loop.causal_lm)
         and "collate_rows" not in hooks
-        and not apart,
+        and packs,
         **hooks,
     )
     if not parallel.is_main():
@@ -331,7 +332,7 @@ def _fit(
     cost = vars(outcome) | {"flops": flops}
     compiled, compile_seconds, attention = (cost.pop(name) for name in ("compiled", "compile_seconds", "attention"))
     final = result()
-    models.save_model(final, text_tokenizer, out)
+    models.save_model(final, context.tokenizer, out)
     counts["total"] = models.parameter_counts(final)["total"]  # merged, adapters are no parameters of their own
     shutil.copyfile(work / "training.jsonl", out / "training.jsonl")
     return {
@@ -341,7 +342,7 @@ def _fit(
         "precision": loop.precision(training),
         "compiled": compiled,
         "attention": attention,
-        "rows": f"one document each: {apart}" if apart else "packed",
+        "instead": instead,
         "devices": spec.get("devices", {}),
         "seconds": {"start_up": round(start_up, 3), "compiling": compile_seconds, "training": outcome.train_seconds},
     }

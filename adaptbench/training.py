@@ -177,7 +177,9 @@ def counted_steps(training: Training, examples: Callable[[], Sequence[Example]],
     """Optimizer steps of a stage on `examples()`, which are made only where epochs are to be counted."""
     if training.steps is not None:
         return training.steps
-    return total_steps(training, Packed(examples(), training.sequence_length, context.seed, together=context.packs))
+    return total_steps(
+        training, Packed(examples(), training.sequence_length, context.seed, together=context.can("packing"))
+    )
 
 
 def _schedule(

@@ -14,6 +14,7 @@ from conftest import ARCHITECTURES, SMALL_GENERAL, copy_of_project
 
 from adaptbench import checks, config, evaluation, graph, models, plan, sources, stages
 from adaptbench.contracts import AdaptbenchError
+from tools import small_models
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
 DATA = {
@@ -47,7 +48,7 @@ def make(tmp_path, monkeypatch):
         unfolded = graph.unfold(of)
         plans = plan.write(unfolded)
         for evaluated in unfolded.evaluations:
-            ends = (evaluated.model, *evaluated.tasks.values())
+            ends = filter(None, (evaluated.model, *evaluated.tasks.values()))  # a baseline has no model
             for node in dict.fromkeys(node for end in ends for node in unfolded.ancestors(end)):
                 if not unfolded.directory(node).exists():
                     stages.run(plans / f"{node}.json", unfolded.directory(node))
@@ -85,6 +86,57 @@ def test_every_architecture_is_adapted_by_every_kind_of_tuner(architecture, mode
     result = json.loads(Path("out/run.json").read_text())
     assert result["metrics"]["domain_facts"]["documents"] == 8
     assert result["model"]["parameters"]["trained"] < result["model"]["parameters"]["total"]
+
+
+def test_what_a_base_lacks_is_done_the_slower_way_as_log_and_results_say(make, tokenizer, tmp_path, capfd):
+    """Doge's layers see the documents beside them, its padded rows compute something else, pieces of its rows are not its rows."""
+    small_models.small_model("doge", vocab_size=300, max_position_embeddings=1024).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    full = {"tuner": {"kind": "full"}}
+    latent = {"kind": "lt_hidden", "hidden_training": {"steps": 1}}
+    values = {
+        "name": "toy",
+        "seeds": [3],
+        "base": {"model": str(tmp_path / "base")},
+        "training": TRAINING,
+        "data": DATA
+        | {
+            "reasoning": {"kind": "chains", "shortest": 1, "longest": 2, "train_items": 40, "validation_items": 4, "test_items": 4},
+            "agent": {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4},
+        },
+        "runs": [
+            run("full", {"kind": "full"}),
+            {"name": "latent", "track": "reasoning", "curriculum": latent, "training": {"sequence_length": 128}} | full,
+            {"name": "one", "track": "agent", "curriculum": {"kind": "single"}, "training": {"sequence_length": 1024}} | full,
+        ],
+    }  # fmt: skip
+    unfolded = make(config.validate(values, "toy.yaml"))
+    out = capfd.readouterr().err
+    lacks = next(models.lacks(unfolded.directory(one.id)) for one in unfolded.nodes.values() if not one.parents)
+    said = {
+        "packing": f"each document has a row for itself: {lacks['packing']}",
+        "wavefront": f"passes through latents are made by Jacobi, exact too: {lacks['wavefront']}",
+    }
+    assert all(sentence in out for sentence in said.values())
+    answers = {
+        "padding": f"answers are written one at a time: {lacks['padding']}",
+        "caching": f"answers are written without a cache: {lacks['caching']}",
+    }
+    for name, noted, otherwise in (
+        ("full", [["packing"]], answers),
+        ("latent", [["packing"], ["packing", "wavefront"]], {}),  # decodes from embeddings, which is measured by itself
+        ("one", [["packing"]], answers),
+    ):
+        evaluated = next(one for one in unfolded.evaluations if one.run == name)
+        evaluation.run(plan.evaluation_file(unfolded, evaluated.key), Path(name))
+        out = capfd.readouterr().err
+        assert {capability: out.count(sentence) for capability, sentence in otherwise.items()} == dict.fromkeys(
+            otherwise, 1
+        )
+        result = json.loads((Path(name) / "run.json").read_text())
+        assert result["instead"] == otherwise
+        found = [stage["instead"] for stage in result["cost"]["stages"].values() if stage["instead"]]
+        assert found == [{capability: said[capability] for capability in one} for one in noted]
 
 
 def test_half_precision_weights_are_trained_in_float32_and_stored_as_they_came(model_folder, make, tmp_path):

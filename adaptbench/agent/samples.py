@@ -34,14 +34,14 @@ def examples(context: StageContext, roles: Sequence[str], part: Part = "all") ->
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
-    apart = not context.packs or bool(context.lacks.get("sharing"))
+    together = context.can("packing") and context.can("sharing")
     made: list[Example] = []
     count, too_long = 0, list[str]()
     for trajectory in read(path, part):
         left_out = too_long if trajectory.get("optional") else None
         samples = role_examples([trajectory], roles, context.tokenizer, context.sequence_length, left_out)
         count += len(samples)
-        made += samples if apart else share(samples, context.sequence_length)
+        made += share(samples, context.sequence_length) if together else samples
     if too_long:
         print(f"{len(too_long)} of {count + len(too_long)} samples left out, such as: {too_long[0]}", file=sys.stderr)
     return made

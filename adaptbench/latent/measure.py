@@ -28,7 +28,6 @@ STEPS = (
     (1, "it makes other logits after a row has left its cache"),
 )
 TOLERANCE = 3e-4  # of the largest number; ten times the rounding of any small model
-JACOBI = "use forward.way: jacobi, which is exact too"
 
 
 def measure(model: Any, names: Sequence[str] = ("embeddings", "latents", "wavefront")) -> dict[str, str]:
@@ -126,10 +125,10 @@ class _Measured:
         try:
             found = self._pass(passes.wavefront)
         except AdaptbenchError:
-            raise _LacksError(f"it attends in a way that pieces cannot; {JACOBI}") from None
+            raise _LacksError("it attends in a way that pieces cannot") from None
         except Exception as error:
-            raise _LacksError(f"{type(error).__name__} in its layers; {JACOBI}") from None
-        _check(found, self.exact, f"its layers cannot go on from pieces; {JACOBI}")
+            raise _LacksError(f"{type(error).__name__} in its layers") from None
+        _check(found, self.exact, "its layers cannot go on from pieces")
 
     @cached_property
     def logits(self) -> "list[torch.Tensor]":

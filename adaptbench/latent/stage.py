@@ -102,11 +102,7 @@ class LatentConfig(LaterConfig):
     forward: Forward = Field(Forward(), description="how a pass through latents is made")
 
     def needs(self) -> tuple[str, ...]:
-        return (*super().needs(), *self.passes_need())
-
-    def passes_need(self) -> tuple[str, ...]:
-        """The capabilities that training through latents takes."""
-        return ("latents", "wavefront") if self.forward.way == "wavefront" else ("latents",)
+        return (*super().needs(), "latents")
 
     def problem(self, run, base_layers: int | None) -> str:
         for name, own in self if self.forward.way == "wavefront" else ():
@@ -169,7 +165,7 @@ def latent_examples(
     assert tokenizer is not None
     read: Sequence[int] = range(len(plain))
     if context.rows is not None:
-        stream = Packed(plain, context.sequence_length, context.seed, together=context.packs)
+        stream = Packed(plain, context.sequence_length, context.seed, together=context.can("packing"))
         assert len(stream.examples) == len(plain)  # every sample fits, and has something to learn
         read = sorted(stream.read(context.rows))
     found = confidences(model, [plain[place] for place in read], tokenizer.pad_token_id, context.device)
@@ -215,17 +211,21 @@ def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Inse
 
 
 def objective(config: LatentConfig, fusion: Fusion, model: Any, context: StageContext) -> Any:
-    """The loss of samples with latents.
+    """Return the loss of samples with latents, by Jacobi where such a model cannot run pieces of rows.
 
     Raises:
         AdaptbenchError: latents cannot pass through such a model.
     """
-    from adaptbench.latent.measure import check_supported
+    from adaptbench.latent.measure import check_supported, measure
     from adaptbench.latent.objective import latent_loss
 
     assert context.tokenizer is not None
-    check_supported(model, config.passes_need())
-    return latent_loss(config.forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
+    check_supported(model, ("latents",))
+    forward = config.forward
+    if forward.way == "wavefront" and (reason := measure(model, ("wavefront",))["wavefront"]):
+        context.instead["wavefront"] = reason
+        forward = Forward(way="jacobi")
+    return latent_loss(forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
 
 
 def collate(rows: Any, length: int, pad_id: int) -> Any:

@@ -7,6 +7,7 @@ tools/capabilities_table.py makes from a small random model of each architecture
 
 import json
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,14 @@ NAMES = {
     "latents": "a latent vector can take the place of a token's embedding",
     "wavefront": "passes through latents can run in pieces",
 }
+INSTEAD = {
+    "packing": "each document has a row for itself",
+    "sharing": "the steps of a trajectory are separate samples",
+    "padding": "answers are written one at a time",
+    "caching": "answers are written without a cache",
+    "wavefront": "passes through latents are made by Jacobi, exact too",
+}
+"""What is done where a capability is lacking, which is slower and as right."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 """Options of configurations by which layers see a window or chunk alone."""
 TABLE = Path(__file__).with_name("architectures.json")
@@ -49,6 +58,14 @@ def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
         if reason := lacks.get(capability):
             return f"cannot be the base of the run {run!r}, whose {key} needs that {NAMES[capability]}: {reason}"
     return ""
+
+
+def instead(lacking: Mapping[str, str]) -> dict[str, str]:
+    """Say in the log what is done in place of these capabilities, and why; return the same sentences by capability."""
+    said = {name: f"{INSTEAD[name]}: {reason}" for name, reason in lacking.items()}
+    for sentence in said.values():
+        print(sentence, file=sys.stderr)
+    return said
 
 
 def measure(model: Any) -> dict[str, str]:

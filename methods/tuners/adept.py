@@ -210,7 +210,7 @@ def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, t
     texts = texts[: config.probe_documents]
     assert context.tokenizer is not None
     examples = [document(ids) for ids in encode_documents(context.tokenizer, texts)]
-    packed = Packed(examples, config.probe_length, seed=0, together=context.packs)
+    packed = Packed(examples, config.probe_length, seed=0, together=context.can("packing"))
     rows = packed.epoch(0)
     size, pad = config.probe_batch_size, context.tokenizer.pad_token_id
     batches = [packed.collate(rows[i : i + size], pad) for i in range(0, len(rows), size)]

@@ -299,11 +299,12 @@ def test_every_stage_of_every_curriculum_sees_its_roles_steps_of_its_trajectorie
 
 @pytest.mark.parametrize("lacking", ["sharing", "packing"])
 def test_a_base_that_cannot_share_gets_separate_samples_and_any_other_shared_ones(benchmark, tokenizer, lacking):
-    contexts = (StageContext(0, {"agent": benchmark}, tokenizer, 800, lacks=one) for one in ({lacking: "a reason"}, {}))
+    contexts = [StageContext(0, {"agent": benchmark}, tokenizer, 800, lacks=one) for one in ({lacking: "a reason"}, {})]
     separate, shared = (samples.examples(one, ("planner",)) for one in contexts)
     assert not any(example.branches for example in separate)
     assert len(shared) < len(separate)
     assert any(example.branches for example in shared)
+    assert [context.instead for context in contexts] == [{lacking: "a reason"}, {}]
 
 
 def test_a_bad_record_is_named_with_its_place(benchmark, tokenizer, tmp_path):

@@ -3,13 +3,15 @@
 Run: python -m pytest tests/latent/test_measure.py
 """
 
+import copy
+
 import pytest
 import torch
 from conftest import toy_model
 from kinds import small
 
 from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.latent import embeddings, passes
+from adaptbench.latent import embeddings, passes, stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.measure import check_supported, measure
 from adaptbench.methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, no_cot, pause
@@ -32,7 +34,6 @@ def test_kinds_that_can(kind):
     found = measure(small(kind))
     assert (found["embeddings"], found["latents"]) == ("", "")
     assert (found["wavefront"] == "") == (kind in WHOLE)
-    assert kind in WHOLE or found["wavefront"].endswith("use forward.way: jacobi, which is exact too")
 
 
 @pytest.mark.parametrize(
@@ -144,17 +145,27 @@ def test_low_precision_and_routers_are_no_reason():
 
 
 @pytest.mark.parametrize(("method", "phase"), [(coconut, "latent1"), (lt_hidden, "hidden"), (lt_tuning, "fused")])
-def test_a_stage_is_refused_before_it_trains(method, phase, tokenizer, tmp_path):
-    context = StageContext(0, {}, tokenizer, 64, out=tmp_path)
-    with pytest.raises(AdaptbenchError) as caught:
-        method.objective(method.Config(), phase, small("gemma2"), context)
-    assert str(caught.value) == (
-        "base.model: Gemma2ForCausalLM lacks wavefront, which this method needs: it attends in a way that pieces cannot; "
-        "use forward.way: jacobi, which is exact too"
-    )
-    method.objective(method.Config(forward={"way": "jacobi"}), phase, small("gemma2"), context)
+def test_a_stage_takes_an_exact_way_or_is_refused_before_it_trains(method, phase, tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tokenizer)
+    model = small("gemma2", vocab_size=300)
+    (latent,) = stage.add_tokens(model, tokenizer)
+    contexts = [StageContext(0, {}, tokenizer, 64, out=tmp_path) for _ in range(3)]
+    ids = torch.randint(5, 200, (2, 12), generator=torch.Generator().manual_seed(0))
+    ids[:, 4:6] = latent
+    batch = {"input_ids": ids, "labels": ids, "lengths": torch.tensor([12, 12])}
+    ways = ("wavefront", "jacobi", "naive")
+    losses = [
+        float(method.objective(method.Config(forward={"way": way}), phase, model, context)(model, batch))
+        for way, context in zip(ways, contexts, strict=True)
+    ]
+    assert losses[0] == losses[1] == pytest.approx(losses[2], rel=1e-5)
+    assert [context.instead for context in contexts] == [
+        {"wavefront": "it attends in a way that pieces cannot"},
+        {},
+        {},
+    ]
     with pytest.raises(AdaptbenchError, match=f"lacks latents, which this method needs: {READS}$"):
-        method.objective(method.Config(forward={"way": "jacobi"}), phase, small("gemma3n_text"), context)
+        method.objective(method.Config(), phase, small("gemma3n_text"), contexts[0])
     check_supported(small("mamba"), ["embeddings", "latents"])
 
 
@@ -165,9 +176,7 @@ def test_who_only_decodes_from_embeddings_needs_that(method):
 
 @pytest.mark.parametrize("method", [coconut, lt_hidden, lt_tuning])
 def test_who_trains_through_latents_needs_their_way(method):
-    assert method.Config().needs() == ("embeddings", "latents", "wavefront")
-    for way in ("jacobi", "naive"):
-        assert method.Config(forward={"way": way}).needs() == ("embeddings", "latents")
+    assert method.Config().needs() == ("embeddings", "latents")
 
 
 def test_the_latent_itself_is_as_the_definition_has_it():
