@@ -25,16 +25,16 @@ MAX_DIGITS = 10_000  # of a number and of its exponent's value; beyond that it i
 _EXACT = Context(prec=3 * MAX_DIGITS, traps=[Inexact])
 
 _CURRENCY = "[$\u00a2-\u00a5\u0e3f\u20a0-\u20cf]"
-_OPERATION = rf"\ ?(?:\*\*|[-+*/^:x\u00f7])\ ?{_CURRENCY}?\(?"
+_OPERATION = rf"\ ?(?:\*\*|[-+*/^:x\u00d7\u00f7])\ ?[-+]?{_CURRENCY}?\(?[-+]?"
 _PIECE = re.compile(
     rf"""
     # Not the arrow "=> 5".
     (?P<bound> (?:(?<![-=])[<>]=?|[\u2260\u2264\u2265\u00b1\u221a]) \ ? [-+]? {_CURRENCY}? [\d.] [\d.,'_:/^*]*+ )
     |
     (?P<number>
-      (?<![\w.+^/-]) (?:(?P<sign>[-+])\ ?)? (?:{_CURRENCY}{{1,2}}+\ ?(?P<later_sign>[-+])?)?
+      (?<![\w.+^/-]) (?<!-\() (?:(?P<sign>[-+])\ ?(?:\(\ ?)?)? (?:{_CURRENCY}{{1,2}}+\ ?(?P<later_sign>[-+])?)?
       (?:
-        (?:(?P<units>\d++)\ )? (?P<over>\d++) \ ?/\ ? (?P<under>\d++)
+        (?:(?P<units>\d++)\ (?:and\ )?)? (?P<over>\d++) \ ?/\ ? (?P<under>\d++)
         |
         10\ ?(?:\^|\*\*)\ ? (?P<power>[-+]?\d++)
         |
@@ -46,11 +46,11 @@ _PIECE = re.compile(
                          | [1-9]\d{{0,2}} (?:\.\d{{3}}){{2,}}
                          | \d++,\d++ )
           |
-          (?P<plain> \d++(?:\.\d++)? | \.\d++ )
+          (?P<plain> \d++(?:\.\d++|\.(?=[eE][-+]?\d))? | \.\d++ )
         )
-        (?: [eE](?P<exponent>[-+]?\d++) | \ ?[*x]\ ?10\ ?(?:\^|\*\*)\ ?(?P<times_power>[-+]?\d++) )?
+        (?: [eE](?P<exponent>[-+]?\d++) | \ ?[*x\u00d7]\ ?10\ ?(?:\^|\*\*)\ ?(?P<times_power>[-+]?\d++) )?
       )
-      (?: \ ?(?P<scale>(?i:thousand|million|billion|trillion))s?\b | (?P<short>[kKM]|bn)\b )?
+      (?: \ ?(?P<scale>(?i:hundred|thousand|million|billion|trillion))s?\b | (?P<short>[kKM]|bn)\b )?
       # The end of a number, not a part of a longer one or of a formula.
       (?! \d | [.,'_]\d | [eE][-+]?\d | \ ?%?{_OPERATION}\d | \ ?[\u03c0\u221a\u00b1\u221e] )
     )
@@ -61,7 +61,7 @@ _PIECE = re.compile(
     """,
     re.VERBOSE,
 )
-_SCALES = {"thousand": 3, "k": 3, "million": 6, "m": 6, "billion": 9, "bn": 9, "trillion": 12}
+_SCALES = {"hundred": 2, "thousand": 3, "k": 3, "million": 6, "m": 6, "billion": 9, "bn": 9, "trillion": 12}
 
 _QUIET = " .,;!?\"'`()[]%\u00b0\u201c\u201d\u00ab\u00bb\u3002"
 _ENDS = ".,;:!?\"'\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026\u3002\u0964\u060c\u061f"
@@ -76,7 +76,7 @@ _BEFORE_LOWERED = re.compile("(?=[\u2080-\u208e])")
 _OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 _SIGNS = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
-    | dict.fromkeys("\u00d7\u2715\u22c5\u00b7\u2219\u2217", "*")
+    | dict.fromkeys("\u2715\u22c5\u00b7\u2219\u2217", "\u00d7")
     | dict.fromkeys("\u2044\u2215", "/")
     | dict.fromkeys("\u2018\u2019\u02bc", "'")
     | {"\u066b": ".", "\u066c": ",", "\u066a": "%"}
@@ -84,15 +84,15 @@ _SIGNS = str.maketrans(
 )
 _LATEX = [
     (re.compile(r"\\[dtc]?frac *(?:\{([^{}]*)\}|(\d)) *(?:\{([^{}]*)\}|(\d))"), r" \1\2/\3\4 "),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
-    (re.compile(r"\\[,;: \\]|\\(?:q?quad|therefore|implies|Rightarrow|approx)(?![a-zA-Z])"), " "),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "\u00d7"),
+    (re.compile(r"~|\\[,;: \\]|\\(?:q?quad|therefore|implies|Rightarrow|approx)(?![a-zA-Z])"), " "),
     (re.compile(r"\\(?:boxed|[fm]box|text[a-z]*|math[a-z]+|operatorname|displaystyle|left|right)(?![a-zA-Z])"), ""),
     (re.compile(r"\^?\\(?:circ|degree)(?![a-zA-Z])"), "\u00b0"),
     (re.compile(r"\\([$%&#_()\[\]])"), r"\1"),
     (re.compile(r"\\?[{}]|\\!"), ""),
 ]
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-_EMPHASIS = re.compile(r"(?<![^ (])[*_]++(?=[^ ])|(?<=[^ *_])[*_]++(?![^ .,;:!?)])")
+_EMPHASIS = re.compile(r"(?<![^ (-])[*_]++(?=[^ ])|(?<=[^ *_])[*_]++(?![^ .,;:!?)])")
 _EQUALS = re.compile(r"(?<![<>!=])=+(?![>=])")
 
 
@@ -197,9 +197,11 @@ def _value(figure):
         return None
     exponent += _SCALES[(part["scale"] or part["short"]).lower()] if part["scale"] or part["short"] else 0
     if part["over"]:
-        if not _integer(part["under"]):
+        over, under = _integer(part["over"]), _integer(part["under"])
+        mixed = over < under and not part["over"].startswith("0")  # unlike 1 000/2 and 1 500/2
+        if not under or (part["units"] and not mixed):
             return None
-        value = _integer(part["units"] or "0") + Fraction(_integer(part["over"]), _integer(part["under"]))
+        value = _integer(part["units"] or "0") + Fraction(over, under)
     elif part["power"]:
         value = Fraction(1)
     elif part["continental"]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from adaptbench.contracts import AdaptbenchError
 
 PACKAGE = "adaptbench"
-FILE = re.compile(r"[\w-]+\.\w+")
+FILE = re.compile(r"(?:[\w.-]*/)*[\w.-]*\.\w+|\*\.\w+")
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 INNER = (*Function.__args__, *Comprehension.__args__, ast.ClassDef)
 
@@ -60,11 +61,15 @@ class Module:
         self._package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         for statement in tree.body:
             self._add(statement)
+        for one in (one for one in tree.body if isinstance(one, Definition)):
+            firsts = (re.split(r"\W", ast.unparse(decorator))[0] for decorator in one.decorator_list)
+            if any(first in self.names or self.imports.get(first) for first in firsts):
+                self.always.mentions.add(f":{one.name}")  # the project's decorator may keep it
 
     def _add(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            self.imports |= _imported(statement, self._package)
-        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            self._import(statement)
+        elif isinstance(statement, Definition):
             self._define(statement.name, [("", statement)])
         elif pairs := _assigned(statement):
             annotation = getattr(statement, "annotation", None)
@@ -74,7 +79,12 @@ class Module:
             self._read(statement, self.always)
             for one in ast.walk(statement):
                 if isinstance(one, ast.Import | ast.ImportFrom):
-                    self.imports |= _imported(one, self._package)
+                    self._import(one)
+
+    def _import(self, statement: ast.Import | ast.ImportFrom) -> None:
+        self.imports |= _imported(statement, self._package)
+        if whole := self.imports.pop("*", ""):
+            self.always.mentions.add(whole.removesuffix(".*"))
 
     def _define(self, name: str, pieces: Iterable[tuple[str, ast.AST]]) -> None:
         self.names.setdefault(name, []).extend((key, self._read(piece, Uses())) for key, piece in pieces)

@@ -2,8 +2,8 @@
 
 A job runs what its function mentions, then what that mentions, and so on. An import whose name no such code mentions does not count:
 a stage depends on what its kind needs, not on all that adaptbench/stages.py imports. It depends on the whole modules that hold
-what it runs, as adaptbench/imports.py reads them: comments, docstrings and layout do not count. A file beside a module whose name
-is text in the code that runs, such as a table in JSON, counts by its bytes.
+what it runs, as adaptbench/imports.py reads them: comments, docstrings and layout do not count. A file beside or below a module whose
+name is text in the code that runs, such as a table in JSON, counts by its bytes; so do all beside it with an ending that is text alone.
 
 The plan chooses methods, benchmarks and decodings by name. Of such a module counts what the code that runs asks for as an attribute,
 be it a method's `adapt` or a benchmark's `build`. `FIGURES` is so code of the job that draws, and of no stage and no evaluation. How
@@ -32,6 +32,7 @@ class Code:
         self.root = root
         self._modules: dict[str, Module | None] = {}
         self._splits: dict[str, tuple[str, str]] = {}
+        self._beside: dict[tuple[Path, str], list[Path]] = {}
         self._digests: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
 
     def of_stage(self, kind: str, options: Mapping[str, Any]) -> str:
@@ -81,6 +82,18 @@ class Code:
             self._splits[dotted] = there, ".".join(parts).removeprefix(there).strip(".").partition(".")[0]
         return self._splits[dotted]
 
+    def beside(self, folder: Path, text: str) -> list[Path]:
+        """Return the files that a text in a module of this folder may name: those below it of that name, or in it with that ending."""
+        if (folder, text) not in self._beside:
+            name = text.rpartition("/")[2]
+            found = (
+                folder.glob(f"*.{name.rpartition('.')[2]}")
+                if name.rpartition(".")[0] in ("", "*")
+                else folder.rglob(name)
+            )
+            self._beside[folder, text] = [file for file in found if file.suffix != ".py" and file.is_file()]
+        return self._beside[folder, text]
+
     def _places(self, name: str) -> list[Path]:
         """Where a module is: as adaptbench/__init__.py says, kernels/, methods/ and benchmarks/ are beside the package in a checkout."""
         inside = name.removeprefix(PACKAGE).strip(".").replace(".", "/")
@@ -109,7 +122,7 @@ class _Reach:
         while self.waiting:
             self._follow()
             for module, found in chosen:
-                for name in self.asked.intersection(found.names):
+                for name in self.asked.intersection([*found.names, *found.imports]):
                     self._reach(module, name)
         self.modules.discard(COMMANDS)
 
@@ -118,8 +131,7 @@ class _Reach:
             module, uses = self.waiting.pop()
             self.asked |= uses.asks
             if uses.files and (own := self.code.module(module)):
-                beside = (own.folder / name for name in uses.files if not name.endswith(".py"))
-                self.files.update(file for file in beside if file.is_file())
+                self.files.update(file for name in uses.files for file in self.code.beside(own.folder, name))
             for mention in uses.mentions:
                 self._mention(module, mention)
 

@@ -64,6 +64,10 @@ def modules(root: Path, begin: str, /, **files: str) -> set[str]:
         ("from adaptbench import far\n\n\ndef go(x):\n    match x:\n        case far.Thing():\n            return 1\n", {"far"}),
         ("from adaptbench import far\n\n\ndef go():\n    return f'{far.run()}'\n", {"far"}),
         ("import json as far\n\n\ndef go():\n    return far.run()\n", set()),
+        ("from adaptbench.far import *\n\n\ndef go():\n    return run()\n", {"far"}),
+        ("try:\n    from .far import *\nexcept ImportError:\n    pass\n\n\ndef go():\n    return run()\n", {"far"}),
+        ("from adaptbench import far, near\nKEPT = []\n\n\n@KEPT.append\ndef one():\n    far.run()\n\n\ndef go():\n    KEPT[0]()\n", {"far"}),
+        ("import functools\nfrom adaptbench import far\n\n\n@functools.cache\ndef one():\n    far.run()\n\n\ndef go():\n    pass\n", set()),
     ],
 )  # fmt: skip
 def test_what_a_function_reaches(tmp_path, text, reached):
@@ -102,11 +106,13 @@ def test_of_a_table_only_the_chosen_entry_counts_whoever_mentions_it(tmp_path):
         ("hasattr(chosen, 'build')", {"far"}),
         ("chosen.draw()", {"near"}),
         ("chosen.again()", {"far", "near"}),
+        ("chosen.load()", {"near"}),
+        ("chosen.Thing()", {"far"}),
         ("'build'", set()),
     ],
 )
 def test_of_a_module_that_is_chosen_counts_what_is_asked_for(tmp_path, asked, reached):
-    method = "from adaptbench import far, near\n\nbuild, draw = far.run, near.run\n\n\ndef again(one):\n    one.build()\n    return one.draw\n"
+    method = "from adaptbench import far, near\nfrom adaptbench.far import Thing\nfrom .near import run as load\n\nbuild, draw = far.run, near.run\n\n\ndef again(one):\n    one.build()\n    return one.draw\n"
     modules(tmp_path, "method", method=method, start=f"def go(chosen):\n    return {asked}\n")
     found = Code(tmp_path).modules(["adaptbench.start.go", "adaptbench.method"])
     assert {one.removeprefix("adaptbench.") for one in found} == {"start", "method"} | reached
@@ -127,15 +133,41 @@ def test_code_that_stands_beside_the_package_is_found_as_in_a_checkout(tmp_path)
         ("class go:\n    def read(self, name='table.json'):\n        return name\n", True),
         ("TABLE = 'table.json'\n\n\ndef go():\n    return 1\n", False),
         ("def go():\n    return 'no such table.json'\n", False),
+        ("def go(name):\n    return f'{name}.json'\n", True),
+        ("def go(folder):\n    return folder.glob('*.json')\n", True),
+        ("def go(folder):\n    return folder.glob('*.csv')\n", False),
     ],
 )
 def test_a_file_beside_a_module_counts_where_its_name_is_used(tmp_path, text, counts):
     modules(tmp_path, "start.go", start=text)
-    digests = []
+    assert (len(digests_with(tmp_path, "table.json")) == 2) == counts
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "counts"),
+    [
+        ("words/table.json", "here / 'words' / 'table.json'", True),
+        ("words/table.json", "here / 'words/table.json'", True),
+        ("words/table.json", "here / 'other.json'", False),
+        ("table.json.gz", "here / 'table.json.gz'", True),
+        ("a.b.json", "here / 'a.b.json'", True),
+        ("words/table.json", "here.suffix == '.json'", False),
+    ],
+)
+def test_a_file_counts_by_its_name_wherever_it_is_below_a_module(tmp_path, file, text, counts):
+    modules(tmp_path, "start.go", start=f"def go(here):\n    return {text}\n")
+    assert (len(digests_with(tmp_path, file)) == 2) == counts
+
+
+def digests_with(root: Path, name: str) -> set[str]:
+    """The digests of `start.go` beside two files of that name."""
+    file = root / "adaptbench" / name
+    file.parent.mkdir(exist_ok=True)
+    digests = set()
     for content in ("1", "2"):
-        (tmp_path / "adaptbench/table.json").write_text(content)
-        digests.append(Code(tmp_path).digest(["adaptbench.start.go"]))
-    assert (digests[0] != digests[1]) == counts
+        file.write_text(content)
+        digests.add(Code(root).digest(["adaptbench.start.go"]))
+    return digests
 
 
 def digest(tmp_path: Path, text: str) -> str:

@@ -130,7 +130,7 @@ def _thought(text, found):
 def _written(text, found):
     arguments = _INPUT.search(text, max(0, found.end() - 1 - len(found["action"])))
     # As in the authors' code, a call without an input has no arguments.
-    return {"action": found["action"], "arguments": arguments["arguments"] if arguments else "{}"}
+    return {"action": found["action"].strip(), "arguments": arguments["arguments"] if arguments else "{}"}
 
 
 def parse_arguments(text):

@@ -105,6 +105,8 @@ def test_any_text_is_a_whole_step_of_text(role, text):
     ("role", "text", "read"),
     [
         ("assistant", " t\nAction: add\nAction Input: {}", ("t", "caller", "add", "{}", "")),
+        ("assistant", " t\nAction:  add \nAction Input: {}", ("t", "caller", "add", "{}", "")),
+        ("caller", "Action: add\t\nAction Input: {}", ("", "caller", "add", "{}", "")),
         ("assistant", "t\nAction: add\nAction Input: {}", ("t", "caller", "add", "{}", "")),
         ("assistant", " t\nAction: add", ("t", "caller", "add", "{}", "")),
         ("assistant", " t\nAction: add\nAction Input:", ("t", "caller", "add", "", "")),
