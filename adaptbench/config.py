@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
-from adaptbench import checks, registry
+from adaptbench import checks, contract_checks, registry
 from adaptbench.contracts import (
+    NAME_PATTERN,
     AdaptbenchError,
     BenchmarkConfig,
     CurriculumConfig,
@@ -27,7 +28,6 @@ from adaptbench.mistakes import mistakes, reason
 from adaptbench.model import capabilities
 from adaptbench.registry import METHOD_AXES, discover, tracks
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
 _PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
 HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as the hub has them: no path, no `..`
 REVISION_PATTERN = rf"^{_PART}(/{_PART})*$"  # a commit, a tag or a branch
@@ -308,7 +308,7 @@ class Preset(StrictModel):
     def _fits_together(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
-        if self.name == "reference":
+        if self.name.casefold() == "reference":
             raise ValueError("name: results/reference holds what is kept; choose another")
         seen: set[tuple[str, str]] = set()
         baselines: dict[str, str] = {}
@@ -387,6 +387,8 @@ def preset_model() -> type[Preset]:
     """`Preset` with a field for every track and a union over every method that exists."""
     tuner, curriculum, posthoc = (_union(f"methods.{axis}") for axis in METHOD_AXES)
     names = tracks()
+    fixed = (*Data.model_fields, *names, *(f"{track}_tests" for track in names))
+    contract_checks.check_names({f"benchmarks.{track}": discover(f"benchmarks.{track}") for track in names}, fixed)
     run: Any = create_model(
         "Run",
         __base__=Run,
