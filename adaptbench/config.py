@@ -5,6 +5,7 @@ appear in the JSON schema, without a change here. Every mistake is one line that
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -470,6 +471,14 @@ def load(path: Path) -> Preset:
     return validate(read(path), str(path))
 
 
+AMBIGUOUS = re.compile(r"[-+]?0\d[\d_]*|.*\d:\d.*")
+"""Numbers that YAML 1.1 takes for octal or sexagesimal ones: 010 is 8, 1:30 is 90."""
+
+
+class Ambiguous(yaml.constructor.ConstructorError):
+    """A number that YAML reads as another than it seems to be."""
+
+
 class UniqueKeys(yaml.constructor.BaseConstructor):
     """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
 
@@ -487,11 +496,15 @@ class _Loader(UniqueKeys, yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
             what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+        if type(value) in (int, float) and node.style is None and AMBIGUOUS.fullmatch(node.value):
+            what = f"{node.value[:80]!r} would be read as {value}; write the number that is meant"
+            raise Ambiguous(None, None, what, node.start_mark)
+        return value
 
 
 def parse(text: str) -> Any:
@@ -520,6 +533,8 @@ def read(path: Path) -> dict[str, Any]:
         raise AdaptbenchError(f"{path}: no such preset") from None
     except UnicodeDecodeError:
         raise AdaptbenchError(f"{path}: not UTF-8 text") from None
+    except Ambiguous as error:
+        raise AdaptbenchError(f"{path}:{error.problem_mark.line + 1}: {error.problem}, or text in quotes") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

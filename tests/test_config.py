@@ -59,6 +59,7 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("runs.0.name", "LORA", "runs.2.name: 'lora' names another domain run already"),
         ("runs.2.tuner.target_modules", "", "runs.2.tuner.lora.target_modules: must have at least 1 entries"),
         ("name", "reference", "name: results/reference holds what is kept; choose another"),
+        ("name", "Reference", "name: results/reference holds what is kept; choose another"),
         ("seeds", [2**32], "seeds.0: must be < 4294967296"),
         ("training", {"steps": 5, "betas": [0.9, 1.5]}, "training.betas.1: must be < 1"),
         ("base.architecture", {"hidden_size": 10, "num_attention_heads": 2}, "base.architecture: hidden_size / num_attention_heads must be even"),
