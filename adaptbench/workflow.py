@@ -46,6 +46,8 @@ READ = {
     "paper": ("benchmarks/*/papers/*.yaml",),
 }
 """By command what it reads of the project besides code and files that stand beside it."""
+FOLDERS = ("plan", "data", "tasks", "stages", "runs", "logs", "work", "tables", "figures")
+"""Where a preset's results are, in its folder."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
@@ -59,6 +61,7 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     try:
         unfolded = graph.unfold(preset(overrides, files, given))
         _check_names(unfolded)
+        _check_results(unfolded.root)
         _check_base(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
@@ -96,6 +99,13 @@ def _check_names(unfolded: graph.Graph) -> None:
             raise AdaptbenchError(
                 f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
             )
+
+
+def _check_results(root: Path) -> None:
+    """Refuse what is where folders of results are to be and is none: a file, or a link that leads nowhere."""
+    for folder in (*reversed(root.parents), root, *(root / name for name in FOLDERS)):
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise AdaptbenchError(f"{folder}: no folder, and results go there; remove or rename it")
 
 
 class Plan:

@@ -378,6 +378,23 @@ def test_a_name_that_no_file_can_have_is_one_line(changed, line):
     assert re.fullmatch(f"error: {line}", str(end.value))
 
 
+@pytest.mark.parametrize("place", ["results", "results/tiny", "results/tiny/stages"])
+@pytest.mark.parametrize("instead", ["file", "link", "loop"])
+def test_what_is_in_the_place_of_a_results_folder_is_one_line(tmp_path, monkeypatch, place, instead):
+    """Snakemake would look into it before it says anything. A link to a folder is one."""
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / place
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.touch() if instead == "file" else there.symlink_to("nowhere" if instead == "link" else there.name)
+    with pytest.raises(SystemExit) as end:
+        flow.start({}, [])
+    assert str(end.value) == f"error: {place}: no folder, and results go there; remove or rename it"
+    there.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    there.symlink_to(tmp_path / "elsewhere")
+    assert flow.start({}, []).nodes
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkeypatch):
     """200 changes to the file, its values or --config, taken as the Snakefile takes them: no job starts that has no plan."""
