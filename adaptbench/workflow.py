@@ -46,6 +46,11 @@ READ = {
     "paper": ("benchmarks/*/papers/*.yaml",),
 }
 """By command what it reads of the project besides code and files that stand beside it."""
+TAKEN = {
+    r"\{.*\}": "what is in braces for a wildcard",
+    "<[a-z][a-z0-9_]*>": "a word between < and > for a variable",  # snakemake/pathvars.py
+}
+"""By pattern what no rule can have in the path of an input."""
 FOLDERS = ("plan", "data", "tasks", "stages", "runs", "logs", "work", "tables", "figures")
 """Where a preset's results are, in its folder."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
@@ -95,10 +100,9 @@ def preset(
 def _check_names(unfolded: graph.Graph) -> None:
     """Refuse what a rule cannot have as an input."""
     for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
-        if re.search(r"\{.*\}", path, re.DOTALL):
-            raise AdaptbenchError(
-                f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
-            )
+        for pattern, taken in TAKEN.items():
+            if re.search(pattern, path, re.DOTALL):
+                raise AdaptbenchError(f"{path}: Snakemake takes {taken}; rename it, or name a link to it")
 
 
 def _check_results(root: Path) -> None:

@@ -163,9 +163,10 @@ def on_gsm8k(place: Path, folder: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "file"), [("data {x}", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl"), ("a{", "b}")]
-)
-def test_data_whose_path_has_braces_are_one_line(tmp_path, folder, file):
+    ("folder", "file"),
+    [("data {x}", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl"), ("a{", "b}"), ("<logs>", "train.jsonl"), ("a", "x<y1>.txt")],
+)  # fmt: skip
+def test_data_whose_path_has_what_snakemake_replaces_are_one_line(tmp_path, folder, file):
     (tmp_path / folder).mkdir()
     for name in {"train.jsonl", "test.jsonl", file}:
         (tmp_path / folder / name).write_text("{}\n")
@@ -173,10 +174,11 @@ def test_data_whose_path_has_braces_are_one_line(tmp_path, folder, file):
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {folder}/")
-    assert last.endswith("Snakemake takes what is in braces for a wildcard; rename it, or name a link to it")
+    taken = "what is in braces for a wildcard" if "{" in folder + file else "a word between < and > for a variable"
+    assert last.endswith(f"Snakemake takes {taken}; rename it, or name a link to it")
     (tmp_path / "link").symlink_to(folder)
     done = on_gsm8k(tmp_path, "link")
-    assert (done.returncode == 0) == ("{" not in file), done.stderr
+    assert (done.returncode == 0) == (not {*"{<"} & {*file}), done.stderr
 
 
 @pytest.mark.parametrize("folder", ["it's", 'say "so"', "a {", "$HOME `x`", "100 %"])
