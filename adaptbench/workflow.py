@@ -100,6 +100,9 @@ def preset(
 def _check_names(unfolded: graph.Graph) -> None:
     """Refuse what a rule cannot have as an input."""
     for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
+        if path.encode(errors="ignore").decode() != path:
+            shown = ascii(path)[1:-1]
+            raise AdaptbenchError(f"{shown}: a name that is not UTF-8, which Snakemake cannot write down; rename it")
         for pattern, taken in TAKEN.items():
             if re.search(pattern, path, re.DOTALL):
                 raise AdaptbenchError(f"{path}: Snakemake takes {taken}; rename it, or name a link to it")

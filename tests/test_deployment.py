@@ -3,6 +3,7 @@
 Run: pytest tests/test_deployment.py
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -179,6 +180,20 @@ def test_data_whose_path_has_what_snakemake_replaces_are_one_line(tmp_path, fold
     (tmp_path / "link").symlink_to(folder)
     done = on_gsm8k(tmp_path, "link")
     assert (done.returncode == 0) == (not {*"{<"} & {*file}), done.stderr
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"\xff", "\u00fc \U0001f600".encode() + b"\xe9"])
+def test_a_files_name_that_is_no_text_is_one_line(tmp_path, name):
+    """A dry run would say nothing; Snakemake fails when it writes down what it works at."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in (b"train.jsonl", b"test.jsonl", name):
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), file))).write_text("{}\n")
+    done = on_gsm8k(tmp_path, "data")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: data/")
+    assert last.endswith(": a name that is not UTF-8, which Snakemake cannot write down; rename it")
 
 
 @pytest.mark.parametrize("folder", ["it's", 'say "so"', "a {", "$HOME `x`", "100 %"])
