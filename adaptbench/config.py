@@ -501,7 +501,8 @@ class _Loader(UniqueKeys, yaml.SafeLoader):
             # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
             what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
-        if type(value) in (int, float) and node.style is None and AMBIGUOUS.fullmatch(node.value):
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if plain and type(value) in (int, float) and AMBIGUOUS.fullmatch(node.value):
             what = f"{node.value[:80]!r} would be read as {value}; write the number that is meant"
             raise Ambiguous(None, None, what, node.start_mark)
         return value
@@ -534,7 +535,8 @@ def read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise AdaptbenchError(f"{path}: not UTF-8 text") from None
     except Ambiguous as error:
-        raise AdaptbenchError(f"{path}:{error.problem_mark.line + 1}: {error.problem}, or text in quotes") from None
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise AdaptbenchError(f"{path}:{line}: {error.problem}, or text in quotes") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
