@@ -7,7 +7,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores all
 PRESETS := $(patsubst config/%.yaml,%,$(wildcard config/*.yaml))
-OPTIONS := $(if $(CONFIG),--config '$(CONFIG)')
+# As it was written, its quotes and dollars, too.
+OPTIONS := $(if $(value CONFIG),--config '$(subst ','\'',$(value CONFIG))')
 
 # As the Snakefile sets them for its jobs.
 export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1

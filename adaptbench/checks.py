@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from adaptbench import hub, registry
+from adaptbench import contract_answers, hub, registry
 from adaptbench.mistakes import reason
 from adaptbench.model import capabilities
 
@@ -24,7 +24,15 @@ def run_problem(preset: "Preset", run: "Run", layers: int | None, longest: int |
 
     `layers` is the base's number of layers, `longest` its longest input in tokens, None where only the hub knows it.
     """
-    problem = _track_problem(preset, run) or _decode_problem(preset, run)
+    problem = _track_problem(preset, run)
+    if problem:
+        return problem
+    there = [name for name in registry.tracks() if getattr(preset.data, name) is not None]
+    for axis, method in zip(registry.METHOD_AXES, (run.tuner, run.curriculum, run.posthoc), strict=True):
+        if method is not None:
+            module = registry.method(axis, method.kind)
+            contract_answers.check(f"methods.{axis}", module, method, run, layers, there)
+    problem = _decode_problem(preset, run)
     if problem:
         return problem
     from adaptbench.config import TrainingOverrides, merge_training, override_problem  # which imports this module

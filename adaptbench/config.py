@@ -5,6 +5,7 @@ appear in the JSON schema, without a change here. Every mistake is one line that
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
-from adaptbench import checks, registry
+from adaptbench import checks, contract_checks, registry
 from adaptbench.contracts import (
+    NAME_PATTERN,
     AdaptbenchError,
     BenchmarkConfig,
     CurriculumConfig,
@@ -27,7 +29,6 @@ from adaptbench.mistakes import mistakes, reason
 from adaptbench.model import capabilities
 from adaptbench.registry import METHOD_AXES, discover, tracks
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
 _PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
 HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as the hub has them: no path, no `..`
 REVISION_PATTERN = rf"^{_PART}(/{_PART})*$"  # a commit, a tag or a branch
@@ -308,7 +309,7 @@ class Preset(StrictModel):
     def _fits_together(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
-        if self.name == "reference":
+        if self.name.casefold() == "reference":
             raise ValueError("name: results/reference holds what is kept; choose another")
         seen: set[tuple[str, str]] = set()
         baselines: dict[str, str] = {}
@@ -387,6 +388,8 @@ def preset_model() -> type[Preset]:
     """`Preset` with a field for every track and a union over every method that exists."""
     tuner, curriculum, posthoc = (_union(f"methods.{axis}") for axis in METHOD_AXES)
     names = tracks()
+    fixed = (*Data.model_fields, *names, *(f"{track}_tests" for track in names))
+    contract_checks.check_names({f"benchmarks.{track}": discover(f"benchmarks.{track}") for track in names}, fixed)
     run: Any = create_model(
         "Run",
         __base__=Run,
@@ -468,6 +471,14 @@ def load(path: Path) -> Preset:
     return validate(read(path), str(path))
 
 
+AMBIGUOUS = re.compile(r"[-+]?0\d[\d_]*|.*\d:\d.*")
+"""Numbers that YAML 1.1 takes for octal or sexagesimal ones: 010 is 8, 1:30 is 90."""
+
+
+class Ambiguous(yaml.constructor.ConstructorError):
+    """A number that YAML reads as another than it seems to be."""
+
+
 class UniqueKeys(yaml.constructor.BaseConstructor):
     """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
 
@@ -485,11 +496,16 @@ class _Loader(UniqueKeys, yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
             what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if plain and type(value) in (int, float) and AMBIGUOUS.fullmatch(node.value):
+            what = f"{node.value[:80]!r} would be read as {value}; write the number that is meant"
+            raise Ambiguous(None, None, what, node.start_mark)
+        return value
 
 
 def parse(text: str) -> Any:
@@ -518,6 +534,9 @@ def read(path: Path) -> dict[str, Any]:
         raise AdaptbenchError(f"{path}: no such preset") from None
     except UnicodeDecodeError:
         raise AdaptbenchError(f"{path}: not UTF-8 text") from None
+    except Ambiguous as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise AdaptbenchError(f"{path}:{line}: {error.problem}, or text in quotes") from None
     except yaml.YAMLError as error:
         raise AdaptbenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

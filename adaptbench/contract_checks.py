@@ -4,7 +4,8 @@ A function that is missing, misspelt or takes something else would fail only whe
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from adaptbench.contracts import (
+    NAME_PATTERN,
     AdaptbenchError,
     BenchmarkConfig,
     CurriculumConfig,
@@ -97,6 +99,8 @@ def _of_config(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]
     if not isinstance(config, type) or not issubclass(config, base):
         yield f"Config must be a subclass of {base.__name__}"
         return
+    if not re.fullmatch(NAME_PATTERN, name):
+        yield "a method's or benchmark's file is named by letters, digits, - and _"
     kind = config.model_fields["kind"]
     if get_origin(kind.annotation) is not Literal or get_args(kind.annotation) != (name,) or kind.default != name:
         yield f'Config.kind must be {name!r}, the file\'s name: kind: Literal["{name}"] = "{name}"'
@@ -104,6 +108,8 @@ def _of_config(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]
         return
     own = {one: value for one, value in vars(config).items() if inspect.isfunction(value)}
     for one, parameters in OF_CONFIG.items():
+        if one in config.model_fields or isinstance(inspect.getattr_static(config, one, None), property):
+            yield f"Config.{one} must be a method that takes ({', '.join(('self', *parameters))})"
         if one in own and (said := _signature(own[one], ("self", *parameters))):
             yield f"Config.{one} {said}"
     if issubclass(config, TunerConfig) and not isinstance(
@@ -253,3 +259,25 @@ def _of_benchmark(module: ModuleType, folder: str, root: Path) -> Iterator[str]:
     for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():
         if not isinstance(hub_id, str) or not str(name).isidentifier():
             yield f"PUBLIC_DATA[{name!r}] must be the id of a data set of the hub, under a name of letters, digits and _"
+
+
+def check_names(benchmarks: Mapping[str, Mapping[str, ModuleType]], fixed: Iterable[str]) -> None:
+    """See that names which all benchmarks share are given once: of tasks, and of public data for one hub id.
+
+    `benchmarks` are the modules by package and kind, `fixed` the options of `data` that are no public data.
+
+    Raises:
+        AdaptbenchError: the file that takes a name which is taken.
+    """
+    tasks: dict[str, str] = {}
+    public = dict.fromkeys(fixed, "an option of every preset")
+    for package, kinds in benchmarks.items():
+        for kind, module in kinds.items():
+            file = f"{package.replace('.', '/')}/{kind}.py"
+            for task in module.TASKS:
+                if task.name in tasks:
+                    raise AdaptbenchError(f"{file}: the task {task.name!r} is one of {tasks[task.name]} already")
+                tasks[task.name] = file
+            for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():
+                if public.setdefault(name, hub_id) != hub_id:
+                    raise AdaptbenchError(f"{file}: PUBLIC_DATA[{name!r}]: the name is taken, by {public[name]}")

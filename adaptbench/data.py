@@ -34,15 +34,15 @@ def build(spec: Mapping[str, Any], context: StageContext, out: Path) -> None:
     module = registry.benchmark(track, options["kind"])
     config = module.Config.model_validate(options)
     splits: dict[str, list[Record]] = module.build(config, spec["seed"], spec["public"])
+    left_out = getattr(splits, "left_out", {})
+    for source, reasons in left_out.items():
+        for reason, numbers in reasons.items():
+            print(f"data.{track}: {source}: {len(numbers)} left out: {reason}", file=sys.stderr)
     for name, records in splits.items():
         if not records:
             raise AdaptbenchError(f"data.{track}: the split {name!r} is empty")
         write_jsonl(out / "splits" / f"{name}.jsonl", records)
     _check_leakage(splits, {name: read_splits(path) for name, path in context.data.items()})
-    left_out = getattr(splits, "left_out", {})
-    for source, reasons in left_out.items():
-        for reason, numbers in reasons.items():
-            print(f"data.{track}: {source}: {len(numbers)} left out: {reason}", file=sys.stderr)
     counts = {name: len(records) for name, records in splits.items()}
     manifest = {"options": dict(spec), "documents": counts} | ({"left_out": left_out} if left_out else {})
     write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")

@@ -35,7 +35,9 @@ def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
     records = []
     for where, record in numbered(path):
         for key in require:
-            check_text(where, key, record.get(key))
+            if key not in record:
+                raise AdaptbenchError(f"{where}: no field {key!r}; there are {', '.join(record) or 'none'}")
+            check_text(where, key, record[key])
         records.append(record)
     if not records:
         raise AdaptbenchError(f"{path}: holds no records")

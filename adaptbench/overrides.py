@@ -4,7 +4,6 @@ Snakemake drops quotes and reads a value by rules of YAML before it hands it ove
 follows a #. So its entries `key=value` are read here. Text stays text where an option is text; numbers, lists and mappings are YAML.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,8 +15,6 @@ from adaptbench import config
 from adaptbench.contracts import AdaptbenchError
 
 NULLS = ("", "~", "null", "Null", "NULL")
-AMBIGUOUS = re.compile(r"[-+]?0\d[\d_]*|.*\d:\d.*")
-"""Numbers that YAML 1.1 takes for octal or sexagesimal ones: 010 is 8, 1:30 is 90."""
 
 
 class Written(str):
@@ -44,7 +41,7 @@ def of_entries(entries: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in entries:
         key, equals, text = entry.partition("=")
-        if not equals:
+        if not equals or not key.strip():
             raise AdaptbenchError(f"--config {entry!r}: must be KEY=VALUE")
         found = merged(found, {key: _structure(text)})
     return found
@@ -125,9 +122,8 @@ def _scalar(text: str, members: list[Any]) -> Any:
     if is_text and (quoted or not {int, float, bool} & set(members)):
         return str(text)
     try:
-        value = config.parse(text)
+        return config.parse(text)
+    except config.Ambiguous as error:
+        raise AdaptbenchError(f"--config: {error.problem}") from None
     except yaml.YAMLError:
         raise AdaptbenchError(f"--config: {str(text)!r:.80} is not YAML; quote it") from None
-    if type(value) in (int, float) and AMBIGUOUS.fullmatch(text):
-        raise AdaptbenchError(f"--config: {str(text)!r:.80} would be read as {value}; write the number that is meant")
-    return value

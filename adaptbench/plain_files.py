@@ -128,12 +128,15 @@ def _parquet(path: Path) -> Numbered:
     number = 0
     try:
         with ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise AdaptbenchError(f"{path}: a column twice")
             for batch in file.iter_batches(batch_size=1024):
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path}: row {number}", record
-    except (ArrowException, OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
+    except (ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]  # also of a date beyond Python's, or a time zone that there is not
         raise AdaptbenchError(f"{path}: no Parquet file, or a damaged one: {said}") from None
 
 

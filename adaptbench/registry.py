@@ -25,7 +25,7 @@ def discover(package: str) -> dict[str, ModuleType]:
     for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda info: info.name):
         try:
             module = importlib.import_module(f"adaptbench.{package}.{info.name}")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AdaptbenchError(f"{source_of(package, info.name)}: {type(error).__name__}: {error}") from error
         if contract_checks.check(package, info.name, module, project_root()):
             found[info.name] = module

@@ -46,6 +46,13 @@ READ = {
     "paper": ("benchmarks/*/papers/*.yaml",),
 }
 """By command what it reads of the project besides code and files that stand beside it."""
+TAKEN = {
+    r"\{.*\}": "what is in braces for a wildcard",
+    "<[a-z][a-z0-9_]*>": "a word between < and > for a variable",  # snakemake/pathvars.py
+}
+"""By pattern what no rule can have in the path of an input."""
+FOLDERS = ("plan", "data", "tasks", "stages", "runs", "logs", "work", "tables", "figures")
+"""Where a preset's results are, in its folder."""
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
 
 
@@ -59,6 +66,7 @@ def start(overrides: Mapping[str, Any], files: Sequence[Path], given: Mapping[st
     try:
         unfolded = graph.unfold(preset(overrides, files, given))
         _check_names(unfolded)
+        _check_results(unfolded.root)
         _check_base(unfolded)
     except AdaptbenchError as error:
         sys.exit(f"error: {error}")
@@ -92,10 +100,19 @@ def preset(
 def _check_names(unfolded: graph.Graph) -> None:
     """Refuse what a rule cannot have as an input."""
     for path in (*sweep(unfolded), *(file for node in unfolded.nodes.values() for file in node.files)):
-        if re.search(r"\{.*\}", path, re.DOTALL):
-            raise AdaptbenchError(
-                f"{path}: Snakemake takes what is in braces for a wildcard; rename it, or name a link to it"
-            )
+        if path.encode(errors="ignore").decode() != path:
+            shown = ascii(path)[1:-1]
+            raise AdaptbenchError(f"{shown}: a name that is not UTF-8, which Snakemake cannot write down; rename it")
+        for pattern, taken in TAKEN.items():
+            if re.search(pattern, path, re.DOTALL):
+                raise AdaptbenchError(f"{path}: Snakemake takes {taken}; rename it, or name a link to it")
+
+
+def _check_results(root: Path) -> None:
+    """Refuse what is where folders of results are to be and is none: a file, or a link that leads nowhere."""
+    for folder in (*reversed(root.parents), root, *(root / name for name in FOLDERS)):
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise AdaptbenchError(f"{folder}: no folder, and results go there; remove or rename it")
 
 
 class Plan:

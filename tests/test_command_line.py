@@ -4,6 +4,7 @@ Run: pytest tests/test_command_line.py
 """
 
 import re
+import shlex
 import sys
 
 import pytest
@@ -29,6 +30,17 @@ def test_make_plans_several_presets_at_once_and_runs_one():
     planned = finished(["make", "--dry-run", "PRESET=paper", "plan"], PROJECT)
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.count("config/paper-") == sum(name.startswith("paper-") for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["seeds=[0]", "data={gsm8k: {path: 'x y #2'}}", "name='2024'", 'name="it\'s"', "name=a$b$(x)", "name=$(shell touch made)"],
+)  # fmt: skip
+def test_make_hands_over_what_was_written(change):
+    planned = finished(["make", "--dry-run", "PRESET=gsm8k", f"CONFIG={change}", "plan"], PROJECT)
+    last = planned.stdout.strip().splitlines()[-1]
+    assert shlex.split(last)[-3:] == ["config/gsm8k.yaml", "--config", change]
+    assert not (PROJECT / "made").exists()
 
 
 @pytest.mark.parametrize(

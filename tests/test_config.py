@@ -59,6 +59,7 @@ def test_every_preset_in_the_repository_is_valid(preset):
         ("runs.0.name", "LORA", "runs.2.name: 'lora' names another domain run already"),
         ("runs.2.tuner.target_modules", "", "runs.2.tuner.lora.target_modules: must have at least 1 entries"),
         ("name", "reference", "name: results/reference holds what is kept; choose another"),
+        ("name", "Reference", "name: results/reference holds what is kept; choose another"),
         ("seeds", [2**32], "seeds.0: must be < 4294967296"),
         ("training", {"steps": 5, "betas": [0.9, 1.5]}, "training.betas.1: must be < 1"),
         ("base.architecture", {"hidden_size": 10, "num_attention_heads": 2}, "base.architecture: hidden_size / num_attention_heads must be even"),
@@ -375,6 +376,23 @@ def test_a_name_that_no_file_can_have_is_one_line(changed, line):
     with pytest.raises(SystemExit) as end:
         flow.start(changed, [PROJECT / "config/tiny.yaml"])
     assert re.fullmatch(f"error: {line}", str(end.value))
+
+
+@pytest.mark.parametrize("place", ["results", "results/tiny", "results/tiny/stages"])
+@pytest.mark.parametrize("instead", ["file", "link", "loop"])
+def test_what_is_in_the_place_of_a_results_folder_is_one_line(tmp_path, monkeypatch, place, instead):
+    """Snakemake would look into it before it says anything. A link to a folder is one."""
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / place
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.touch() if instead == "file" else there.symlink_to("nowhere" if instead == "link" else there.name)
+    with pytest.raises(SystemExit) as end:
+        flow.start({}, [])
+    assert str(end.value) == f"error: {place}: no folder, and results go there; remove or rename it"
+    there.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    there.symlink_to(tmp_path / "elsewhere")
+    assert flow.start({}, []).nodes
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

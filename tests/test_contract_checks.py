@@ -8,11 +8,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import PROJECT, finished, preset_values
 
-from adaptbench import contract_checks, registry
+from adaptbench import contract_answers, contract_checks, registry
+from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 
 IMPORTS = """
@@ -53,17 +55,23 @@ GOOD = {
 
 
 @pytest.fixture
-def checked(tmp_path):
-    """Checks a file with the source that it is given, as if it were in the package's folder."""
+def opened(tmp_path):
+    """Opens a file with the source that it is given, as if it were in the package's folder."""
 
-    def check(package: str, source: str) -> bool:
+    def open_(package: str, source: str) -> ModuleType:
         (tmp_path / "mine.py").write_text(IMPORTS + source)
         spec = importlib.util.spec_from_file_location(f"adaptbench.{package}.mine", tmp_path / "mine.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return contract_checks.check(package, "mine", module, PROJECT)
+        return module
 
-    return check
+    return open_
+
+
+@pytest.fixture
+def checked(opened):
+    """Checks such a file."""
+    return lambda package, source: contract_checks.check(package, "mine", opened(package, source), PROJECT)
 
 
 @pytest.fixture
@@ -197,6 +205,7 @@ def test_what_a_file_may_have(refused, package, more, said):
             "    def problems(self, run, base_layers): ...",
             "Config.problems is no function that is known; is problem meant?",
         ),
+        ("    needs: ClassVar[Any] = property(lambda self: ())", "Config.needs must be a method that takes (self)"),
         ("    def moves_base_weights(self): ...", "Config.moves_base_weights must be a property"),
         ("    tracks: ClassVar[Any] = 'domain'", "Config.tracks must be a tuple of text, not 'domain'"),
     ],
@@ -205,15 +214,82 @@ def test_what_a_config_may_have(refused, member, said):
     assert refused("methods.tuners", TUNER.replace("    layers: int = 2", f"    layers: int = 2\n{member}")) == said
 
 
+@pytest.mark.parametrize("name", ["my method", "a'b", "{x}", "m\u00e9thode", "$(x)"])
+def test_a_files_name_is_one_for_every_system_and_shell(opened, name):
+    """It is part of its stages' folders, which commands and Snakemake's wildcards name."""
+    module = opened("methods.tuners", TUNER.replace("mine", name))
+    with pytest.raises(AdaptbenchError, match="is named by letters, digits, - and _"):
+        contract_checks.check("methods.tuners", name, module, PROJECT)
+
+
+PHASES = "def phases(config, track, training): ..."
+FAILS = "mine.py:9: ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("package", "old", "new", "said"),
+    [
+        ("methods.curricula", PHASES, "def phases(config, track, training): return 1 / 0", FAILS),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return ()", "phases must return a tuple of Phase, at least one, not ()"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return ('tune',)", "phases must return a tuple of Phase, at least one, not ('tune',)"),
+        ("methods.curricula", PHASES, PHASES, "phases must return a tuple of Phase, at least one, not None"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase('a', parent='b'), Phase('b'))", "phases: 'b', the parent of 'a', is no phase before it"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase('a'), Phase('a'))", "phases: 'a' must be a name of letters, digits, - and _ that no other phase has"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase('a/b'),)", "phases: 'a/b' must be a name of letters, digits, - and _ that no other phase has"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase(data=('agent',)),)", "the phase 'tune' reads 'agent', and the preset has no data.agent"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase(training=5),)", "phases: training of 'tune' must be a Mapping, not 5"),
+        ("methods.curricula", PHASES, "def phases(config, track, training): return (Phase(tuner='lora'),)", "phases: tuner of 'tune' must be a TunerConfig, not 'lora'"),
+        ("methods.tuners", "layers: int = 2", "layers: int = 2\n    def needs(self): return ('latnet',)", "Config.needs: 'latnet' is none of causal, packing"),
+        ("methods.tuners", "layers: int = 2", "layers: int = 2\n    def problem(self, run, base_layers): ...", "Config.problem must return text, not None"),
+        ("methods.tuners", "layers: int = 2", "layers: int = 2\n    def share(self, layers): return 3", "Config.share must return a pair, not 3"),
+        ("methods.tuners", "def adapt(", "def data(config): return 'general'\ndef adapt(", "data reads 'g', and the preset has no data.g"),
+        ("methods.tuners", "def adapt(", "def preparations(config): return (Preparation('p', data=('none',)),)\ndef adapt(", "the preparation 'p' reads 'none', and the preset has no data.none"),
+        ("methods.posthoc", "def apply(", "def skip_reason(config): import nosuch\ndef apply(", "ModuleNotFoundError: No module named 'nosuch'"),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_before_anything_runs_is_checked(opened, package, old, new, said):
+    assert old in GOOD[package]
+    module = opened(package, GOOD[package].replace(old, new))
+    run = SimpleNamespace(track="domain", training=Training(steps=1))
+    with pytest.raises(AdaptbenchError) as caught:
+        contract_answers.check(package, module, module.Config(), run, 4, ("general", "domain"))
+    assert str(caught.value).startswith(f"{package.replace('.', '/')}/mine.py:")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "the task 'domain_facts' is one of benchmarks/domain/world.py already"),
+        ('TASKS = ()\nPUBLIC_DATA = {"gsm8k": "me/other"}', "PUBLIC_DATA['gsm8k']: the name is taken, by openai/gsm8k"),
+        ('TASKS = ()\nPUBLIC_DATA = {"seed": "me/other"}', "PUBLIC_DATA['seed']: the name is taken, by an option of every preset"),
+    ],
+)  # fmt: skip
+def test_names_that_benchmarks_share_are_given_once(opened, more, said):
+    """Else tables would show one benchmark's task as the other's, and a run would read the other's data."""
+    theirs = dict(registry.discover("benchmarks.domain"))
+    contract_checks.check_names({"benchmarks.domain": theirs}, ("seed",))
+    mine = opened("benchmarks.domain", BENCHMARK + more)
+    with pytest.raises(AdaptbenchError) as caught:
+        contract_checks.check_names({"benchmarks.domain": theirs | {"zzz": mine}}, ("seed",))
+    assert str(caught.value) == f"benchmarks/domain/zzz.py: {said}"
+
+
 def test_parameters_may_have_other_names_and_defaults(checked):
     adapt = "def adapt(cfg, net, where, more=1): ..."
     assert checked("methods.tuners", TUNER.replace("def adapt(config, model, context): ...", adapt))
     assert checked("methods.tuners", TUNER.replace("(config, model, context)", "(*arguments)"))
 
 
-def test_a_broken_file_ends_the_check_of_a_preset_in_one_line(project_copy):
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (IMPORTS + TUNER.replace("def adapt(", "def adopt("), "adopt is no function that is known; is adapt meant?"),
+        ("import sys\nsys.exit()", "SystemExit: "),
+    ],
+)
+def test_a_broken_file_ends_the_check_of_a_preset_in_one_line(project_copy, source, said):
     """Also where the preset does not name it: the choices are all files."""
-    source = IMPORTS + TUNER.replace("def adapt(", "def adopt(")
     (project_copy / "methods/tuners/mine.py").write_text(source)
     values = preset_values()
     (project_copy / "toy.yaml").write_text(json.dumps(values))
@@ -221,7 +297,7 @@ def test_a_broken_file_ends_the_check_of_a_preset_in_one_line(project_copy):
         [sys.executable, "-m", "adaptbench", "check", "toy.yaml"], project_copy, environment=_alone(project_copy)
     )
     assert done.returncode == 1
-    assert done.stderr == "error: methods/tuners/mine.py: adopt is no function that is known; is adapt meant?\n"
+    assert done.stderr == f"error: methods/tuners/mine.py: {said}\n"
 
 
 def _alone(folder: Path) -> dict[str, str]:

@@ -284,6 +284,55 @@ def test_a_parquet_file_that_is_none_is_named_by_row(tmp_path, damaged, made, sa
     assert message.startswith(f"data.domain_corpus.path: {folder}/{said}")
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ([2**31 - 1], pa.date32()),
+        ([2**62], pa.timestamp("us")),
+        ([2**62], pa.duration("s")),
+        ([0], pa.timestamp("us", tz="Mars/Olympus")),
+    ],
+)
+def test_a_value_that_python_has_not_is_named_by_its_file(tmp_path, column, kind):
+    table = pa.table(
+        {"text": ["One."], "more": pa.array(column, kind if kind != pa.date32() else pa.int32()).view(kind)}
+    )
+    (tmp_path / "set").mkdir()
+    parquet.write_table(table, tmp_path / "set/a.parquet")
+    message = problem(built, tmp_path, "domain", "corpus", "domain_corpus", tmp_path / "set")
+    assert message.startswith(f"data.domain_corpus.path: {tmp_path}/set/a.parquet: no Parquet file, or a damaged one: ")
+
+
+def test_a_column_twice_is_not_read_as_its_last(tmp_path):
+    (tmp_path / "set").mkdir()
+    table = pa.table([pa.array(["One.", "Two."]), pa.array(["1", "2"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "set/a.parquet")
+    message = problem(built, tmp_path, "domain", "corpus", "domain_corpus", tmp_path / "set")
+    assert message == f"data.domain_corpus.path: {tmp_path}/set/a.parquet: a column twice"
+
+
+def test_a_field_that_is_missing_is_no_null(tmp_path):
+    folder = folder_of(tmp_path, "gsm8k", "train.jsonl", b'{"Question": "How many?", "answer": "#### 2"}')
+    message = problem(built, tmp_path, "domain", "gsm8k", "gsm8k", folder)
+    assert message.endswith(f"{folder}/train.jsonl:1: no field 'question'; there are Question, answer")
+
+
+def test_why_no_problem_is_left_is_said(tmp_path, capsys):
+    folder = folder_of(tmp_path, "svamp", "test.jsonl", json.dumps(GOOD["svamp"] | {"Answer": None}).encode())
+    assert (
+        problem(built, tmp_path, "reasoning", "svamp", "svamp", folder) == "data.reasoning: the split 'svamp' is empty"
+    )
+    assert capsys.readouterr().err == "data.reasoning: test: 1 left out: its answer is not a number\n"
+
+
+def test_a_mark_of_thousands_of_signs_is_not_repeated_whole(tmp_path):
+    bad = {"question": "How many?", "answer": "<<" + "(" * 50_000 + "1" + ")" * 50_000 + "=1>>1\n#### 1"}
+    folder = folder_of(tmp_path, "gsm8k", "train.jsonl", json.dumps(bad).encode())
+    message = problem(built, tmp_path, "agent", "gsm8k", "gsm8k", folder)
+    assert message.startswith("data.gsm8k: train problem 1: <<((((")
+    assert len(message) < 400
+
+
 def test_an_empty_file_among_good_ones_is_named(tmp_path):
     """And not passed over: somebody thinks that it holds something."""
     (tmp_path / "set").mkdir()

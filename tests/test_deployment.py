@@ -3,6 +3,7 @@
 Run: pytest tests/test_deployment.py
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -163,9 +164,10 @@ def on_gsm8k(place: Path, folder: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "file"), [("data {x}", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl"), ("a{", "b}")]
-)
-def test_data_whose_path_has_braces_are_one_line(tmp_path, folder, file):
+    ("folder", "file"),
+    [("data {x}", "train.jsonl"), ("data", "a{n}.txt"), ("{a,b}", "train.jsonl"), ("a{", "b}"), ("<logs>", "train.jsonl"), ("a", "x<y1>.txt")],
+)  # fmt: skip
+def test_data_whose_path_has_what_snakemake_replaces_are_one_line(tmp_path, folder, file):
     (tmp_path / folder).mkdir()
     for name in {"train.jsonl", "test.jsonl", file}:
         (tmp_path / folder / name).write_text("{}\n")
@@ -173,10 +175,25 @@ def test_data_whose_path_has_braces_are_one_line(tmp_path, folder, file):
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {folder}/")
-    assert last.endswith("Snakemake takes what is in braces for a wildcard; rename it, or name a link to it")
+    taken = "what is in braces for a wildcard" if "{" in folder + file else "a word between < and > for a variable"
+    assert last.endswith(f"Snakemake takes {taken}; rename it, or name a link to it")
     (tmp_path / "link").symlink_to(folder)
     done = on_gsm8k(tmp_path, "link")
-    assert (done.returncode == 0) == ("{" not in file), done.stderr
+    assert (done.returncode == 0) == (not {*"{<"} & {*file}), done.stderr
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"\xff", "\u00fc \U0001f600".encode() + b"\xe9"])
+def test_a_files_name_that_is_no_text_is_one_line(tmp_path, name):
+    """A dry run would say nothing; Snakemake fails when it writes down what it works at."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in (b"train.jsonl", b"test.jsonl", name):
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), file))).write_text("{}\n")
+    done = on_gsm8k(tmp_path, "data")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: data/")
+    assert last.endswith(": a name that is not UTF-8, which Snakemake cannot write down; rename it")
 
 
 @pytest.mark.parametrize("folder", ["it's", 'say "so"', "a {", "$HOME `x`", "100 %"])

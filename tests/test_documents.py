@@ -39,7 +39,7 @@ def _problem(call, *arguments, **named):
         (b'["text"]', "must be a JSON object"),
         (b"3", "must be a JSON object"),
         (b"null", "must be a JSON object"),
-        (b"{}", "field 'text' must be text"),
+        (b"{}", "no field 'text'"),
         (b'{"text": null}', "field 'text' must be text"),
         (b'{"text": ["a"]}', "field 'text' must be text"),
         (b'{"text": "caf\xe9"}', "not UTF-8"),

@@ -93,6 +93,7 @@ def test_the_kind_that_is_there_says_what_an_options_type_is():
         ("data={gsm8k: {path: x/gsm #2}}", "--config: '{gsm8k: {path: x/gsm #2}}' is not YAML; quote it"),
         ("training={steps: 5, steps: 6}", "--config: '{steps: 5, steps: 6}' is not YAML; quote it"),
         ("seeds", "--config 'seeds': must be KEY=VALUE"),
+        ("=3", "--config '=3': must be KEY=VALUE"),
         ("data=" + "[" * 5000, "--config: '" + "[" * 79),
     ],
 )
@@ -119,7 +120,6 @@ def test_text_that_snakemake_has_read_already_is_taken_too(given):
     [
         ("revision: 1.0", "base.revision: must be text, and YAML reads a number; put it in quotes"),
         ("revision: 123456", "base.revision: must be text, and YAML reads a number; put it in quotes"),
-        ("revision: 0123456", "base.revision: must be text, and YAML reads a number; put it in quotes"),
         ("revision: no", "base.revision: must be text, and YAML reads true or false; put it in quotes"),
         ("revision: 2024-01-01", "base.revision: must be text, and YAML reads a date; put it in quotes"),
         ("model: 1_000", "base.model: must be text, and YAML reads a number; put it in quotes"),
@@ -133,6 +133,25 @@ def test_a_presets_text_that_yaml_takes_for_something_else_is_to_be_quoted(tmp_p
     with pytest.raises(AdaptbenchError) as caught:
         config.load(path)
     assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("seeds: [0, 010]", "'010' would be read as 8"),
+        ("training: {steps: 1:30}", "'1:30' would be read as 90"),
+        ("checkpoint_seconds: 1:30.5", "'1:30.5' would be read as 90.5"),
+        ("training: {steps: -0100}", "'-0100' would be read as -64"),
+        ("base: {revision: 0123456}", "'0123456' would be read as 42798"),
+        ("007: 5", "'007' would be read as 7"),
+    ],
+)
+def test_a_presets_number_that_yaml_reads_as_another_is_one_line(tmp_path, line, said):
+    path = tmp_path / "x.yaml"
+    path.write_text("name: mine\n" + line + "\n")
+    with pytest.raises(AdaptbenchError) as caught:
+        config.read(path)
+    assert str(caught.value) == f"{path}:2: {said}; write the number that is meant, or text in quotes"
 
 
 @pytest.mark.parametrize("text", ["1.0", "0123456", "no", "2024-01-01"])

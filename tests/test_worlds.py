@@ -228,7 +228,7 @@ def test_gsm8k_is_read_from_a_folder_and_its_calculator_marks_are_gone(toy_gsm8k
     [
         ('{"question": "x", "answer": ', r"train\.jsonl:4: not JSON"),
         ('["x"]', r"train\.jsonl:4: must be a JSON object"),
-        ('{"question": "x"}', r"train\.jsonl:4: field 'answer' must be text"),
+        ('{"question": "x"}', r"train\.jsonl:4: no field 'answer'"),
     ],
 )
 def test_a_corrupt_line_is_named_by_file_and_number(toy_gsm8k, line, message):

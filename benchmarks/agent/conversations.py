@@ -108,6 +108,8 @@ def _tools(published: Any) -> list[Record]:
         name, text, parameters = (fields.get(key) for key in ("Name", "function", "input"))
         if not isinstance(name, str) or not isinstance(text, str) or not isinstance(parameters, Mapping):
             raise ValueError("a tool without 'Name', 'function' or 'input'")
+        if not all(isinstance(parameter, str) for parameter in parameters):
+            raise ValueError("a tool's parameter whose name is not text")
         described = {"description": _one_line(text), "parameters": dialogue.canonical(dict(parameters))}
         found.setdefault(name, {"name": name, **described})
     return list(found.values())

@@ -141,7 +141,9 @@ def trajectory(problem: Record, seed: int, toolbox: Toolbox, where: str) -> Reco
         given = {"action": action, "arguments": dialogue.canonical(arguments)}
         seen = toolbox.call(action, given["arguments"], names)
         if seen.error or not _same(expression, result):
-            raise AdaptbenchError(f"data.gsm8k: {where}: <<{expression}={result}>> comes out as {seen.text}")
+            raise AdaptbenchError(
+                f"data.gsm8k: {where}: <<{expression:.80}={result:.80}>> comes out as {seen.text:.80}"
+            )
         said = thought(before, published, expression, result) or CALL_THOUGHT
         steps.append(dialogue.step(said, dialogue.CALL, **given, observation=seen.text))
         published = result

@@ -236,7 +236,7 @@ def test_all_tools_are_offered_in_an_order_of_the_seed_and_the_problem(folder):
     ("line", "message"),
     [
         ('{"question": "x", "answer": ', r"train\.jsonl:4: not JSON"),
-        ('{"question": "x"}', r"train\.jsonl:4: field 'answer' must be text"),
+        ('{"question": "x"}', r"train\.jsonl:4: no field 'answer'"),
         ('{"question": "x", "answer": "five"}', r"data\.gsm8k: train problem 4: no number after ####"),
         (
             '{"question": "x", "answer": "<<2+2=5>>5\\n#### 5"}',

@@ -343,7 +343,7 @@ def test_a_bad_turn_is_named(tmp_path, turn, message):
     ("content", "message"),
     [
         ('{"id": "x", "turns": [', r"dialogues\.jsonl:1: not JSON"),
-        ('{"turns": []}', r"dialogues\.jsonl:1: field 'id' must be text"),
+        ('{"turns": []}', r"dialogues\.jsonl:1: no field 'id'"),
         ('{"id": "x"}', r"dialogues\.jsonl: dialogue 1 \(x\): field 'turns' must be a list"),
         (None, r"dialogues\.jsonl: no such file"),
     ],

@@ -9,6 +9,7 @@ Run: pytest tests/agent/test_toolbench.py
 import copy
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,13 @@ def test_of_the_records_of_one_path_the_last_counts_and_the_others_are_named():
 )
 def test_a_system_text_without_apis_is_named(system):
     assert trajectories([own(4, *WHOLE, system=system)])[1] == {"its system text does not end in a list of APIs": [1]}
+
+
+@pytest.mark.parametrize("name", ["('a', 'b')", "5", "None"])
+def test_a_parameter_whose_name_is_no_text_leaves_out_its_record_alone(name):
+    system = re.sub(r"('properties': \{)'[^']*'", rf"\g<1>{name}", SYSTEM, count=1)
+    assert system != SYSTEM
+    assert trajectories([own(4, *WHOLE, system=system)])[1] == {"a tool's parameter whose name is not text": [1]}
 
 
 # --- the benchmark
