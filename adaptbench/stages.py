@@ -193,7 +193,12 @@ def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     rows = (len(one.weight) for one in ends if hasattr(one, "weight"))
     unread = tokenizer.check_ids(text_tokenizer, min(rows, default=model.config.get_text_config().vocab_size))
-    models.save_model(model, text_tokenizer, out)
+    try:
+        models.save_model(model, text_tokenizer, out)
+    except OSError:
+        raise
+    except Exception as error:  # what transformers refuses of a configuration that it has read has no common kind
+        raise AdaptbenchError(f"cannot be saved: {' '.join(str(error).split())[:300]}") from None
     tokenizer.forget(out, unread)
 
 
@@ -223,6 +228,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     text_tokenizer = models.load_tokenizer(inputs["model"])
     stored = models.load_model(inputs["model"], attention=training.attention)
     stored_dtype = stored.dtype
+    dtypes = {name: tensor.dtype for name, tensor in models.tensors(stored)}
     model = stored.to(torch.float32)
     context = StageContext(
         seed=options["seed"],
@@ -264,7 +270,9 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     def merge() -> Any:
         keep = not options["merge"] and getattr(tuner, "ADAPTERS", False)
         merged = tuner.merge(tuner_config, adapted) if hasattr(tuner, "merge") and not keep else adapted
-        return merged.to(stored_dtype)
+        for name, tensor in models.tensors(merged):  # some architectures keep routers or biases in more bits
+            tensor.data = tensor.data.to(dtypes.get(name, stored_dtype))
+        return merged
 
     return manifest | _fit(spec, adapted, merge, text_tokenizer, examples, training, out, work, **hooks)
 
@@ -294,7 +302,7 @@ def _fit(
     from adaptbench.cost import estimated_flops, forward_flops
     from adaptbench.packing import Packed
 
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = capabilities.longest_input(model.config.to_dict())
     if longest and training.sequence_length > longest:
         raise AdaptbenchError(f"training.sequence_length: must be <= {longest}, the model's longest input")
     counts = models.parameter_counts(model)
