@@ -62,7 +62,12 @@ def run(plan: Path, out: Path) -> None:
     measured = {
         "status": "done",
         "metrics": {task.name: _metric(samples, task) | evaluated["too_long"].get(task.name, {}) for task in tasks},
-        "model": {"directory": str(directory), "bytes": _size(directory), **_final(manifest)},
+        "model": {
+            "directory": str(directory),
+            "bytes": _size(directory),
+            **_final(manifest),
+            "answers": evaluated["answers"],
+        },
         "cost": cost,
         "seconds": seconds | {"all": round(provenance.seconds_since_process_start(), 3)},
         "evaluation_peak_bytes": peak_bytes(),
@@ -97,7 +102,8 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
 
-    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit.
+    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit; and "answers":
+    how they were written.
 
     `names` are tasks in the `task_folders`, `stock` lm-eval's own by their names in results.
 
@@ -151,6 +157,7 @@ def evaluate(
     members: dict[str, Iterable[str]] = {name: (name,) for name in names}
     members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
     evaluated["too_long"] = _too_long(language_model, evaluated["samples"], members)
+    evaluated["answers"] = getattr(language_model, "answers", None)
     whole = provenance.seconds_since_process_start()
     return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
 
@@ -278,6 +285,8 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
                 "precision",
                 "compiled",
                 "attention",
+                "rows",
+                "without_adapters",
                 "devices",
             )
         }
@@ -316,7 +325,7 @@ def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _final(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {"decode": manifest["decode"], "parameters": manifest.get("parameters")}
+    return {name: manifest.get(name) for name in ("decode", "parameters", "lacks")}
 
 
 def _size(directory: Path) -> int:

@@ -21,7 +21,7 @@ from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.kernels import implementations
-from adaptbench.model import capabilities
+from adaptbench.model import adapters, capabilities
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -253,6 +253,15 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         context = dataclasses.replace(context, rows=training.steps * training.batch_size)
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)
+    manifest: dict[str, Any] = {}
+    if hasattr(adapted, "peft_config"):
+        adapters.check_runs(adapted)
+        passed = adapters.passed_over(adapted) if getattr(tuner_config, "target_modules", "") == "all-linear" else []
+        manifest["without_adapters"] = passed
+        if passed and parallel.is_main():
+            print(
+                f"tuner.target_modules: all-linear leaves these without adapters: {', '.join(passed)}", file=sys.stderr
+            )
     models.train_rows(adapted, new_rows)
     hooks: dict[str, Any] = {}
     if hasattr(curriculum, "objective"):
@@ -263,9 +272,8 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         hooks["optimizer"] = tuner.optimizer(tuner_config, adapted, training)
     if hasattr(tuner, "callback"):
         hooks["make_callback"] = lambda optimizers: tuner.callback(tuner_config, adapted, optimizers, context)
-    manifest = (
-        {"decode": curriculum.decode(curriculum_config, options["phase"])} if hasattr(curriculum, "decode") else {}
-    )
+    if hasattr(curriculum, "decode"):
+        manifest["decode"] = curriculum.decode(curriculum_config, options["phase"])
 
     def merge() -> Any:
         keep = not options["merge"] and getattr(tuner, "ADAPTERS", False)

@@ -34,7 +34,9 @@ def examples(context: StageContext, roles: Sequence[str], part: Part = "all") ->
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
-    apart = not context.packs or bool(context.lacks.get("sharing"))
+    apart = context.lacks.get("packing") or context.lacks.get("sharing")
+    if apart:
+        print(f"the steps of a trajectory are separate samples: {apart}", file=sys.stderr)
     made: list[Example] = []
     count, too_long = 0, list[str]()
     for trajectory in read(path, part):
