@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -15,8 +15,6 @@ from adaptbench.model import capabilities
 
 if TYPE_CHECKING:
     from adaptbench.config import Base, Devices, Preset, Run, Training
-
-T = TypeVar("T")
 
 
 def run_problem(preset: "Preset", run: "Run", layers: int | None, longest: int | None) -> str:
@@ -153,8 +151,8 @@ def needs(preset: "Preset") -> list[tuple[str, str, str]]:
 
 def base_lacks(base: "Base") -> Mapping[str, str]:
     """Return what bases of this architecture cannot do, by capability; empty where the architecture is not known."""
-    kind = "qwen3" if base.model is None else _of_model(base.model, base.revision, "model_type", str)
-    return capabilities.known().get(kind or "", {})
+    kind = "qwen3" if base.model is None else _config(base).get("model_type")
+    return capabilities.known().get(str(kind), {})
 
 
 @cache
@@ -186,20 +184,26 @@ def base_layers(base: "Base") -> int | None:
     """The base's number of layers, where it can be known without a download."""
     if base.model is None:
         return base.architecture.num_hidden_layers
-    return _of_model(base.model, base.revision, "num_hidden_layers", int)
+    config = _config(base)
+    text = _object(config.get("text_config")) or config
+    return next((text[name] for name in capabilities.LAYERS if isinstance(text.get(name), int)), None)
 
 
 def base_positions(base: "Base") -> int | None:
     """The base's longest input in tokens, where it can be known without a download."""
     if base.model is None:
         return base.architecture.max_position_embeddings
-    return _of_model(base.model, base.revision, "max_position_embeddings", int)
+    return capabilities.longest_input(_config(base))
 
 
-def _of_model(model: str, revision: str, key: str, kind: "type[T]") -> "T | None":
+def _config(base: "Base") -> Mapping[str, Any]:
+    """The base's config.json, empty where it is not here or is none."""
+    assert base.model is not None
     try:
-        config = json.loads((hub.folder(model, revision) / "config.json").read_text())
-        found = config[key] if key in config else config["text_config"][key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return found if isinstance(found, kind) else None
+        return _object(json.loads((hub.folder(base.model, base.revision) / "config.json").read_text()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

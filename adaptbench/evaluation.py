@@ -282,6 +282,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
                 "compiled",
                 "attention",
                 "instead",
+                "without_adapters",
                 "devices",
             )
         }
@@ -320,7 +321,7 @@ def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _final(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {"decode": manifest["decode"], "parameters": manifest.get("parameters")}
+    return {name: manifest.get(name) for name in ("decode", "parameters", "lacks")}
 
 
 def _size(directory: Path) -> int:

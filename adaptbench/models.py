@@ -13,6 +13,7 @@ from adaptbench.contracts import AdaptbenchError
 from adaptbench.documents import read_json
 from adaptbench.files import write_text
 from adaptbench.model import capabilities
+from adaptbench.model.tied import separate
 
 if TYPE_CHECKING:
     import torch
@@ -220,9 +221,14 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below; transformers alone shows a table on several lines
         )
     except Exception as error:  # what a configuration can make of transformers' code has no common kind
         raise _unopened(path, error) from None
+    if other := sorted(found["mismatched_keys"]):
+        name, stored, asked = other[0]
+        shapes = " where config.json asks for ".join("x".join(map(str, shape)) for shape in (stored, asked))
+        raise AdaptbenchError(f"{path}: {name} is {shapes}, one of {len(other)} tensors of another shape")
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers would go on with random values.
@@ -234,6 +240,8 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
             f"{path}: the model of config.json has no place for {len(unexpected)} of its tensors: {named}"
         )
     _train_padding(model)
+    separate(model)
+    model.base_lacks = lacks(path)
     return model
 
 
@@ -330,12 +338,14 @@ def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Call
 def has_plain_head(model: Any) -> bool:
     """Return whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here.
 
-    The architecture is known to have such a head, and the configuration's options that scale or cap logits are not set.
+    The architecture is known to have such a head, the base was not measured to have another, and the configuration's options that
+    scale or cap logits are not set.
     """
     import torch
 
     head, config = model.get_output_embeddings(), model.config.get_text_config()
     changed = "head" in capabilities.known().get(model.config.model_type, {"head": "not measured"})
+    changed |= "head" in getattr(model, "base_lacks", {})
     changed |= any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
     return (
         type(head) is torch.nn.Linear and head.bias is None and not changed and type(head.weight.data) is torch.Tensor
@@ -373,6 +383,13 @@ def lacks(path: Path) -> dict[str, str]:
 def decode_options(path: Path) -> dict[str, Any]:
     """How the directory's model decodes, without the kind: what its `language_model` takes."""
     return {name: value for name, value in read_manifest(path)["decode"].items() if name != "kind"}
+
+
+def tensors(model: "torch.nn.Module") -> "Iterator[tuple[str, torch.Tensor]]":
+    """Yield the names and values of a model's floating-point parameters and buffers."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point():
+            yield name, tensor
 
 
 def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:

@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from adaptbench.model.capabilities import instead
+from adaptbench.model.capabilities import instead, longest_input
 from adaptbench.model.padding import padded_left
 from adaptbench.model.temporary import generating
 from adaptbench.tokenizer import encode_prompts
@@ -34,6 +34,7 @@ class ScoringLM(HFLM):
 
     Attributes:
         generation_batch_size: rows that generate side by side; one where padding or caching is among what the base `lacks`.
+        instead: what is done in place of what the base lacks.
         cached: whether generation keeps what the model has computed of earlier tokens.
         too_long: the documents that did not fit, by task, each with what was done.
     """
@@ -49,8 +50,7 @@ class ScoringLM(HFLM):
             tokenizer=tokenizer,
             batch_size=batch_size,
             logits_cache=False,
-            # MPT's name, which lm-eval does not know. Of a model that says nothing it takes 2,048.
-            max_length=getattr(model.config.get_text_config(), "max_seq_len", None),
+            max_length=longest_input(model.config.to_dict()),  # of a model that says nothing lm-eval takes 2,048
         )
         self.cached = not lacks.get("caching")
         self.generation_batch_size = batch_size if self.cached and not lacks.get("padding") else 1

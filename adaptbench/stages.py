@@ -20,7 +20,7 @@ from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
 from adaptbench.files import lock, remove, whole_directory, write_text
 from adaptbench.kernels import implementations
-from adaptbench.model import capabilities
+from adaptbench.model import adapters, capabilities
 from adaptbench.provenance import git_state, seconds_since_process_start
 
 Spec = Mapping[str, Any]
@@ -193,7 +193,12 @@ def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     rows = (len(one.weight) for one in ends if hasattr(one, "weight"))
     unread = tokenizer.check_ids(text_tokenizer, min(rows, default=model.config.get_text_config().vocab_size))
-    models.save_model(model, text_tokenizer, out)
+    try:
+        models.save_model(model, text_tokenizer, out)
+    except OSError:
+        raise
+    except Exception as error:  # what transformers refuses of a configuration that it has read has no common kind
+        raise AdaptbenchError(f"cannot be saved: {' '.join(str(error).split())[:300]}") from None
     tokenizer.forget(out, unread)
 
 
@@ -224,6 +229,7 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     text_tokenizer = models.load_tokenizer(inputs["model"])
     stored = models.load_model(inputs["model"], attention=training.attention)
     stored_dtype = stored.dtype
+    dtypes = {name: tensor.dtype for name, tensor in models.tensors(stored)}
     model = stored.to(torch.float32)
     context = StageContext(
         seed=options["seed"],
@@ -248,6 +254,15 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         context = dataclasses.replace(context, rows=training.steps * training.batch_size)
     examples = curriculum.examples(curriculum_config, options["phase"], model, context)
     adapted = tuner.adapt(tuner_config, model, context)
+    manifest: dict[str, Any] = {}
+    if hasattr(adapted, "peft_config"):
+        adapters.check_runs(adapted)
+        passed = adapters.passed_over(adapted) if getattr(tuner_config, "target_modules", "") == "all-linear" else []
+        manifest["without_adapters"] = passed
+        if passed and parallel.is_main():
+            print(
+                f"tuner.target_modules: all-linear leaves these without adapters: {', '.join(passed)}", file=sys.stderr
+            )
     models.train_rows(adapted, new_rows)
     hooks: dict[str, Any] = {}
     if hasattr(curriculum, "objective"):
@@ -258,14 +273,15 @@ def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         hooks["optimizer"] = tuner.optimizer(tuner_config, adapted, training)
     if hasattr(tuner, "callback"):
         hooks["make_callback"] = lambda optimizers: tuner.callback(tuner_config, adapted, optimizers, context)
-    manifest = (
-        {"decode": curriculum.decode(curriculum_config, options["phase"])} if hasattr(curriculum, "decode") else {}
-    )
+    if hasattr(curriculum, "decode"):
+        manifest["decode"] = curriculum.decode(curriculum_config, options["phase"])
 
     def merge() -> Any:
         keep = not options["merge"] and getattr(tuner, "ADAPTERS", False)
         merged = tuner.merge(tuner_config, adapted) if hasattr(tuner, "merge") and not keep else adapted
-        return merged.to(stored_dtype)
+        for name, tensor in models.tensors(merged):  # some architectures keep routers or biases in more bits
+            tensor.data = tensor.data.to(dtypes.get(name, stored_dtype))
+        return merged
 
     return manifest | _fit(spec, adapted, merge, context, examples, training, out, work, **hooks)
 
@@ -295,7 +311,7 @@ def _fit(
     from adaptbench.cost import estimated_flops, forward_flops
     from adaptbench.packing import Packed
 
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = capabilities.longest_input(model.config.to_dict())
     if longest and training.sequence_length > longest:
         raise AdaptbenchError(f"training.sequence_length: must be <= {longest}, the model's longest input")
     counts = models.parameter_counts(model)

@@ -14,6 +14,8 @@ from conftest import ARCHITECTURES, SMALL_GENERAL, copy_of_project
 
 from adaptbench import checks, config, evaluation, graph, models, plan, sources, stages
 from adaptbench.contracts import AdaptbenchError
+from adaptbench.model import capabilities
+from adaptbench.scoring import ScoringLM
 from tools import small_models
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
@@ -210,3 +212,88 @@ def test_a_checkpoint_of_another_config_or_of_other_code_is_never_resumed(model_
         (copy / name).write_text(text + "\nOTHER = 1\n")
         assert stages._digest(spec) != before
         (copy / name).write_text(text)
+
+
+def taken(folder: Path, tokenizer, kind: str, dtype=torch.float32, **options) -> Path:
+    """A folder with a small model of this kind, and the tokenizer."""
+    small_models.small_model(kind, vocab_size=len(tokenizer), **options).to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "ernie4_5_moe"])
+def test_what_a_base_keeps_in_more_bits_stays_as_it_was(kind, make, tmp_path, tokenizer):
+    """The biases by which these choose their experts are in float32 among weights of 16 bits; rounded, they choose others."""
+    base = taken(tmp_path / "base", tokenizer, kind, torch.bfloat16)
+    stored = models.load_model(base).state_dict()
+    wide = [name for name, tensor in stored.items() if tensor.dtype == torch.float32 and name.endswith("bias")]
+    assert wide
+    unfolded = make(preset(base, run("lora", {"kind": "lora", "rank": 2})))
+    made = models.load_model(unfolded.directory(unfolded.evaluations[-1].model)).state_dict()
+    assert {name: tensor.dtype for name, tensor in made.items()} == {name: t.dtype for name, t in stored.items()}
+    assert all(torch.equal(stored[name], made[name]) for name in wide)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("qwen3", []),
+        ("qwen3_moe", []),
+        ("gpt_oss", ["layers.#.mlp.experts.down_proj", "layers.#.mlp.experts.gate_up_proj", "layers.#.mlp.router.weight"]),
+        ("deepseek_v3", [f"layers.#.mlp.{part}{name}_proj.weight" for part in ("", "shared_experts.") for name in ("down", "gate", "up")]),
+    ],
+)  # fmt: skip
+def test_what_all_linear_passes_over_is_said(kind, expected, make, tmp_path, tokenizer, capfd):
+    unfolded = make(preset(taken(tmp_path / "base", tokenizer, kind), run("lora", {"kind": "lora", "rank": 2})))
+    manifest = models.read_manifest(unfolded.directory(unfolded.evaluations[-1].model))
+    assert manifest["without_adapters"] == sorted(expected)
+    said = "tuner.target_modules: all-linear leaves these without adapters: " + ", ".join(sorted(expected))
+    assert (said in capfd.readouterr().err) == bool(expected)
+
+
+@pytest.mark.parametrize("kind", ["phimoe", "llama4_text"])
+def test_adapters_that_a_model_does_not_run_with_are_one_line(kind, make, tmp_path, tokenizer):
+    """peft wraps their routers, which return tuples."""
+    of = preset(taken(tmp_path / "base", tokenizer, kind), run("lora", {"kind": "lora", "rank": 2}))
+    with pytest.raises(AdaptbenchError, match=r"^tuner\.target_modules: the model does not run with adapters on all"):
+        make(of)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("gpt2", {}), ("mpt", {}), ("gpt_neo", {}), ("gemma3", {})],
+)
+def test_layers_and_longest_input_are_known_at_planning_whatever_they_are_called(kind, options, tmp_path, tokenizer):
+    base = taken(tmp_path / "base", tokenizer, kind, **options)
+    with pytest.raises(AdaptbenchError, match=r"tuner\.layers: must be <= [46], the base's layers"):
+        preset(base, run("pro", {"kind": "llama_pro", "layers": 7}))
+    with pytest.raises(AdaptbenchError, match=r"sequence_length: must be <= 256, the base's longest input"):
+        preset(base, run("full", {"kind": "full"}) | {"training": {"sequence_length": 512}})
+
+
+LONG = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("phi3", {"rope_scaling": LONG | {"type": "longrope"}, "original_max_position_embeddings": 48}),
+        ("phi3", {"rope_parameters": LONG | {"rope_type": "longrope", "rope_theta": 1e4}, "original_max_position_embeddings": 48}),
+        ("llama", {"rope_parameters": LONG | {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 48}}),
+    ],
+)  # fmt: skip
+def test_beyond_the_original_length_of_longrope_no_input_goes(kind, config, tmp_path, tokenizer):
+    """There the longest row of a batch would decide how the others are rotated."""
+    base = taken(tmp_path / "base", tokenizer, kind)
+    whole = json.loads((base / "config.json").read_text())
+    whole.pop("rope_parameters")
+    (base / "config.json").write_text(json.dumps(whole | config))
+    with pytest.raises(AdaptbenchError, match=r"sequence_length: must be <= 48, the base's longest input"):
+        preset(base, run("full", {"kind": "full"}) | {"training": {"sequence_length": 64}})
+    model = models.load_model(base)
+    assert capabilities.longest_input(model.config.to_dict()) == 48
+    assert ScoringLM(model, tokenizer, 4).max_length == 48
+    rows = torch.tensor([list(range(20, 68)), [*range(30, 50), *[0] * 28]])
+    with torch.no_grad():
+        beside, alone = model(input_ids=rows).logits[1, :20], model(input_ids=rows[1:, :20]).logits[0]
+    assert torch.allclose(beside, alone, atol=1e-4)

@@ -338,7 +338,7 @@ def test_agents_count_the_steps_whose_history_is_cut_and_those_that_do_not_fit_a
 def test_latents_count_the_prompts_that_are_cut(model_folder):
     folder = model_folder("qwen3")
     lm = latent.language_model(folder, batch_size=2, tasks={})
-    lm.model.config.max_position_embeddings = LENGTH
+    lm._max_length = LENGTH
     options = {"until": [], "max_gen_toks": 300}
     lm.generate_until(instances("generate_until", [("The cup", options), ("The red cup " * 9, options)]))
     assert lm.too_long == {"task": {1: "cut at the prompt's beginning"}}

@@ -12,7 +12,7 @@ import torch
 from conftest import toy_model
 from safetensors.torch import load_file, save_file
 
-from adaptbench import hub, models, stages
+from adaptbench import expansion, hub, models, stages
 from adaptbench.contracts import AdaptbenchError
 
 
@@ -131,6 +131,37 @@ def test_a_head_that_is_stored_though_it_is_tied_is_no_error(tokenizer, tmp_path
     rewrite(tmp_path, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
     loaded = models.load_model(tmp_path)
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+
+
+def test_a_head_that_is_said_to_be_tied_and_is_not_stays_apart(folder):
+    """transformers opens both matrices where they differ; an expanded model is made from the configuration alone."""
+    rewrite(folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].flip(0)})
+    change(folder / "config.json", tie_word_embeddings=True)
+    made = stages._import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
+    assert "expansion" not in made["lacks"]
+    model = models.load_model(folder)
+    assert model.config.tie_word_embeddings is False
+    ids = torch.arange(20, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(expansion.expand(model, [1])(ids).logits, model(ids).logits)
+
+
+def test_tensors_of_another_shape_are_named(folder):
+    change(folder / "config.json", intermediate_size=64, vocab_size=299)
+    said = refused(folder)
+    assert "lm_head.weight is 282x32 where config.json asks for 299x32, one of 14 tensors of another shape" in said
+
+
+def test_a_configuration_that_transformers_reads_and_does_not_write_is_one_line(folder):
+    change(folder / "config.json", output_attentions=True)
+    assert "cannot be saved: " in (said := refused(folder))
+    assert "`output_attentions` attribute is not supported" in said
+
+
+def test_a_configuration_without_a_padding_token_may_say_so_by_a_number(folder):
+    change(folder / "config.json", pad_token_id=-1)
+    made = stages._import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
+    assert made["lacks"] == {}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

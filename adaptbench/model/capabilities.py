@@ -27,7 +27,7 @@ NAMES = {
     "caching": "generation with the model's cache writes what it writes without",
     "head": "logits are the product of the last hidden states and the output head's matrix, and nothing else",
     "expansion": "copies of layers can be inserted as identities",
-    "embeddings": "decodes from embeddings, in batches, with the model's own cache",
+    "embeddings": "it decodes from embeddings, in batches, with the model's own cache",
     "latents": "a latent vector can take the place of a token's embedding",
     "wavefront": "passes through latents can run in pieces",
 }
@@ -41,6 +41,9 @@ INSTEAD = {
 """What is done where a capability is lacking, which is slower and as right."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 """Options of configurations by which layers see a window or chunk alone."""
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""Names of the number of layers and of the longest input (tokens) in config.json."""
 TABLE = Path(__file__).with_name("architectures.json")
 TOLERANCE, ROUNDING = 1e-4, 1e-5
 """Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
@@ -50,6 +53,25 @@ TOLERANCE, ROUNDING = 1e-4, 1e-5
 def known() -> dict[str, dict[str, str]]:
     """Return the reasons by capability of every architecture in the table, by `model_type`."""
     return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
+
+
+def longest_input(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a model with this config.json reads, None where that does not say.
+
+    Of LongRoPE it is the original length: beyond, the longest row decides how all rows of a batch are rotated, from their first token on.
+    """
+    text = _mapping(config.get("text_config")) or config
+    rope = _mapping(text.get("rope_parameters")) or _mapping(text.get("rope_scaling"))
+    found = [text.get(name) for name in POSITIONS]
+    for one in (rope, *map(_mapping, rope.values())):
+        if (one.get("rope_type") or one.get("type")) in ("longrope", "su"):
+            name = "original_max_position_embeddings"
+            found.append(text.get(name) or one.get(name))
+    return min((one for one in found if isinstance(one, int)), default=None)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
@@ -254,7 +276,8 @@ def _tokens(model: Any, count: int, seed: int) -> list[int]:
 
 
 def _pad(model: Any) -> int:
-    return getattr(model.config.get_text_config(), "pad_token_id", None) or 0
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None) or 0
+    return pad if 0 <= pad < len(model.get_input_embeddings().weight) else 0  # some configurations say -1 for none
 
 
 def _placed(inputs: "Mapping[str, torch.Tensor]", model: Any) -> "dict[str, torch.Tensor]":

@@ -18,8 +18,21 @@ def untie(model: Any) -> None:
         return
     shared = embeddings.weight
     head.weight = torch.nn.Parameter(shared.detach().clone(), shared.requires_grad)
+    separate(model)
+
+
+def separate(model: Any) -> None:
+    """Let the config say that the output head has a matrix of its own, where it has one.
+
+    transformers leaves the two apart where a file has both and they differ, whatever the config says; what is made from the config
+    alone, such as an expanded model, would tie them.
+    """
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or getattr(head, "base_layer", head).weight is getattr(embeddings, "base_layer", embeddings).weight:
+        return
     for config in (model.config, model.config.get_text_config(decoder=True)):
-        config.tie_word_embeddings = False
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
 
 
 def merged(model: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, hub, models, preflight, stages, workflow
+from adaptbench import config, graph, hub, models, preflight, stages, training, workflow
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.model import capabilities
 from adaptbench.packing import Packed, collate, document
@@ -252,3 +252,18 @@ def test_the_first_job_measures_a_base_and_refuses_what_it_cannot_do(tmp_path, t
     (tmp_path / "plan" / "base-x.json").write_text(json.dumps(spec | {"needs": []}))
     stages.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
     assert models.lacks(tmp_path / "out") == capabilities.known()["openai-gpt"]
+
+
+def test_what_the_real_base_adds_to_its_logits_counts_in_the_loss(tmp_path, monkeypatch):
+    """Falcon-H1's default scales them by 1, its released models do not; the table knows the default alone."""
+    model = small_models.small_model("falcon_h1", lm_head_multiplier=0.5)
+    lacks = capabilities.lacks(model)
+    assert "head" in lacks
+    assert "head" not in capabilities.known()["falcon_h1"]
+    model.save_pretrained(tmp_path)
+    models.write_manifest(tmp_path, {"lacks": lacks})
+    opened = models.load_model(tmp_path)
+    batch = {"input_ids": torch.arange(20, 40)[None], "labels": torch.arange(20, 40)[None]}
+    plain = causal_lm(opened, batch)
+    monkeypatch.setattr(training, "MANY_LOGITS", 0)
+    assert torch.allclose(causal_lm(opened, batch), plain)

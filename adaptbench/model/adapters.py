@@ -1,0 +1,49 @@
+"""What adapters reach in a model: whether it still runs with them, and which matrices peft has passed over."""
+
+import re
+from typing import Any
+
+from adaptbench.contracts import AdaptbenchError
+from adaptbench.model.residual import some_tokens
+from adaptbench.model.temporary import evaluated
+
+
+def check_runs(adapted: Any) -> None:
+    """See that a model computes with its adapters: peft wraps some modules, such as routers that return tuples, that it cannot run.
+
+    Raises:
+        AdaptbenchError: it does not.
+    """
+    import torch
+
+    try:
+        with evaluated(adapted), torch.no_grad():
+            adapted(input_ids=some_tokens(adapted, 2), use_cache=False)
+    except Exception as error:  # what wrapped modules raise has no common type
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise AdaptbenchError(
+            f"tuner.target_modules: the model does not run with adapters on all of these ({said}); name those that get one"
+        ) from None
+
+
+def passed_over(adapted: Any) -> list[str]:
+    """Name the decoder's frozen matrices without an adapter, with # for numbers, but for embeddings and the output head.
+
+    peft takes linear layers; experts that are stacked in one tensor are none, and for some architectures it takes those instead of
+    the linear layers that have the names of their parts.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch import nn
+
+    reached = {id(adapted.get_output_embeddings().weight)}
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):
+            reached.add(id(getattr(module.get_base_layer(), getattr(module, "parameter_name", "weight"), None)))
+        if isinstance(module, nn.Embedding):
+            reached.add(id(module.weight))
+    names = (
+        name
+        for name, p in adapted.get_decoder().named_parameters()
+        if p.ndim > 1 and not p.requires_grad and id(p) not in reached and "bias" not in name
+    )
+    return sorted({re.sub(r"(?<=\.)\d+(?=\.)", "#", name.replace("base_layer.", "")) for name in names})
