@@ -40,7 +40,8 @@ def examples(
         ids = [*before, *lead, *after, tokenizer.eos_token_id]
         if len(ids) > context.sequence_length:
             raise AdaptbenchError(
-                f"{path}:{number}: takes {len(ids)} tokens; training.sequence_length is {context.sequence_length}"
+                f"{path}:{number}: takes {len(ids)} tokens, more than training.sequence_length "
+                f"({context.sequence_length}); raise that, or leave the problem out"
             )
         context_size = len(before) + len(lead)
         made.append(Example(ids, [IGNORED] * context_size + ids[context_size:]))
