@@ -105,7 +105,9 @@ def check_safe(path: Path) -> None:
             if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise AdaptbenchError(f"{index}: names {shard!r}; weights must be *.safetensors files beside it")
         if "metadata" not in content:
-            raise AdaptbenchError(f'{index}: no "metadata", without which transformers opens none; add "metadata": {{}}')
+            raise AdaptbenchError(
+                f'{index}: no "metadata", without which transformers opens none; add "metadata": {{}}'
+            )
     config = path / "config.json"
     for key, value in _entries(_read_object(config)) if config.exists() else ():
         if key.endswith("attn_implementation") and "/" in json.dumps(value):
