@@ -99,10 +99,15 @@ def check_safe(path: Path) -> None:
         raise AdaptbenchError(f"{path}: no such model folder")
     _check_no_adapter(path)
     for index in sorted(path.glob("*.safetensors.index.json")):
-        weights = _read_object(index).get("weight_map")
+        content = _read_object(index)
+        weights = content.get("weight_map")
         for shard in weights.values() if isinstance(weights, dict) else (weights,):
             if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise AdaptbenchError(f"{index}: names {shard!r}; weights must be *.safetensors files beside it")
+        if "metadata" not in content:
+            raise AdaptbenchError(
+                f'{index}: no "metadata", without which transformers opens none; add "metadata": {{}}'
+            )
     config = path / "config.json"
     for key, value in _entries(_read_object(config)) if config.exists() else ():
         if key.endswith("attn_implementation") and "/" in json.dumps(value):

@@ -224,6 +224,15 @@ def test_a_part_that_is_missing_is_one_line(folder):
     assert hub.local(str(folder), "main") is None
 
 
+def test_an_index_without_metadata_is_one_line_with_what_to_add(folder):
+    in_parts(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
+    assert refused(folder).endswith('add "metadata": {}')
+    change(index, metadata={})
+    models.load_model(folder)
+
+
 @pytest.mark.parametrize(
     "name", ["consolidated.safetensors", "model-00001-of-00001.safetensors", "weights.safetensors"]
 )
