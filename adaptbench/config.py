@@ -25,6 +25,7 @@ from adaptbench.contracts import (
     StrictModel,
     TunerConfig,
 )
+from adaptbench.files import write_text
 from adaptbench.mistakes import mistakes, reason
 from adaptbench.model import capabilities
 from adaptbench.registry import METHOD_AXES, discover, tracks
@@ -434,6 +435,18 @@ def _hub_data(name: str, hub_id: str) -> tuple[type[HubData], HubData]:
 def json_schema() -> str:
     """The schema that editors check presets against."""
     return json.dumps(preset_model().model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def write_schema(file: Path, check: bool = False) -> None:
+    """Write the schema; with `check` only see that the file holds it.
+
+    Raises:
+        AdaptbenchError: it does not.
+    """
+    if not check:
+        write_text(file, json_schema())
+    elif not file.exists() or file.read_text() != json_schema():
+        raise AdaptbenchError(f"{file}: not up to date; run `make schema`")
 
 
 def validate(values: Mapping[str, Any], source: str) -> Preset:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench import reference
 from adaptbench.contracts import AdaptbenchError
+from tools import reference
 
 
 def _run(name: str, commit: str = "c1", dirty: bool = False, stage: str = "c1") -> dict:

@@ -7,7 +7,7 @@ between two markers; it is replaced, never typed.
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ def keep(results: Path, out: Path) -> None:
     provenance["finished"] = max(run["provenance"]["finished"] for run in runs)
     provenance["runs"] = {run_path(run["key"]): run["hash"] for run in runs}
     write_text(out / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+
+
+def update(results: Path, out: Path, documents: Sequence[Path]) -> None:
+    """Keep the tables and figures, and show the kept ones in the documents.
+
+    Raises:
+        AdaptbenchError: as `keep` and `show`.
+    """
+    keep(results, out)
+    for document in documents:
+        show(document)
 
 
 def run_path(key: Mapping[str, Any]) -> str:
