@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from adaptbench import estimate, graph, overrides, workflow
 
@@ -20,8 +21,8 @@ def check(presets: Sequence[Path], config: Sequence[str]) -> str:
     )
 
 
-def estimates(presets: Sequence[Path], config: Sequence[str], **assumed: float) -> str:
-    """Return what `make plan` prints of the presets.
+def estimates(presets: Sequence[Path], config: Sequence[str], **assumed: Any) -> str:
+    """Return what `make plan` prints of the presets; `assumed` are fields of `estimate.Assumptions`.
 
     Raises:
         AdaptbenchError: as `check`, or nothing says how large a base is.
