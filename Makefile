@@ -44,7 +44,7 @@ plan: presets $(READY)  ## say what a preset will take, and what of it is assume
 
 smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(SNAKEMAKE) --configfile config/smoke.yaml
-	$(BIN)/python -m adaptbench time results/smoke
+	$(BIN)/python -m tools time results/smoke
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -84,40 +84,40 @@ architectures: $(READY)  ## measure what each architecture can do, on small rand
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.capabilities_table
 
 sweep: preset $(READY)  ## choose learning rates on validation (PRESET=tiny), results in results/reference/sweep
-	$(BIN)/python -m adaptbench sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml
+	$(BIN)/python -m tools sweep-preset config/$(PRESET).yaml results/$(PRESET)-sweep/preset.yaml
 	$(SNAKEMAKE) results/$(PRESET)-sweep/collected/scores.csv --configfile results/$(PRESET)-sweep/preset.yaml $(OPTIONS)
-	$(BIN)/python -m adaptbench sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv
+	$(BIN)/python -m tools sweep-choose results/$(PRESET)-sweep/collected results/reference/sweep/$(PRESET).csv
 
 reference: $(READY)  ## keep the tables and figures of a preset (PRESET=tiny) in results/reference, README and docs
-	$(BIN)/python -m adaptbench reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
+	$(BIN)/python -m tools reference results/$(PRESET) results/reference/$(PRESET) README.md $(wildcard docs/*.md)
 
 step-speed: $(READY)  ## time the parts of a training step of each method, on one thread as jobs have, after `make` (results in results/reference/bench)
-	OMP_NUM_THREADS=1 $(BIN)/python -m adaptbench step-speed results/$(PRESET) results/reference/bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools step-speed results/$(PRESET) results/reference/bench
 
 live-speed: $(READY)  ## time live episodes side by side and one at a time, after `make` (results in results/reference/bench)
-	$(BIN)/python -m adaptbench live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv
+	$(BIN)/python -m tools live-speed results/$(PRESET)/runs/agent/glpft/seed0 results/reference/bench/live_$(PRESET).csv
 
 bench: $(READY)  ## time the operations of kernels/ against what they replace (results in results/reference/bench)
-	$(BIN)/python -m adaptbench kernel-speed results/reference/bench
+	$(BIN)/python -m tools kernel-speed results/reference/bench
 
 verify: run  ## run a preset (PRESET=tiny), and say for each number whether it is inside the kept reference's interval
-	$(BIN)/python -m adaptbench verify results/$(PRESET) results/reference/$(PRESET)
+	$(BIN)/python -m tools verify results/$(PRESET) results/reference/$(PRESET)
 
 calibration: $(READY)  ## simulate how often intervals and tests are right, and keep the table
-	$(BIN)/python -m adaptbench calibration results/reference/statistics
+	$(BIN)/python -m tools calibration results/reference/statistics
 
 latent-speed: $(READY)  ## time ways through latent tokens, training and decoding (results in results/reference/bench)
-	$(BIN)/python -m adaptbench latent-speed results/reference/bench
+	$(BIN)/python -m tools latent-speed results/reference/bench
 
 peers: $(READY)  ## time training steps against those of TRL, transformers and peft (results in results/reference/bench)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
-	$(BIN)/python -m adaptbench peer-speed results/reference/bench
+	$(BIN)/python -m tools peer-speed results/reference/bench
 
 disk: $(READY)  ## say what a preset's results (PRESET=tiny) weigh, by kind
-	@$(BIN)/python -m adaptbench disk results/$(PRESET)
+	@$(BIN)/python -m tools disk results/$(PRESET)
 
 clean-work: $(READY)  ## remove models that lie between finished runs (PRESET=tiny) and finished stages' work; FORCE=1: unfinished ones', too
-	@$(BIN)/python -m adaptbench clean-work results/$(PRESET) $(if $(FORCE),--force)
+	@$(BIN)/python -m tools clean-work results/$(PRESET) $(if $(FORCE),--force)
 
 clean:  ## remove results (not the committed reference)
 	rm -rf $(filter-out results/reference,$(wildcard results/*)) .snakemake

@@ -142,7 +142,7 @@ rule stage:
         f"{RUN} --log {{log}} stage {{params.spec}} {{output}}"
 
 
-# A model that no run is scored on can go when all that is made of it is made (adaptbench/disk.py).
+# A model that no run is scored on can go when all that is made of it is made (tools/disk.py).
 if BETWEEN:
 
     use rule stage as stage_between with:

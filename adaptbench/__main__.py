@@ -8,7 +8,7 @@ from adaptbench.warm import forwarded
 if __name__ == "__main__":
     status = forwarded(sys.argv[1:])
     if status is None:
-        from adaptbench.commands import main
+        from adaptbench.cli import main
 
         status = main()
     sys.stdout.flush()

@@ -92,7 +92,7 @@ def _track_problem(preset: "Preset", run: "Run") -> str:
     on = run.curriculum.tracks
     if on is not None and run.track not in on:
         return f"curriculum.kind: {run.curriculum.kind} trains on {' or '.join(on)}, not on {run.track}"
-    benchmark = getattr(preset.data, run.track)
+    benchmark = preset.benchmark(run.track)
     if getattr(registry.benchmark(run.track, benchmark.kind), "EVALUATION_ONLY", False):
         return f"track: data.{run.track} is {benchmark.kind}, which has nothing to train on; list it as data.{run.track}_tests"
     if run.posthoc is not None and hasattr(registry.method("curricula", run.curriculum.kind), "assemble"):
@@ -104,7 +104,7 @@ def _decode_problem(preset: "Preset", run: "Run") -> str:
     """Why the run's model cannot decode as it says, as "<key>: <reason>"."""
     folder = Path(__file__).parent / "decoding"
     kinds = sorted({path.stem for path in folder.glob("*.py")} - {"__init__", "policy"})  # a policy decodes no model
-    of_track = getattr(registry.benchmark(run.track, getattr(preset.data, run.track).kind), "DECODE", {})
+    of_track = getattr(registry.benchmark(run.track, preset.benchmark(run.track).kind), "DECODE", {})
     kind = run.decode.get("kind", of_track.get("kind", "plain"))
     if kind not in kinds:
         return f"decode.kind: must be one of {', '.join(kinds)}"
@@ -140,11 +140,10 @@ def needed(run: "Run") -> Iterator[tuple[str, str]]:
 
 def needs(preset: "Preset") -> list[tuple[str, str, str]]:
     """Return for every run what it needs of its base: the run's name, the method's key, the capability."""
-    from adaptbench.config import merge_training  # which imports this module
 
     found = []
     for _, run in preset.every_run():
-        training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        training = preset.training_of(run)
         found += [(run.name, *one) for one in dict.fromkeys(needed(run.model_copy(update={"training": training})))]
     return found
 

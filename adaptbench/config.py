@@ -25,6 +25,7 @@ from adaptbench.contracts import (
     StrictModel,
     TunerConfig,
 )
+from adaptbench.files import write_text
 from adaptbench.mistakes import mistakes, reason
 from adaptbench.model import capabilities
 from adaptbench.registry import METHOD_AXES, discover, tracks
@@ -300,75 +301,120 @@ class Preset(StrictModel):
         groups = {"runs": self.runs, "ablation": self.ablation}
         return tuple((f"{name}.{i}", run) for name, runs in groups.items() for i, run in enumerate(runs))
 
-    def _policies(self, track: str) -> tuple[str, ...]:
-        """The names of the baselines that the track's benchmark brings."""
-        config = getattr(self.data, track, None)
-        return tuple(getattr(registry.benchmark(track, config.kind), "BASELINES", {})) if config else ()
+    def training_of(self, run: Run) -> Training:
+        """Return the options of training that the run's first stage has.
+
+        Raises:
+            ValidationError: the run's changes do not fit the preset's.
+        """
+        return merge_training(self.training, run.training.model_dump(exclude_unset=True))
+
+    def benchmark(self, track: str) -> Any:
+        """Return the options of the track's benchmark, None where the preset has none."""
+        return getattr(self.data, track, None)
+
+    def further_tests(self, track: str) -> tuple[Any, ...]:
+        """Return the options of benchmarks that test the track besides."""
+        return getattr(self.data, f"{track}_tests", ())
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Preset":
+    def _names_are_free(self) -> "Preset":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed once")
         if self.name.casefold() == "reference":
             raise ValueError("name: results/reference holds what is kept; choose another")
         seen: set[tuple[str, str]] = set()
-        baselines: dict[str, str] = {}
+        for key, run in self.every_run():
+            name = run.track, run.name.casefold()
+            if name in seen:
+                raise ValueError(f"{key}.name: {run.name!r} names another {run.track} run already")
+            of_track = self.benchmark(run.track)
+            policies = getattr(registry.benchmark(run.track, of_track.kind), "BASELINES", {}) if of_track else {}
+            if run.name.casefold() in ("base", *policies):
+                raise ValueError(f"{key}.name: {run.name!r} is a baseline that every {run.track} table has")
+            seen.add(name)
+        return self
+
+    @model_validator(mode="after")
+    def _tables_are_of_one_track_and_part(self) -> "Preset":
         table_tracks = {run.track: run.track for _, run in self.every_run()}
         of_ablation = {table for run in self.ablation for table in run.tables or ()} - set(table_tracks)
         for key, run in self.every_run():
-            if (run.track, run.name.casefold()) in seen:
-                raise ValueError(f"{key}.name: {run.name!r} names another {run.track} run already")
-            if run.name.casefold() in ("base", *self._policies(run.track)):
-                raise ValueError(f"{key}.name: {run.name!r} is a baseline that every {run.track} table has")
-            seen.add((run.track, run.name.casefold()))
-            if len(set(run.shown_in())) != len(run.shown_in()):
+            shown = run.shown_in()
+            if len(set(shown)) != len(shown):
                 raise ValueError(f"{key}.tables: each table once")
-            for own in {table.removeprefix("ablation_") for table in run.shown_in()} & set(OWN_TABLES):
+            for own in {table.removeprefix("ablation_") for table in shown} & set(OWN_TABLES):
                 raise ValueError(
                     f"{key}.tables: {own} and ablation_{own} are made of {OWN_TABLES[own]}; choose another name"
                 )
+            if key.startswith("ablation") and (run.tables is None or set(run.tables) & set(table_tracks.values())):
+                raise ValueError(f"{key}.tables: name the ablation's own table, not a track's")
+            if key.startswith("runs") and set(shown) <= of_ablation:
+                raise ValueError(f"{key}.tables: names the ablation's table alone; put the run under ablation")
+            for table in shown:
+                if table_tracks.setdefault(table, run.track) != run.track:
+                    raise ValueError(f"{key}.tables: {table!r} is a table of {table_tracks[table]} runs")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_have_one_baseline(self) -> "Preset":
+        baselines: dict[str, str] = {}
+        for key, run in self.every_run():
             for table in run.baseline_of:
                 if table not in run.shown_in():
                     raise ValueError(f"{key}.baseline_of: {table!r} is no table that shows it")
                 if baselines.setdefault(table, run.name) != run.name:
                     raise ValueError(f"{key}.baseline_of: {baselines[table]!r} is the baseline of {table!r} already")
-            if key.startswith("ablation") and (run.tables is None or set(run.tables) & set(table_tracks.values())):
-                raise ValueError(f"{key}.tables: name the ablation's own table, not a track's")
-            if key.startswith("runs") and set(run.shown_in()) <= of_ablation:
-                raise ValueError(f"{key}.tables: names the ablation's table alone; put the run under ablation")
-            for table in run.shown_in():
-                if table_tracks.setdefault(table, run.track) != run.track:
-                    raise ValueError(f"{key}.tables: {table!r} is a table of {table_tracks[table]} runs")
-            if getattr(self.data, run.track, None) is None:
+        return self
+
+    @model_validator(mode="after")
+    def _runs_have_data(self) -> "Preset":
+        for key, run in self.every_run():
+            benchmark = self.benchmark(run.track)
+            if benchmark is None:
                 raise ValueError(f"data.{run.track}: missing, but {key} is on that track")
-            if self.evaluation.split == "validation" and not getattr(
-                getattr(self.data, run.track), "validation_items", 1
-            ):
+            if self.evaluation.split == "validation" and not getattr(benchmark, "validation_items", 1):
                 raise ValueError(f"data.{run.track}.validation_items: must be > 0 to score on validation")
+        return self
+
+    @model_validator(mode="after")
+    def _runs_can_train(self) -> "Preset":
+        for key, run in self.every_run():
             try:
-                merge_training(self.training, run.training.model_dump(exclude_unset=True))
+                self.training_of(run)
             except ValidationError as error:
                 raise ValueError(f"{key}.training: {reason(error)}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _further_tests_are_of_other_kinds(self) -> "Preset":
         for name, tests in self.data:
             track = name.removesuffix("_tests")
             if track == name or not tests:
                 continue
-            kinds = [getattr(getattr(self.data, track), "kind", None), *(test.kind for test in tests)]
+            kinds = [getattr(self.benchmark(track), "kind", None), *(test.kind for test in tests)]
             if kinds[0] is None:
                 raise ValueError(f"data.{track}: missing, but data.{name} is there")
             if len(set(kinds)) != len(kinds):
                 raise ValueError(f"data.{name}: each kind once, and none that data.{track} has")
-        general = getattr(self.data, "general", None)
+        return self
+
+    @model_validator(mode="after")
+    def _a_base_is_named_or_can_be_pre_trained(self) -> "Preset":
+        general = self.benchmark("general")
         if self.base.model is None and general and not _pretrains(general.kind):
             raise ValueError(
                 f"base.model: missing, and data.general is {general.kind}, on which no base is pre-trained"
             )
-        for name in self.evaluation.stock_tasks:
-            if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
-                raise ValueError(f"evaluation.stock_tasks: no data.{name}")
-        for name in self.tokenizer.corpora:
-            if not isinstance(getattr(self.data, name, None), BenchmarkConfig):
-                raise ValueError(f"tokenizer.corpora: no data.{name}")
+        return self
+
+    @model_validator(mode="after")
+    def _named_data_are_there(self) -> "Preset":
+        named = {"evaluation.stock_tasks": self.evaluation.stock_tasks, "tokenizer.corpora": self.tokenizer.corpora}
+        for key, names in named.items():
+            for name in names:
+                if not isinstance(self.benchmark(name), BenchmarkConfig):
+                    raise ValueError(f"{key}: no data.{name}")
         return self
 
 
@@ -436,6 +482,18 @@ def json_schema() -> str:
     return json.dumps(preset_model().model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
+def write_schema(file: Path, check: bool = False) -> None:
+    """Write the schema; with `check` only see that the file holds it.
+
+    Raises:
+        AdaptbenchError: it does not.
+    """
+    if not check:
+        write_text(file, json_schema())
+    elif not file.exists() or file.read_text() != json_schema():
+        raise AdaptbenchError(f"{file}: not up to date; run `make schema`")
+
+
 def validate(values: Mapping[str, Any], source: str) -> Preset:
     """The preset that `values` describe.
 
@@ -453,7 +511,7 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         raise AdaptbenchError(f"{source}: base.{problem}")
     layers, longest = checks.base_layers(preset.base), checks.base_positions(preset.base)
     for key, run in preset.every_run():
-        training = merge_training(preset.training, run.training.model_dump(exclude_unset=True))
+        training = preset.training_of(run)
         problem = checks.run_problem(preset, run.model_copy(update={"training": training}), layers, longest)
         if problem:
             raise AdaptbenchError(f"{source}: {key}.{problem}")

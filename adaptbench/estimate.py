@@ -358,7 +358,7 @@ def public_data(preset: Preset) -> dict[str, HubData]:
     names = (
         name
         for track in registry.tracks()
-        for one in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ()))
+        for one in (preset.benchmark(track), *preset.further_tests(track))
         if one is not None
         for name in getattr(registry.benchmark(track, one.kind), "PUBLIC_DATA", {})
     )
@@ -367,7 +367,7 @@ def public_data(preset: Preset) -> dict[str, HubData]:
 
 def published_epoch(preset: Preset, track: str) -> published.Epoch | None:
     """What is published of the track's training data, where the preset takes all of them from the hub."""
-    benchmark = getattr(preset.data, track)
+    benchmark = preset.benchmark(track)
     if benchmark is None or getattr(benchmark, "train_items", None) is not None:
         return None
     sources = [

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import disk, gpus, hub, models, provenance, registry, results, stock_tasks
+from adaptbench import gpus, hub, models, provenance, records, registry, results, stock_tasks
 from adaptbench.contracts import AdaptbenchError, Derived, Task
 from adaptbench.cost import peak_bytes
 from adaptbench.kernels import implementations
@@ -265,7 +265,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
     }
     stages = {}
     for node, directory in lineage.items():
-        path = disk.record(Path(directory))
+        path = records.find(Path(directory))
         if not (path / models.MANIFEST).exists():
             continue
         manifest = models.read_manifest(path)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptbench import disk, drawing, effects, overall, registry, results
+from adaptbench import drawing, effects, overall, records, registry, results
 from adaptbench.collect import known_tasks, main_scores
 from adaptbench.contracts import AdaptbenchError, RunFiles
 from adaptbench.tables import shown
@@ -125,7 +125,7 @@ def run_files(run: dict[str, Any], colour: str = "black") -> RunFiles:
     """Where the run's files lie."""
     model = Path(run["model"]["directory"])
     named = {stage["name"]: node for node, stage in run["cost"]["stages"].items() if stage["name"]}
-    stages = {name: disk.record(model.parent / node) for name, node in named.items()}
+    stages = {name: records.find(model.parent / node) for name, node in named.items()}
     key = run["key"]
     results = model.parent.parent / "runs" / key["track"] / key["run"] / f"seed{key['seed']}"
     return RunFiles(key["run"], key["seed"], run["config"], stages, results, colour)
@@ -334,7 +334,7 @@ def _training_logs(run: dict[str, Any]) -> list[Path]:
     """The logs of a run's training stages, one after another."""
     trained = [node for node, stage in run["cost"]["stages"].items() if stage["kind"] == "train"]
     stages = Path(run["model"]["directory"]).parent
-    paths = [disk.record(stages / node) / "training.jsonl" for node in trained]
+    paths = [records.find(stages / node) / "training.jsonl" for node in trained]
     return [path for path in paths if path.exists()]
 
 

@@ -141,7 +141,7 @@ class Graph:
             if hasattr(module, "decode"):
                 decode = module.decode(module.Config.model_validate(options), node.options["phase"])
         elif node.kind == "assemble":
-            benchmark = registry.benchmark(evaluation.track, getattr(self.preset.data, evaluation.track).kind)
+            benchmark = registry.benchmark(evaluation.track, self.preset.benchmark(evaluation.track).kind)
             decode = getattr(benchmark, "DECODE", {})
         return str(decode.get("kind", "plain"))
 
@@ -201,7 +201,7 @@ class _Builder:
         return self._data(track, config)
 
     def _data(self, track: str, config: BenchmarkConfig | None) -> str:
-        main: BenchmarkConfig = getattr(self.preset.data, track)
+        main: BenchmarkConfig = self.preset.benchmark(track)
         parents = {} if track == "general" else {"general": self.data("general")}
         if config is not None:
             parents[track] = self.data(track)
@@ -226,8 +226,8 @@ class _Builder:
 
     def _made_tasks(self, track: str) -> dict[str, str]:
         made = {}
-        main: BenchmarkConfig = getattr(self.preset.data, track)
-        for config in (main, *getattr(self.preset.data, f"{track}_tests", ())):
+        main: BenchmarkConfig = self.preset.benchmark(track)
+        for config in (main, *self.preset.further_tests(track)):
             kind = config.kind
             name = track if config is main else f"{track}-{kind}"
             names = [task.name for task in registry.benchmark(track, kind).TASKS]
@@ -278,7 +278,7 @@ class _Builder:
         curriculum = registry.method("curricula", run.curriculum.kind)
         base = self.base(seed)
         start, prepared = self.prepared(run.tuner, base, seed)
-        training = merge_training(self.preset.training, run.training.model_dump(exclude_unset=True))
+        training = self.preset.training_of(run)
         phases: tuple[Phase, ...] = curriculum.phases(run.curriculum, run.track, training)
         made: dict[str, str] = {}
         for phase in phases:
@@ -341,7 +341,7 @@ class _Builder:
 
     def baselines(self, track: str) -> list[Evaluation]:
         """The base models on a track, and the policies that its benchmark holds models against."""
-        module = registry.benchmark(track, getattr(self.preset.data, track).kind)
+        module = registry.benchmark(track, self.preset.benchmark(track).kind)
         decode = getattr(module, "DECODE", {})
         base = self.preset.base
         seeds = self.preset.seeds if base.per_seed else (base.seed,)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import checks, registry
-from adaptbench.config import merge_training
 from adaptbench.files import write_if_changed
 from adaptbench.graph import Evaluation, Graph
 
@@ -112,8 +111,8 @@ def for_papers(graph: Graph) -> dict[str, Any]:
     preset = graph.preset
 
     def asked(track: str) -> dict[str, Any]:
-        tests = getattr(preset.data, f"{track}_tests", ())
-        own = getattr(preset.data, track).model_dump(mode="json")
+        tests = preset.further_tests(track)
+        own = preset.benchmark(track).model_dump(mode="json")
         return {"benchmark": own, "tests": [one.model_dump(mode="json") for one in tests]}
 
     every_run = preset.every_run()
@@ -186,13 +185,13 @@ def tables(graph: Graph, part: str) -> dict[str, dict[str, Any]]:
 
 def plays_episodes(graph: Graph, track: str) -> bool:
     """Whether some task of the track's benchmark plays episodes, which can then be read."""
-    tasks = registry.benchmark(track, getattr(graph.preset.data, track).kind).TASKS
+    tasks = registry.benchmark(track, graph.preset.benchmark(track).kind).TASKS
     return any(task.episodes for task in tasks) and graph.preset.evaluation.split == "test"
 
 
 def benchmark_figures(graph: Graph, track: str) -> dict[str, dict[str, str]]:
     """By figure: the function in `FIGURES` of the track's benchmark that draws it from a table's samples."""
-    kind = getattr(graph.preset.data, track).kind
+    kind = graph.preset.benchmark(track).kind
     return {name: {"kind": kind, "name": name} for name in getattr(registry.benchmark(track, kind), "FIGURES", {})}
 
 
@@ -231,7 +230,7 @@ def _config(graph: Graph, evaluation: Evaluation) -> dict[str, Any] | None:
     run = graph.run(evaluation)
     if run is None:
         return None
-    training = merge_training(graph.preset.training, run.training.model_dump(exclude_unset=True))
+    training = graph.preset.training_of(run)
     return run.model_dump(mode="json", exclude={"tables", "baseline_of"}) | {
         "training": training.model_dump(mode="json")
     }

@@ -7,7 +7,7 @@ name is text in the code that runs, such as a table in JSON, counts by its bytes
 
 The plan chooses methods, benchmarks and decodings by name. Of such a module counts what the code that runs asks for as an attribute,
 be it a method's `adapt` or a benchmark's `build`. `FIGURES` is so code of the job that draws, and of no stage and no evaluation. How
-a job is started (adaptbench/commands.py, `stages.run`: locks, processes, records) does not count, nor do the checks of all methods and
+a job is started (adaptbench/cli.py, `stages.run`: locks, processes, records) does not count, nor do the checks of all methods and
 benchmarks when one is looked up.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
+from adaptbench.commands import COMMANDS
 from adaptbench.imports import PACKAGE, Module, Uses
 
-COMMANDS = f"{PACKAGE}.commands"
 DISCOVERY = (f"{PACKAGE}.registry", "discover")
 HASH_LENGTH = 10
 
@@ -124,7 +124,6 @@ class _Reach:
             for module, found in chosen:
                 for name in self.asked.intersection([*found.names, *found.imports]):
                     self._reach(module, name)
-        self.modules.discard(COMMANDS)
 
     def _follow(self) -> None:
         while self.waiting:
@@ -208,8 +207,8 @@ def evaluation(decoding: str, tasks: Iterable[Mapping[str, Any]]) -> Iterator[st
 
 
 def command(name: str) -> str:
-    """Return what a command of adaptbench/commands.py runs, as `Code.modules` takes it."""
-    return f"{COMMANDS}._{name}"
+    """Return what a command runs, as `Code.modules` takes it."""
+    return COMMANDS[name].function.replace(":", ".")
 
 
 def _copied(options: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench import data, disk, gpus, hub, models, parallel, registry, sources, tokenizer
+from adaptbench import data, gpus, hub, models, parallel, records, registry, sources, tokenizer
 from adaptbench.config import Architecture, Devices, Training
 from adaptbench.contracts import AdaptbenchError, StageContext
 from adaptbench.documents import read_jsonl
@@ -73,7 +73,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
                 "kernels": ran,
             }
             models.write_manifest(temporary, manifest | described | {"seconds": seconds})
-            disk.keep_record(temporary, work.parent.parent / "records" / spec["id"])
+            records.keep(temporary, work.parent.parent / "records" / spec["id"])
         else:
             write_text(temporary / "seconds.json", json.dumps(seconds) + "\n")
     remove(work)

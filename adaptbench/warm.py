@@ -183,7 +183,7 @@ def _run(request: dict[str, Any], outputs: Sequence[int], warm: int) -> int:
             os.execv(sys.executable, [sys.executable, "-m", "adaptbench", *request["arguments"]])
         if threads := os.environ.get("OMP_NUM_THREADS"):
             sys.modules["torch"].set_num_threads(int(threads))
-        from adaptbench.commands import main
+        from adaptbench.cli import main
 
         return main()
     except SystemExit as end:

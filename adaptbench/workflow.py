@@ -219,7 +219,7 @@ def _check_surroundings(preset: config.Preset) -> None:
                 raise AdaptbenchError(f"data.{name}.path: {value.path}: {problem}")
     _check_stock_tasks(preset)
     for track in registry.tracks():
-        for benchmark in (getattr(preset.data, track), *getattr(preset.data, f"{track}_tests", ())):
+        for benchmark in (preset.benchmark(track), *preset.further_tests(track)):
             if benchmark is not None:
                 _check_files(preset, registry.benchmark(track, benchmark.kind))
 

@@ -459,7 +459,7 @@ def test_configuration_and_graph_import_nothing_heavy():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv=['x','--help']\ntry:\n import adaptbench.commands as m; m.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = "import sys; sys.argv=['x','--help']\ntry:\n import adaptbench.cli as m; m.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
     )

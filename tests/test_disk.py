@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import preset_values
 
-from adaptbench import config, disk, graph, plan
-from adaptbench.commands import main
+from adaptbench import config, graph, plan, records
 from adaptbench.contracts import AdaptbenchError
+from tools import disk
+from tools.__main__ import main
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_models_between_finished_runs_go_and_what_their_stages_noted_stays(made)
     assert before - stages(made) == gone
     assert said == "removed: 2 models (0.0 MB) between finished runs, 0 work folders (0.0 MB)"
     for name in gone:
-        kept = disk.record(made.root / "stages" / name)
+        kept = records.find(made.root / "stages" / name)
         assert sorted(path.name for path in kept.iterdir()) == ["adaptbench.json", "chosen.json"]
         assert json.loads((kept / "adaptbench.json").read_text())["stage"] == name
     assert disk.clean(made.root).startswith("removed: 0 models")

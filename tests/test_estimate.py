@@ -12,7 +12,7 @@ import hub as toy_hub
 import pytest
 from conftest import PROJECT, preset_values, toy_model
 
-from adaptbench import commands, config, estimate, graph, hub, published
+from adaptbench import cli, config, estimate, graph, hub, published
 from adaptbench.contracts import AdaptbenchError
 
 VALUES = preset_values() | {
@@ -345,14 +345,14 @@ def test_a_model_of_which_nothing_is_known_is_one_line(monkeypatch, tmp_path):
 def test_the_command_takes_presets_changes_and_assumptions(project_copy, monkeypatch, capsys):
     monkeypatch.chdir(project_copy)
     arguments = ["estimate", "config/smoke.yaml", "config/tiny.yaml", "--config", "seeds=[0, 1]", "--gpus", "2"]
-    assert commands.main(arguments) == 0
+    assert cli.main(arguments) == 0
     out = capsys.readouterr().out
     assert out.startswith("smoke: a base pre-trained here")
     assert "\ntiny: a base pre-trained here" in out
     assert "hours on 2 GPU" in out
     assert "train 42" in out  # 21 stages under each of two seeds
-    assert commands.main(["estimate", "config/smoke.yaml", "--config", "sees=[0]"]) == 1
+    assert cli.main(["estimate", "config/smoke.yaml", "--config", "sees=[0]"]) == 1
     assert capsys.readouterr().err == "error: config/smoke.yaml: sees: unknown key\n"
     with pytest.raises(SystemExit):
-        commands.main(["estimate", "config/smoke.yaml", "--utilisation", "0"])
+        cli.main(["estimate", "config/smoke.yaml", "--utilisation", "0"])
     assert "--utilisation: must be > 0" in capsys.readouterr().err

@@ -11,9 +11,11 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from adaptbench import commands, peer_speed, peer_ways
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.peer_ways import OURS, Sizes, Trace
+from tools.__main__ import main
+from tools.speed import peers as peer_speed
+from tools.speed import ways as peer_ways
+from tools.speed.ways import OURS, Sizes, Trace
 
 SMALL = Sizes(32, 2, 2, 200, 2, 32, warm=1, timed=2, rounds=1)
 
@@ -92,5 +94,5 @@ def test_a_loss_that_does_not_move_proves_nothing():
 
 def test_without_trl_one_line_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(peer_speed, "version", lambda name: "")
-    assert commands.main(["peer-speed", str(tmp_path)]) == 1
+    assert main(["peer-speed", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "error: trl is not installed: pip install 'adaptbench[peers]'\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench import reference
 from adaptbench.contracts import AdaptbenchError
+from tools import reference
 
 
 def _run(name: str, commit: str = "c1", dirty: bool = False, stage: str = "c1") -> dict:
@@ -87,6 +87,27 @@ def test_documents_show_the_tables_that_their_markers_name(tmp_path):
     document.write_text("<!-- table: tables/b.md -->\n<!-- end -->\n")
     with pytest.raises(AdaptbenchError, match=r"page\.md: no table tables/b\.md"):
         reference.show(document)
+
+
+def test_a_document_may_show_some_rows_and_columns_of_a_table(tmp_path):
+    document = tmp_path / "page.md"
+    (tmp_path / "a.md").write_text(
+        "| run | facts (n = 3) | seconds |\n| --- | ---: | ---: |\n| base | 0.1 | |\n| full | **0.9** | 5 |\n| lora | 0.8 | 4 |\n"
+        "\n| run | other |\n| --- | --- |\n| lora | 7 |\n\nA caption.\n"
+    )
+    document.write_text("<!-- table: a.md: lora, base: run, seconds, facts -->\nold\n<!-- end -->\n")
+    reference.show(document)
+    lines = document.read_text().splitlines()
+    assert lines[1:-1] == [
+        "| run | seconds | facts (n = 3) |",
+        "| --- | ---: | ---: |",
+        "| lora | 4 | 0.8 |",
+        "| base |  | 0.1 |",
+    ]
+    for part, missing in (("ghost: run", "row 'ghost'"), ("base: weight", "column 'weight'")):
+        document.write_text(f"<!-- table: a.md: {part} -->\n<!-- end -->\n")
+        with pytest.raises(AdaptbenchError, match=rf"page\.md: a\.md has no {missing}"):
+            reference.show(document)
 
 
 NUMBER = re.compile(r"(?<![\d.])\d+\.\d{3}(?!\d)")

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptbench import collect, conclusions, figures, results, sweep, tables
+from adaptbench import collect, conclusions, figures, results, tables
 from adaptbench.contracts import AdaptbenchError
+from tools import sweep
 
 DOCUMENTS = 40
 
@@ -485,7 +486,7 @@ def test_the_sweep_of_a_preset_is_a_preset_on_validation_under_a_seed_of_its_own
     from adaptbench import config
 
     tiny = config.load(PROJECT / "config/tiny.yaml")
-    made = config.validate(sweep.preset(tiny), "sweep")
+    made = config.validate(sweep.values(tiny), "sweep")
     assert made.evaluation.split == "validation"
     assert not set(made.seeds) & set(tiny.seeds)
     trained = [run for run in tiny.runs if run.posthoc is None]
@@ -503,7 +504,7 @@ def test_what_begins_with_another_methods_stage_keeps_that_stages_rate_in_the_sw
     from adaptbench import config
 
     tiny = config.load(PROJECT / "config/tiny.yaml")
-    made = config.validate(sweep.preset(tiny), "sweep")
+    made = config.validate(sweep.values(tiny), "sweep")
     rates = {run.name: run.training.learning_rate for run in tiny.runs}
     of_glpft = [run for run in made.runs if run.curriculum.kind == "glpft"]
     assert len({run.curriculum.local_rate_ratio for run in of_glpft}) == len(of_glpft) == len(sweep.GRID)

@@ -26,7 +26,7 @@ def test_models_between_can_be_removed_and_nothing_is_made_again(smoke, tmp_path
     """Not even by a new evaluation, whose costs come from the stages' records."""
     copy = Path(shutil.copytree(smoke, tmp_path / "copy"))
     before = {path.name for path in (copy / "results/smoke/stages").iterdir()}
-    done = finished([sys.executable, "-m", "adaptbench", "clean-work", "results/smoke"], copy)
+    done = finished([sys.executable, "-m", "tools", "clean-work", "results/smoke"], copy)
     assert done.returncode == 0, done.stderr
     gone = before - {path.name for path in (copy / "results/smoke/stages").iterdir()}
     # The ablation, which is not made yet, needs ADEPT's expansion.

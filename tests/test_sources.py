@@ -204,10 +204,8 @@ def test_code_that_draws_is_of_figures_and_of_no_stage_and_no_evaluation(changed
         ("adaptbench/transcripts.html", {"transcripts"}),
         ("benchmarks/domain/papers/adept.yaml", {"paper"}),
         ("adaptbench/explorer/page.html", {"explorer"}),
-        ("adaptbench/commands.py", set()),
+        ("adaptbench/cli.py", set()),
         ("adaptbench/contract_checks.py", set()),
-        ("adaptbench/step_speed.py", set()),
-        ("adaptbench/peer_ways.py", set()),
         ("adaptbench/estimate.py", set()),
         ("adaptbench/warm.py", set()),
     ],
@@ -267,7 +265,10 @@ def test_code_that_finds_modules_by_name_is_known():
         name for name in EVERY if re.search(r"\b(import_module|__import__|exec_module)\(", (PROJECT / name).read_text())
     }
     beside = {"adaptbench/agent/scores.py"}  # a task's file, which loads the one copied beside it
-    assert found == {"adaptbench/registry.py", "adaptbench/evaluation.py", "adaptbench/warm.py"} | beside
+    assert (
+        found
+        == {"adaptbench/cli.py", "adaptbench/registry.py", "adaptbench/evaluation.py", "adaptbench/warm.py"} | beside
+    )
 
 
 def test_reading_all_code_is_quick(smoke_graph):

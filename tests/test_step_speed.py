@@ -12,10 +12,11 @@ import pytest
 import torch
 from conftest import COMPILES, toy_model
 
-from adaptbench import step_speed, training
+from adaptbench import training
 from adaptbench.config import Training
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.packing import Packed, document
+from tools.speed import steps as step_speed
 
 STEPS = step_speed.WARM_UP + step_speed.STEPS + step_speed.PROFILED + 1
 

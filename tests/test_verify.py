@@ -8,8 +8,8 @@ import json
 import pandas as pd
 import pytest
 
-from adaptbench import verify
 from adaptbench.contracts import AdaptbenchError
+from tools import verify
 
 
 def _write(folder, name, **means):

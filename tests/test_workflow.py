@@ -254,7 +254,7 @@ def test_config_on_the_command_line_changes_the_preset(smoke):
 
 
 def test_time_says_where_it_went(smoke):
-    done = finished([sys.executable, "-m", "adaptbench", "time", "results/smoke"], smoke)
+    done = finished([sys.executable, "-m", "tools", "time", "results/smoke"], smoke)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["seconds", "jobs", "start-up", "compiling", "training", "evaluation", "all"]

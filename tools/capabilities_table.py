@@ -13,8 +13,8 @@ from pathlib import Path
 
 from adaptbench.files import write_text
 from adaptbench.model import capabilities
-from adaptbench.reference import show
 from tools import small_models
+from tools.reference import show
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHOWN = PROJECT / "results/reference/architectures.md"

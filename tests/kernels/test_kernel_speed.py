@@ -9,7 +9,7 @@ import types
 import pandas as pd
 import torch
 
-from adaptbench import kernel_speed
+from tools.speed import kernels as kernel_speed
 
 
 def test_a_row_says_how_fast_and_what_of_a_copy(monkeypatch):

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from adaptbench import latent_speed
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import passes
+from tools.speed import latents as latent_speed
 
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 90}
 

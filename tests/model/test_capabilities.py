@@ -143,7 +143,7 @@ def checked(tmp_path, kind: str, **run) -> tuple[str, str]:
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(values))
     code = (
         "import sys; sys.argv = ['adaptbench', 'check', sys.argv[1]]\n"
-        "from adaptbench.commands import main\n"
+        "from adaptbench.cli import main\n"
         "try: main()\n"
         "finally: print('torch' in sys.modules)\n"
     )

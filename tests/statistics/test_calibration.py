@@ -7,7 +7,8 @@ Run: python -m pytest tests/statistics/test_calibration.py
 
 import pytest
 
-from adaptbench.statistics import calibration, comparisons
+from adaptbench.statistics import comparisons
+from tools import calibration
 
 SIMULATIONS = 600
 ERROR = 3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5  # three standard errors of a share that is 5 %

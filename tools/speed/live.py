@@ -1,6 +1,6 @@
 """How much faster live episodes are side by side than one after another, the answers being the same.
 
-    python -m adaptbench live-speed results/tiny/runs/agent/glpft/seed0 results/reference/bench/live.csv
+    python -m tools live-speed results/tiny/runs/agent/glpft/seed0 results/reference/bench/live.csv
 
 Both ways play the same problems with the same models in one process, in turn, several times; medians are compared.
 """
@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, speed_tables
+from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
+from tools.speed import tables
 
 REPEATS = 3
 TASK = "agent_live"
@@ -42,7 +43,7 @@ def measure(run: Path, out: Path) -> None:
     requests = task.instances
     answering.generate_until(requests[:2])  # the first use is slower
     ways = {"side by side": [requests], "one at a time": [[one] for one in requests]}
-    answers, seconds = speed_tables.in_turn(
+    answers, seconds = tables.in_turn(
         {way: partial(_answers, answering, batches) for way, batches in ways.items()}, REPEATS
     )
     differing = sum(one != other for one, other in zip(*answers.values(), strict=True))
@@ -54,16 +55,16 @@ def measure(run: Path, out: Path) -> None:
             "way": way,
             "problems": len(requests),
             "batch_size": side_by_side if way == "side by side" else 1,
-            **speed_tables.spread(times),
+            **tables.spread(times),
             "times_faster": round(slow / statistics.median(times), 2),
             "run": "/".join(run.parts[-3:]),
-            **speed_tables.surroundings(answering.device),
+            **tables.surroundings(answering.device),
         }
         for way, times in seconds.items()
     ]
     shown = {"way": "episodes", "batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
     caption = f"All {len(requests)} episodes, same answers; medians of {REPEATS} repeats in one process."
-    speed_tables.keep(rows, out, shown, caption)
+    tables.keep(rows, out, shown, caption)
 
 
 def _answers(answering: Any, batches: Sequence[Sequence[Any]]) -> list[str]:

@@ -1,6 +1,6 @@
 """What passes through latents cost: the column-union schedule of the released code against the wavefront and Jacobi.
 
-    python -m adaptbench latent-speed results/reference/bench
+    python -m tools latent-speed results/reference/bench
 
 The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has a
 latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process, in turn;
@@ -15,11 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, speed_tables
+from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.latent import passes
 from adaptbench.latent.decode import Thinking, respond
 from adaptbench.latent.fusion import Fusion
+from tools.speed import tables
 
 REPEATS = 5
 BATCHES = (8, 32)
@@ -68,14 +69,14 @@ def measure(out: Path) -> None:
         f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS} repeats in one process. "
         "Differences in units of each parameter's largest gradient."
     )
-    speed_tables.keep(training, out / "latents.csv", shown, caption)
+    tables.keep(training, out / "latents.csv", shown, caption)
     decoding = [row for name, model in made.items() for row in _decoding(name, model.eval())]
     shown = {"model": "model", "batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
     caption = (
         f"{PROBLEMS} problems, {decoding[0]['tokens']} tokens written, {decoding[0]['latent_tokens']} of them latent, the same either way; "
         f"medians of {REPEATS} repeats in one process."
     )
-    speed_tables.keep(decoding, out / "latent_decoding.csv", shown, caption)
+    tables.keep(decoding, out / "latent_decoding.csv", shown, caption)
 
     residual = [row for name, model in made.items() for row in _residuals(name, model)]
     shown = {
@@ -86,7 +87,7 @@ def measure(out: Path) -> None:
     }
     shown |= {"gradient_difference": "largest difference of a gradient"}
     caption = f"Jacobi against the wavefront, {LATENTS} latents a row, in units of the largest entry."
-    speed_tables.keep(residual, out / "latent_residual.csv", shown, caption)
+    tables.keep(residual, out / "latent_residual.csv", shown, caption)
 
 
 def _model(architecture: dict[str, int]) -> Any:
@@ -118,7 +119,7 @@ def _training(name: str, model: Any) -> list[dict[str, Any]]:
     for size in BATCHES:
         batch = _batch(size, _latent_id(model), model.device)
         reference = _gradients(model, column_union, batch)[1]
-        found, seconds = speed_tables.in_turn(
+        found, seconds = tables.in_turn(
             {way: partial(_gradients, model, run, batch) for way, run in ways.items()}, REPEATS
         )
         released = statistics.median(seconds[RELEASED])
@@ -132,10 +133,10 @@ def _training(name: str, model: Any) -> list[dict[str, Any]]:
                     "latents": LATENTS,
                     "length": LENGTH,
                     "passes": count,
-                    **speed_tables.spread(seconds[way]),
+                    **tables.spread(seconds[way]),
                     "times_faster": round(released / statistics.median(seconds[way]), 2),
                     "gradient_difference": f"{_apart(gradients, reference):.1e}",
-                    **speed_tables.surroundings(model.device),
+                    **tables.surroundings(model.device),
                 }
             )
     return rows
@@ -157,7 +158,7 @@ def _residuals(name: str, model: Any) -> list[dict[str, Any]]:
                 "passes": iterations + 1,
                 "state_difference": f"{float((near - exact).abs().max() / exact.abs().max()):.1e}",
                 "gradient_difference": f"{_apart(_gradients(model, way, batch)[1], gradients):.1e}",
-                **speed_tables.surroundings(model.device),
+                **tables.surroundings(model.device),
             }
         )
     return rows
@@ -180,7 +181,7 @@ def _decoding(name: str, model: Any) -> list[dict[str, Any]]:
         batches = (prompts[first : first + size] for first in range(0, PROBLEMS, size))
         return [one.tokens for batch in batches for one in respond(model, batch, thinking, **options)]
 
-    made, seconds = speed_tables.in_turn({size: partial(written, size) for size in (PROBLEMS, 1)}, REPEATS)
+    made, seconds = tables.in_turn({size: partial(written, size) for size in (PROBLEMS, 1)}, REPEATS)
     if made[1] != made[PROBLEMS]:
         raise AdaptbenchError("responses differ side by side and one at a time")
     alone = statistics.median(seconds[1])
@@ -191,9 +192,9 @@ def _decoding(name: str, model: Any) -> list[dict[str, Any]]:
             "problems": PROBLEMS,
             "tokens": sum(map(len, made[1])),
             "latent_tokens": sum(one.count(latent_id) for one in made[1]),
-            **speed_tables.spread(times),
+            **tables.spread(times),
             "times_faster": round(alone / statistics.median(times), 2),
-            **speed_tables.surroundings(model.device),
+            **tables.surroundings(model.device),
         }
         for size, times in seconds.items()
     ]

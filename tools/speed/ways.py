@@ -1,4 +1,4 @@
-"""The ways that adaptbench/peer_speed.py compares: one training step in our loop, in transformers, in TRL and in a plain loop with peft.
+"""The ways that tools/speed/peers.py compares: one training step in our loop, in transformers, in TRL and in a plain loop with peft.
 
 Every way trains a copy of the model it is given, for so many steps on the same rows, and notes in a `Trace` what it did.
 """

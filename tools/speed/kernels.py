@@ -1,6 +1,6 @@
 """What the operations of kernels/ and the stacked Muon cost, against what one would write without them; and torch's two ways to attend.
 
-    python -m adaptbench kernel-speed results/reference/bench
+    python -m tools kernel-speed results/reference/bench
 
 All ways of one operation run in turn in one process, several times each; medians, and how fast memory was read and written
 against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts them.
@@ -16,7 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from adaptbench import models, speed_tables
+from adaptbench import models
+from tools.speed import tables
 
 REPEATS = 15
 Way = Callable[[], Any]
@@ -49,7 +50,7 @@ def measure(out: Path) -> None:
         " the operands."
     )
     stem = out / f"kernels_{'gpu' if torch.cuda.is_available() else 'cpu'}"
-    speed_tables.keep(rows, stem.with_suffix(".csv"), COLUMNS, caption)
+    tables.keep(rows, stem.with_suffix(".csv"), COLUMNS, caption)
     _draw(rows, stem)
 
 
@@ -115,7 +116,7 @@ def _rows(
     for way in ways.values():
         way()
         way()
-    _, seconds = speed_tables.in_turn({name: partial(_finished, way, device) for name, way in ways.items()}, REPEATS)
+    _, seconds = tables.in_turn({name: partial(_finished, way, device) for name, way in ways.items()}, REPEATS)
     first = statistics.median(next(iter(seconds.values())))
     rows = []
     for name, way in ways.items():
@@ -125,7 +126,7 @@ def _rows(
             "operation": operation, "implementation": name, "dtype": dtype, "shape": shape,
             "median_milliseconds": round(1e3 * median, 3), "low_milliseconds": round(1e3 * twentieth, 3), "high_milliseconds": round(1e3 * eightieth, 3),
             "times_faster": round(first / median, 2), "bytes": moved, "share_of_copy": None if moved is None else round(moved / median / speed, 2),
-            "peak_megabytes": round(peak(way, device) / 1e6, 1), **speed_tables.surroundings(device), **_versions(device),
+            "peak_megabytes": round(peak(way, device) / 1e6, 1), **tables.surroundings(device), **_versions(device),
         })  # fmt: skip
     return rows
 
@@ -158,7 +159,7 @@ def _copy_speed(device: str) -> float:
     target = torch.empty_like(source)
     copy = partial(target.copy_, source)
     copy()
-    _, seconds = speed_tables.in_turn({"": partial(_finished, copy, device)}, REPEATS)
+    _, seconds = tables.in_turn({"": partial(_finished, copy, device)}, REPEATS)
     return 2 * source.numel() * source.element_size() / statistics.median(seconds[""])
 
 
@@ -172,7 +173,7 @@ def peak(way: Way, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         _finished(way, device)
         return torch.cuda.max_memory_allocated() - before
-    with speed_tables.profiled(profile_memory=True) as seen:
+    with tables.profiled(profile_memory=True) as seen:
         way()
     recorded = seen.profiler.kineto_results.events() if seen.profiler else []
     taken = sorted((one.start_ns(), one.nbytes()) for one in recorded if one.name() == "[memory]")

@@ -1,7 +1,5 @@
-"""What stays on disk: a record of every stage, which outlives its weights; what can be removed; what a preset's files weigh.
+"""What a preset's files weigh, and which of them can be removed.
 
-A model that no run is scored on lies between others. Once all runs that come of it are done nothing reads it, but costs and figures go
-on reading what its stage has noted (adaptbench.json, losses, what a method measured): that is its record, results/<preset>/records/<id>.
 Snakemake makes no missing stage again unless something that must run reads it.
 """
 
@@ -11,12 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adaptbench import records
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import whole_directory
 
-NOT_RECORDED = shutil.ignore_patterns(
-    "*.safetensors*", "tokenizer*", "vocab*", "merges.txt", "*.model", "*.jinja", "README.md"
-)
 MB = 1e6
 KINDS: Mapping[str, tuple[str, ...]] = {
     "data and tasks": ("data", "tasks"),
@@ -29,18 +24,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "checkpoints of unfinished stages": ("work",),
 }
 """What lies in results/<preset> beside the stages."""
-
-
-def keep_record(made: Path, record: Path) -> None:
-    """Copy what a stage has noted, without weights and tokenizer, from the directory that it made."""
-    with whole_directory(record) as temporary:
-        shutil.copytree(made, temporary, ignore=NOT_RECORDED, dirs_exist_ok=True)
-
-
-def record(stage: Path) -> Path:
-    """Where to read what the stage of results/<preset>/stages/<id> has noted: there, or in its record if its model is gone."""
-    kept = stage.parent.parent / "records" / stage.name
-    return stage if (stage / "adaptbench.json").exists() or not kept.exists() else kept
 
 
 def clean(root: Path, *, force: bool = False) -> str:
@@ -68,7 +51,7 @@ def clean(root: Path, *, force: bool = False) -> str:
     if staying:
         said.append(f"left: {_counted(staying, 'folder')} of unfinished stages or other options; FORCE=1 removes them")
     for model in going:
-        keep_record(model, root / "records" / model.name)
+        records.keep(model, root / "records" / model.name)
     for path in (*going, *left):
         shutil.rmtree(path)
     return "\n".join(said)

@@ -7,7 +7,7 @@ between two markers; it is replaced, never typed.
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
 
 KEPT = ("tables", "figures", "transcripts")
-MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\S+?)(?:: ([^:\n]+): ([^:\n]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+"""`<!-- table: path -->`, or `<!-- table: path: rows: columns -->` with some of the first table's, separated by commas."""
 
 
 def keep(results: Path, out: Path) -> None:
@@ -49,6 +50,17 @@ def keep(results: Path, out: Path) -> None:
     write_text(out / "provenance.json", json.dumps(provenance, indent=1) + "\n")
 
 
+def update(results: Path, out: Path, documents: Sequence[Path]) -> None:
+    """Keep the tables and figures, and show the kept ones in the documents.
+
+    Raises:
+        AdaptbenchError: as `keep` and `show`.
+    """
+    keep(results, out)
+    for document in documents:
+        show(document)
+
+
 def run_path(key: Mapping[str, Any]) -> str:
     """How provenance.json names a run."""
     return f"{key['track']}/{key['run']}/seed{key['seed']}"
@@ -58,7 +70,7 @@ def show(document: Path) -> None:
     """Put the tables that a document's markers name (paths relative to it) between those markers.
 
     Raises:
-        AdaptbenchError: no such table.
+        AdaptbenchError: no such table, row or column.
     """
     text = document.read_text()
 
@@ -66,6 +78,29 @@ def show(document: Path) -> None:
         path = document.parent / match[2]
         if not path.is_file():
             raise AdaptbenchError(f"{document}: no table {match[2]}; make it first")
-        return f"{match[1]}{path.read_text()}{match[3]}"
+        shown = path.read_text()
+        if match[3]:
+            try:
+                shown = _part(shown, match[3].split(", "), match[4].split(", "))
+            except LookupError as error:
+                raise AdaptbenchError(f"{document}: {match[2]} has no {error.args[0]}") from None
+        return f"{match[1]}{shown}{match[5]}"
 
     write_text(document, MARKED.sub(table, text))
+
+
+def _part(text: str, rows: Sequence[str], columns: Sequence[str]) -> str:
+    """Return rows, by their first cells, and columns, by what their names begin with, of the first table of a Markdown text."""
+    table = [line.strip("|").split("|") for line in text.partition("\n\n")[0].splitlines()]
+    table = [[cell.strip() for cell in line] for line in table]
+    places = []
+    for name in columns:
+        place = next((place for place, cell in enumerate(table[0]) if cell.startswith(name)), None)
+        if place is None:
+            raise LookupError(f"column {name!r}")
+        places.append(place)
+    by_name = {line[0]: line for line in table[2:]}
+    if missing := [name for name in rows if name not in by_name]:
+        raise LookupError(f"row {missing[0]!r}")
+    chosen = [*table[:2], *(by_name[name] for name in rows)]
+    return "".join(f"| {' | '.join(line[place] for place in places)} |\n" for line in chosen)

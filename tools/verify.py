@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptbench.contracts import AdaptbenchError
 from adaptbench.files import write_text
-from adaptbench.reference import run_path
+from tools.reference import run_path
 
 if TYPE_CHECKING:
     import pandas as pd

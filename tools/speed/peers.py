@@ -1,6 +1,6 @@
 """A training step here against the same step in trainers that others use: tokens a second.
 
-    python -m adaptbench peer-speed results/reference/bench
+    python -m tools peer-speed results/reference/bench
 
 All ways of one work train copies of one model on the same rows with the same AdamW, in turn in one process. A step lasts from
 the end of the one before to its own end, the making of its batch included; start-up, the first steps, logs and checkpoints are
@@ -17,9 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adaptbench import kernel_speed, models, speed_tables
+from adaptbench import models
 from adaptbench.contracts import AdaptbenchError
-from adaptbench.peer_ways import OURS, Sizes, Trace, Way, version, works
+from tools.speed import kernels, tables
+from tools.speed.ways import OURS, Sizes, Trace, Way, version, works
 
 CPU = Sizes()
 GPU = Sizes(
@@ -48,7 +49,7 @@ def measure(out: Path) -> None:
         f" {sizes.rounds * sizes.timed} steps in {sizes.rounds} rounds, ways in turn in one process. Peak: what a run takes, model and optimizer"
         f" included. " + ", ".join(f"{name} {version}" for name, version in _versions().items()) + ";"
     )
-    speed_tables.keep(rows, out / f"peers_{'gpu' if on_gpu else 'cpu'}.csv", COLUMNS, caption)
+    tables.keep(rows, out / f"peers_{'gpu' if on_gpu else 'cpu'}.csv", COLUMNS, caption)
 
 
 def compare(work: str, ways: Mapping[str, Way], sizes: Sizes) -> list[dict[str, Any]]:
@@ -72,9 +73,9 @@ def compare(work: str, ways: Mapping[str, Way], sizes: Sizes) -> list[dict[str, 
         rows.append({
             "work": work, "way": name, "dtype": sizes.precision, "shape": _shape(sizes), "tokens_a_second": round(tokens / median),
             "low": round(twentieth), "high": round(eightieth), "times_ours": round(ours / median, 2),
-            "median_milliseconds": round(1e3 * median, 2), "peak_megabytes": round(kernel_speed.peak(partial(_run, way, 2), models.device()) / 1e6),
+            "median_milliseconds": round(1e3 * median, 2), "peak_megabytes": round(kernels.peak(partial(_run, way, 2), models.device()) / 1e6),
             "trained_parameters": traces[name].trained, "loss_difference": f"{apart[name]:.1e}",
-            **_versions(), **speed_tables.surroundings(models.device()),
+            **_versions(), **tables.surroundings(models.device()),
         })  # fmt: skip
     return rows
 

@@ -1,6 +1,6 @@
 """What a training step of each method is made of, on the stages of a preset that has run.
 
-    python -m adaptbench step-speed results/tiny results/reference/bench
+    python -m tools step-speed results/tiny results/reference/bench
 
 Every stage is begun again on its own inputs and trained for a few dozen steps by the suite's own loop, whose calls are timed: data,
 forward, backward, clipping, the optimizer's step, what a method does after it, and the rest. Stages whose layers are compiled are timed both
@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, provenance, results, speed_tables, stages, training
+from adaptbench import models, provenance, results, stages, training
 from adaptbench.contracts import AdaptbenchError
+from tools.speed import tables
 
 WARM_UP, STEPS, PROFILED = 5, 50, 5  # ADEPT measures its units every 50 steps
 ROUNDS = 3  # of a stage that is timed both ways
@@ -54,25 +55,23 @@ def measure(root: Path, out: Path) -> None:
         )
     device = models.device()
     fastest = _product_rate(device)
-    rows = [
-        {"stage": name, **_measured(plan, fastest), **speed_tables.surroundings(device)} for name, plan in found.items()
-    ]
+    rows = [{"stage": name, **_measured(plan, fastest), **tables.surroundings(device)} for name, plan in found.items()]
     caption = (
         f"Means of {STEPS} steps of the preset {root.name}, shares of a step's time. Compiled: with compiled layers, for stages that the preset trains so,"
         f" medians of {ROUNDS} turns each; the first compiling is not in them. GFLOP/s: arithmetic as the cost table counts it; a product of two"
         f" 1024 x 1024 matrices runs at {fastest / 1e9:.0f} here."
     )
     kind = "gpu" if device == "cuda" else "cpu"
-    speed_tables.keep(rows, out / f"steps_{root.name}_{kind}.csv", COLUMNS, caption)
+    tables.keep(rows, out / f"steps_{root.name}_{kind}.csv", COLUMNS, caption)
     jobs = _jobs_at_once(device)
     beside = _product_rate(device, jobs)
-    whole = [row | speed_tables.surroundings(device) for row in _floor(root, beside)]
+    whole = [row | tables.surroundings(device) for row in _floor(root, beside)]
     others = f" while {jobs} run at once, as the graph's jobs do" if jobs > 1 else ""
     caption = (
         f"All training stages of the preset {root.name}'s main part, each once, as they ran. Floor: their arithmetic at the rate of a product of two 1024 x 1024"
         f" matrices{others} ({beside / 1e9:.0f} GFLOP/s each; {fastest / 1e9:.0f} alone)."
     )
-    speed_tables.keep(whole, out / f"floor_{root.name}_{kind}.csv", FLOOR_COLUMNS, caption)
+    tables.keep(whole, out / f"floor_{root.name}_{kind}.csv", FLOOR_COLUMNS, caption)
 
 
 def _stages(root: Path) -> Iterator[tuple[str, Path]]:
@@ -133,7 +132,7 @@ def _product_rate(device: str, at_once: int = 1) -> float:
     def seconds(_: int) -> list[float]:
         product()
         together.wait()
-        return speed_tables.in_turn({"": product}, 15)[1][""]
+        return tables.in_turn({"": product}, 15)[1][""]
 
     together = threading.Barrier(at_once)
     with ThreadPoolExecutor(at_once) as threads:
@@ -288,7 +287,7 @@ class _Rows:
             yield found
 
     def _start(self) -> None:
-        self._profile = speed_tables.profiled()
+        self._profile = tables.profiled()
         self._profile.start()
 
     def stop(self) -> None:
