@@ -49,7 +49,10 @@ class Training(StrictModel):
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "cosine"
     warmup_ratio: Real = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises")
     decay_ratio: Real = Field(0.3, gt=0, le=1, description="warmup_stable_decay: share of the steps in which it falls")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, all else by AdamW")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: the layers' matrices by Muon; vectors, experts stacked in one tensor, embeddings and head by AdamW",
+    )
     muon_learning_rate: Real = Field(0.02, gt=0, description="muon: rate of the matrices")
     betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), strict=False
