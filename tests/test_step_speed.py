@@ -107,7 +107,7 @@ def test_the_floor_is_of_as_many_jobs_at_once_as_the_graph_has(monkeypatch, core
 
 
 def test_products_that_run_at_once_are_each_timed(monkeypatch):
-    monkeypatch.setattr(step_speed.speed_tables, "in_turn", lambda ways, repeats: (ways[""](), {"": [2.0] * repeats}))
+    monkeypatch.setattr(step_speed.tables, "in_turn", lambda ways, repeats: (ways[""](), {"": [2.0] * repeats}))
     assert step_speed._product_rate("cpu", 3) == 1024**3
 
 

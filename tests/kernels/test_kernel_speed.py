@@ -14,7 +14,7 @@ from tools.speed import kernels as kernel_speed
 
 def test_a_row_says_how_fast_and_what_of_a_copy(monkeypatch):
     taken = {"slow": [0.018, 0.019, 0.02, 0.021, 0.022], "fast": [0.005] * 5}
-    monkeypatch.setattr(kernel_speed.speed_tables, "in_turn", lambda ways, repeats: ({}, taken))
+    monkeypatch.setattr(kernel_speed.tables, "in_turn", lambda ways, repeats: ({}, taken))
     slow, fast = kernel_speed._rows("sleep", "any", "float32", 10**6, dict.fromkeys(taken, lambda: None), 1e9, "cpu")
     assert (slow["times_faster"], fast["times_faster"]) == (1.0, 4.0)
     assert slow["low_milliseconds"] < slow["median_milliseconds"] == 20.0 < slow["high_milliseconds"]
@@ -61,7 +61,7 @@ def test_both_muons_are_timed_on_the_same_matrices():
 
 
 def test_where_arithmetic_counts_no_share_of_a_copy_is_told(monkeypatch):
-    monkeypatch.setattr(kernel_speed.speed_tables, "in_turn", lambda ways, repeats: ({}, {"one": [0.01] * 5}))
+    monkeypatch.setattr(kernel_speed.tables, "in_turn", lambda ways, repeats: ({}, {"one": [0.01] * 5}))
     (row,) = kernel_speed._rows("sleep", "any", "float32", None, {"one": lambda: None}, 1e9, "cpu")
     assert row["bytes"] is row["share_of_copy"] is None
 
