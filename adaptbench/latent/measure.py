@@ -54,15 +54,17 @@ def _in_float32(model: Any) -> Iterator[None]:
             tensor.data = tensor.data.to(dtype)
 
 
-def check_supported(model: Any, names: Sequence[str]) -> None:
-    """The model has these capabilities.
+def check_supported(model: Any, needed: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, str]:
+    """Return which of the `wanted` capabilities the model lacks, and why.
 
     Raises:
-        AdaptbenchError: it lacks one.
+        AdaptbenchError: it lacks one of the `needed`.
     """
-    for name, why in measure(model, names).items():
-        if why:
+    lacking = {name: why for name, why in measure(model, (*needed, *wanted)).items() if why}
+    for name in needed:
+        if why := lacking.get(name):
             raise AdaptbenchError(f"base.model: {type(model).__name__} lacks {name}, which this method needs: {why}")
+    return lacking
 
 
 class _LacksError(Exception):

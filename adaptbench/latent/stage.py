@@ -216,14 +216,14 @@ def objective(config: LatentConfig, fusion: Fusion, model: Any, context: StageCo
     Raises:
         AdaptbenchError: latents cannot pass through such a model.
     """
-    from adaptbench.latent.measure import check_supported, measure
+    from adaptbench.latent.measure import check_supported
     from adaptbench.latent.objective import latent_loss
 
     assert context.tokenizer is not None
-    check_supported(model, ("latents",))
     forward = config.forward
-    if forward.way == "wavefront" and (reason := measure(model, ("wavefront",))["wavefront"]):
-        context.instead["wavefront"] = reason
+    lacking = check_supported(model, ("latents",), ("wavefront",) if forward.way == "wavefront" else ())
+    context.instead.update(lacking)
+    if lacking:
         forward = Forward(way="jacobi")
     return latent_loss(forward, fusion, context.tokenizer.convert_tokens_to_ids(LATENT))
 
