@@ -99,6 +99,11 @@ def _lacks(spec: Spec) -> dict[str, str]:
     return next(filter(None, map(models.lacks, made)), {})
 
 
+def _instead(context: StageContext) -> dict[str, str]:
+    """Say once, for all processes, what the stage does in place of what its base lacks; return the same by capability."""
+    return capabilities.instead(context.instead) if parallel.is_main() else {}
+
+
 def _data(spec: Spec) -> dict[str, Path]:
     return {role.removeprefix("data."): path for role, path in _inputs(spec).items() if role.startswith("data.")}
 
@@ -216,7 +221,7 @@ def _prepare(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     )
     models_and_results = {role: path for role, path in inputs.items() if not role.startswith("data.")}
     made = getattr(module, options["function"])(config, models_and_results, out, context) or {}
-    return made | {"instead": capabilities.instead(context.instead)}
+    return made | {"instead": _instead(context)}
 
 
 def _train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
@@ -320,7 +325,7 @@ def _fit(
         raise AdaptbenchError("the tuner left nothing to train")
     assert context.tokenizer is not None
     packs = context.can("packing")
-    instead = capabilities.instead(context.instead) if parallel.is_main() else {}
+    instead = _instead(context)
     optimizers = [optimizer] if optimizer else loop.default_optimizers(model, training)
     start_up = seconds_since_process_start()
     outcome = loop.train(

@@ -140,8 +140,8 @@ def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
 def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":
     """AdamW on everything that trains; weight decay on matrices only, as is usual for norm gains and biases.
 
-    With `optimizer: muon`, Muon takes the matrices between embedding and output head instead (not experts stacked in one tensor), its rate scaled
-    to AdamW's update size (arXiv 2502.16982).
+    With `optimizer: muon`, Muon takes the matrices between embedding and output head instead (not experts stacked in one
+    tensor), its rate scaled to AdamW's update size (arXiv 2502.16982).
     """
     import torch
 
