@@ -25,7 +25,7 @@ def run_problem(preset: "Preset", run: "Run", layers: int | None, longest: int |
     problem = _track_problem(preset, run)
     if problem:
         return problem
-    there = [name for name in registry.tracks() if getattr(preset.data, name) is not None]
+    there = [name for name in registry.tracks() if preset.benchmark(name) is not None]
     for axis, method in zip(registry.METHOD_AXES, (run.tuner, run.curriculum, run.posthoc), strict=True):
         if method is not None:
             module = registry.method(axis, method.kind)
@@ -140,7 +140,6 @@ def needed(run: "Run") -> Iterator[tuple[str, str]]:
 
 def needs(preset: "Preset") -> list[tuple[str, str, str]]:
     """Return for every run what it needs of its base: the run's name, the method's key, the capability."""
-
     found = []
     for _, run in preset.every_run():
         training = preset.training_of(run)
@@ -183,9 +182,7 @@ def base_layers(base: "Base") -> int | None:
     """The base's number of layers, where it can be known without a download."""
     if base.model is None:
         return base.architecture.num_hidden_layers
-    config = _config(base)
-    text = _object(config.get("text_config")) or config
-    return next((text[name] for name in capabilities.LAYERS if isinstance(text.get(name), int)), None)
+    return capabilities.layers(_config(base))
 
 
 def base_positions(base: "Base") -> int | None:
@@ -199,10 +196,7 @@ def _config(base: "Base") -> Mapping[str, Any]:
     """The base's config.json, empty where it is not here or is none."""
     assert base.model is not None
     try:
-        return _object(json.loads((hub.folder(base.model, base.revision) / "config.json").read_text()))
+        found = json.loads((hub.folder(base.model, base.revision) / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -55,12 +55,18 @@ def known() -> dict[str, dict[str, str]]:
     return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
 
 
+def layers(config: Mapping[str, Any]) -> int | None:
+    """Return how many layers a model with this config.json has, None where that does not say."""
+    text = _of_text(config)
+    return next((text[name] for name in LAYERS if isinstance(text.get(name), int)), None)
+
+
 def longest_input(config: Mapping[str, Any]) -> int | None:
     """Return how many tokens a model with this config.json reads, None where that does not say.
 
     Of LongRoPE it is the original length: beyond, the longest row decides how all rows of a batch are rotated, from their first token on.
     """
-    text = _mapping(config.get("text_config")) or config
+    text = _of_text(config)
     rope = _mapping(text.get("rope_parameters")) or _mapping(text.get("rope_scaling"))
     found = [text.get(name) for name in POSITIONS]
     for one in (rope, *map(_mapping, rope.values())):
@@ -68,6 +74,10 @@ def longest_input(config: Mapping[str, Any]) -> int | None:
             name = "original_max_position_embeddings"
             found.append(text.get(name) or one.get(name))
     return min((one for one in found if isinstance(one, int)), default=None)
+
+
+def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(config.get("text_config")) or config
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
