@@ -158,8 +158,8 @@ def _pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         **architecture.model_dump(),
     )
     model = Qwen3ForCausalLM(config)
-    records = read_jsonl(inputs["general"] / "splits" / "pretrain.jsonl", require=("text",))
-    texts = [record["text"] for record in records]
+    path = inputs["general"] / "splits" / "pretrain.jsonl"
+    texts = [record["text"] for record in read_jsonl(path, require=("text",))]
     examples = [document(ids) for ids in tokenizer.encode_documents(text_tokenizer, texts)]
     context = StageContext(options["seed"], _data(spec), text_tokenizer)
     return _fit(spec, model, lambda: model, context, examples, training, out, work)
