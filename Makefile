@@ -60,17 +60,19 @@ slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this m
 lint: $(READY)  ## check style, types, workflow and schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/Snakefile
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	@# As a wheel holds it, with kernels/, methods/ and benchmarks/ inside: mypy finds packages by their place alone.
 	rm -rf .typed && mkdir .typed && cp -rp adaptbench .typed && cp -rp benchmarks kernels methods .typed/adaptbench
+	@# Which room may import which: tool.importlinter in pyproject.toml.
+	cd .typed && ../$(BIN)/lint-imports ../pyproject.toml --no-cache > imports.txt || { cat imports.txt; exit 1; }
 	cd .typed && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache
 	$(BIN)/python -m adaptbench schema --check config/schema.json
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/Snakefile
+	$(BIN)/snakefmt Snakefile workflow
 
 audit:  ## ask for known holes in the pinned packages (needs a network, and says so where there is none)
 	@[ -x .audit/bin/pip-audit ] || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 'pip-audit>=2.9,<3'; } \

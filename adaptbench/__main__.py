@@ -1,9 +1,9 @@
-"""`python -m adaptbench`: a command, in a process that has its imports already where there is one (adaptbench/warm.py)."""
+"""`python -m adaptbench`: a command, in a process that has its imports already where there is one (adaptbench/jobs/warm.py)."""
 
 import os
 import sys
 
-from adaptbench.warm import forwarded
+from adaptbench.jobs.warm import forwarded
 
 if __name__ == "__main__":
     status = forwarded(sys.argv[1:])

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from adaptbench.commands import COMMANDS, Command
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import foreseen
+from adaptbench.errors import AdaptbenchError, user_message
 
 
 def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
@@ -25,13 +24,13 @@ def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command]
         if said := imported(function)(**options):
             print(said)
     except AdaptbenchError as error:
-        from adaptbench.training import Interrupted
+        from adaptbench.errors import Interrupted
 
         return _fail(str(error), 130 if isinstance(error, Interrupted) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted; run again to go on", 130)
     except Exception as error:
-        said = foreseen(error, options.get("out", "the output"))
+        said = user_message(error, options.get("out", "the output"))
         if not said:
             raise
         return _fail(said, 1)

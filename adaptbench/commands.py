@@ -23,24 +23,30 @@ class Command:
     more: str = ""
 
 
-_COLLECTED = {"collected": PATH, "report": PATH}
+_Arguments = Mapping[str, Mapping[str, Any]]
+_COLLECTED: _Arguments = {"collected": PATH, "report": PATH}
+_DRAWN: _Arguments = {
+    **_COLLECTED,
+    "out": PATH,
+    "--only": {"metavar": "NAME", "help": "the one of this name; default: all"},
+}
 _PRESETS = {
     "presets": PATHS,
     "--config": {"nargs": "+", "default": [], "metavar": "KEY=VALUE", "help": "changes options, as Snakemake's"},
 }
 
 COMMANDS: Mapping[str, Command] = {
-    "stage": Command("adaptbench.stages:run", "make one stage's directory", {"plan": PATH, "out": PATH}),
-    "evaluate": Command("adaptbench.evaluation:run", "score one run", {"plan": PATH, "out": PATH}),
-    "collect": Command("adaptbench.collect:run", "join runs into one set of scores", {"out": PATH, "paths": PATHS}),
-    "conclude": Command("adaptbench.conclusions:write", "test the runs of every table", _COLLECTED),
-    "tables": Command("adaptbench.reporting:write_tables", "write the tables", _COLLECTED | {"out": PATH}),
-    "figures": Command("adaptbench.figures:draw", "draw the figures", _COLLECTED | {"out": PATH}),
-    "transcripts": Command(
-        "adaptbench.transcripts:write", "write pages with episodes to read", _COLLECTED | {"out": PATH}
+    "stage": Command("adaptbench.stages.job:run", "make one stage's directory", {"plan": PATH, "out": PATH}),
+    "evaluate": Command("adaptbench.evaluate.score:run", "score one run", {"plan": PATH, "out": PATH}),
+    "collect": Command(
+        "adaptbench.statistics.collect:run", "join runs into one set of scores", {"out": PATH, "paths": PATHS}
     ),
+    "conclude": Command("adaptbench.statistics.verdicts:write", "test the runs of every table", _COLLECTED),
+    "tables": Command("adaptbench.report.write:write_tables", "write the tables", _DRAWN),
+    "figures": Command("adaptbench.report.figures.draw:draw", "draw the figures", _DRAWN),
+    "transcripts": Command("adaptbench.report.transcripts:write", "write pages with episodes to read", _DRAWN),
     "explorer": Command(
-        "adaptbench.explorer.page:write",
+        "adaptbench.report.explorer.page:write",
         "write the page to look around in all results",
         {
             "out": PATH,
@@ -56,24 +62,26 @@ COMMANDS: Mapping[str, Command] = {
         },
     ),
     "partial": Command(
-        "adaptbench.reporting:write_partial",
+        "adaptbench.report.write:write_partial",
         "tables and figures of the runs that are done",
         {"report": PATH, "out": PATH},
     ),
     "paper": Command(
-        "adaptbench.paper.tables:write",
+        "adaptbench.report.paper.tables:write",
         "hold the runs against what papers report",
         {"plan": PATH, "out": PATH, "collected": {**PATHS, "help": "collected parts, main first"}},
     ),
-    "check": Command("adaptbench.planning:check", "say of presets what is wrong with them, if anything", _PRESETS),
+    "check": Command(
+        "adaptbench.graph.planning:check", "say of presets what is wrong with them, if anything", _PRESETS
+    ),
     "estimate": Command(
-        "adaptbench.planning:estimates",
+        "adaptbench.graph.planning:estimates",
         "say what presets will take: jobs, GPU hours, memory, disk, downloads",
         _PRESETS,
-        more="adaptbench.planning:add_assumptions",
+        more="adaptbench.graph.planning:add_assumptions",
     ),
     "schema": Command(
-        "adaptbench.config:write_schema",
+        "adaptbench.config.preset:write_schema",
         "write the presets' JSON schema",
         {"file": PATH, "--check": {"action": "store_true", "help": "only say whether the file is up to date"}},
     ),

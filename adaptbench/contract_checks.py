@@ -16,16 +16,16 @@ from pydantic import ValidationError
 
 from adaptbench.contracts import (
     NAME_PATTERN,
-    AdaptbenchError,
     BenchmarkConfig,
     CurriculumConfig,
     MethodConfig,
     PosthocConfig,
     Preparation,
     StrictModel,
-    Task,
     TunerConfig,
 )
+from adaptbench.errors import AdaptbenchError
+from adaptbench.tasks import Task
 
 Parameters = tuple[str, ...]
 TUNER: Mapping[str, Parameters] = {

@@ -5,17 +5,20 @@ few functions with agreed names; docs/architecture.md lists them. Nothing here i
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
 Record = dict[str, Any]
+
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name on every system
 
 
@@ -27,6 +30,8 @@ def _number(value: Any) -> Any:
 
 
 Real = Annotated[float, BeforeValidator(_number)]
+
+
 LARGEST = 10**12
 """No number of things in a preset is larger: products of such numbers are still floats, and what is larger is a slip."""
 
@@ -100,59 +105,6 @@ class CurriculumConfig(MethodConfig):
 
 class PosthocConfig(MethodConfig):
     """What happens to the tuned model afterwards, without training."""
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A metric of all documents together, such as a ratio or an F1: no mean of documents' values.
-
-    `counts` is given the documents' values of the metrics `of` (arrays of one shape) and returns arrays of that shape;
-    `combine` turns their sums over documents into the metric, which is between 0 and 1. Both work on numpy arrays; nothing to
-    count gives nan.
-    """
-
-    name: str
-    of: tuple[str, ...]
-    counts: Callable[..., Sequence[Any]]
-    combine: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One lm-eval task and how its main number is shown.
-
-    `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them, the same
-    ones whatever the model answers; `derived` are made of all documents' values of those. `shown` says which of both tables
-    show beside the main one, as pairs of a metric and its heading. `weight`
-    names the sample's field that weights a document, for metrics that are ratios; `group` the document's field whose equal
-    values mark documents that belong together (the steps of one problem, say) and are drawn together for intervals. `episodes` says that answers are played episodes, kept as JSON to be read. `split` says what the task may be used
-    for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
-    """
-
-    name: str
-    metric: str
-    label: str
-    unit: str
-    higher_is_better: bool = True
-    more: tuple[str, ...] = ()
-    derived: tuple[Derived, ...] = ()
-    shown: tuple[tuple[str, str], ...] = ()
-    weight: str | None = None
-    group: str | None = None
-    episodes: bool = False
-    split: Literal["test", "validation"] = "test"
-    primary: bool = False
-
-
-class Splits(dict[str, list[Record]]):
-    """A benchmark's splits by name, where some published records are in none of them.
-
-    `left_out` tells why: for each source and each reason the numbers, from 1, of its records.
-    """
-
-    def __init__(self, splits: Mapping[str, list[Record]], left_out: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
-        super().__init__(splits)
-        self.left_out = left_out
 
 
 @dataclass(frozen=True)
@@ -237,10 +189,3 @@ class RunFiles:
     stages: Mapping[str, Path]
     results: Path
     colour: str = "black"
-
-
-class AdaptbenchError(Exception):
-    """Something the user can mend, said in one line, whatever names and values it repeats: what is no sign of a line stands as its escape."""
-
-    def __str__(self) -> str:
-        return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda sign: ascii(sign[0])[1:-1], super().__str__())

@@ -8,9 +8,16 @@ from pathlib import Path
 from types import ModuleType
 
 from adaptbench import contract_checks
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 
 METHOD_AXES = ("tuners", "curricula", "posthoc")
+DECODINGS = {
+    "agent": "adaptbench.agent.language_model",
+    "latent": "adaptbench.latent.language_model",
+    "plain": "adaptbench.evaluate.plain",
+    "policy": "adaptbench.evaluate.policy",
+}
+"""Modules whose `language_model(directory, *, batch_size, tasks, **options)` returns the lm-eval model that answers, by kind of decoding."""
 
 
 @cache
@@ -21,15 +28,21 @@ def discover(package: str) -> dict[str, ModuleType]:
         AdaptbenchError: a file cannot be imported, or does not keep the contract (contract_checks.py).
     """
     parent = importlib.import_module(f"adaptbench.{package}")
-    found = {}
-    for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda info: info.name):
-        try:
-            module = importlib.import_module(f"adaptbench.{package}.{info.name}")
-        except (Exception, SystemExit) as error:
-            raise AdaptbenchError(f"{source_of(package, info.name)}: {type(error).__name__}: {error}") from error
-        if contract_checks.check(package, info.name, module, project_root()):
-            found[info.name] = module
-    return found
+    names = sorted(info.name for info in pkgutil.iter_modules(parent.__path__))
+    return {name: module for name in names if (module := _opened(package, name))}
+
+
+@cache
+def _opened(package: str, name: str) -> ModuleType | None:
+    """Return the module of a file, None if there is none or it holds no `Config`; raises as `discover` does."""
+    full_name = f"adaptbench.{package}.{name}"
+    try:
+        module = importlib.import_module(full_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == full_name:
+            return None
+        raise AdaptbenchError(f"{source_of(package, name)}: {type(error).__name__}: {error}") from error
+    return module if contract_checks.check(package, name, module, project_root()) else None
 
 
 def source_of(package: str, name: str) -> str:
@@ -39,18 +52,29 @@ def source_of(package: str, name: str) -> str:
 
 def tracks() -> tuple[str, ...]:
     """The folders of benchmarks/ that hold at least one benchmark."""
-    import adaptbench.benchmarks as benchmarks
-
+    benchmarks = importlib.import_module("adaptbench.benchmarks")
     folders = (info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.ispkg)
     return tuple(name for name in sorted(folders) if discover(f"benchmarks.{name}"))
 
 
 def method(axis: str, kind: str) -> ModuleType:
-    return discover(f"methods.{axis}")[kind]
+    """Return a method's module; no other is imported, as a job needs one."""
+    return _of_kind(f"methods.{axis}", kind)
 
 
 def benchmark(track: str, kind: str) -> ModuleType:
-    return discover(f"benchmarks.{track}")[kind]
+    """Return a benchmark's module; no other is imported, as a job needs one."""
+    return _of_kind(f"benchmarks.{track}", kind)
+
+
+def _of_kind(package: str, kind: str) -> ModuleType:
+    if (module := _opened(package, kind)) is None:
+        raise KeyError(kind)
+    return module
+
+
+def decoding(kind: str) -> ModuleType:
+    return importlib.import_module(DECODINGS[kind])
 
 
 @cache

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptbench import hub, plain_files
-from adaptbench.contracts import AdaptbenchError, Record
+from adaptbench.contracts import Record
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import hub, local_files
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 
@@ -65,7 +66,7 @@ def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> Mapping[str, A
     for split in splits:
         files = sorted(path for pattern in patterns(split) for path in folder.glob(pattern))
         same = [path for path in files if path.suffix == files[0].suffix]
-        plain_files.check(name, folder, same)
+        local_files.check(name, folder, same)
         if same:
-            found[split] = [record for path in same for _, record in plain_files.records(name, path)]
+            found[split] = [record for path in same for _, record in local_files.records(name, path)]
     return found

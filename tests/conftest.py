@@ -108,12 +108,12 @@ def browser():
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory):
     """A byte-level tokenizer trained on a few sentences."""
-    from adaptbench import models
-    from adaptbench.tokenizer import train
+    from adaptbench.data.tokenizer import train
+    from adaptbench.model import storage
 
     folder = tmp_path_factory.mktemp("tokenizer")
     train(SENTENCES, 300, folder)
-    return models.load_tokenizer(folder)
+    return storage.load_tokenizer(folder)
 
 
 def toy_model(architecture: str, *, layers: int = 4, vocabulary: int = 300, seed: int = 0):
@@ -183,8 +183,8 @@ def model_folder(tmp_path_factory, tokenizer) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def benchmark_data(tmp_path_factory) -> dict[str, Path]:
     """Directories of a tiny general world and a tiny domain, as the graph makes them."""
-    from adaptbench import data
     from adaptbench.contracts import StageContext
+    from adaptbench.data.benchmark_data import build
 
     root = tmp_path_factory.mktemp("data")
     sizes = {
@@ -195,7 +195,7 @@ def benchmark_data(tmp_path_factory) -> dict[str, Path]:
     for track, config in sizes.items():
         out = root / track
         out.mkdir()
-        data.build({"track": track, "config": config, "seed": 0, "public": {}}, StageContext(0, dict(folders)), out)
+        build({"track": track, "config": config, "seed": 0, "public": {}}, StageContext(0, dict(folders)), out)
         folders[track] = out
     return folders
 
@@ -203,7 +203,8 @@ def benchmark_data(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
     """The tasks directories of the same two worlds."""
-    from adaptbench import data, registry
+    from adaptbench import registry
+    from adaptbench.data.benchmark_data import lay_tasks
 
     root = tmp_path_factory.mktemp("tasks")
     for track, folder in benchmark_data.items():
@@ -211,7 +212,7 @@ def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
         module = registry.benchmark(track, "world")
         files = ["benchmarks/splits.py", *getattr(module, "TASK_FILES", ())]
         options = {"track": track, "tasks": [task.name for task in module.TASKS], "files": files}
-        data.lay_tasks(options, folder, root / track)
+        lay_tasks(options, folder, root / track)
     return {track: root / track for track in benchmark_data}
 
 

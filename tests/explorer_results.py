@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from adaptbench import collect, conclusions, results
-from adaptbench.explorer import page
+from adaptbench.io import results
 from adaptbench.latent.text import LATENT
+from adaptbench.report.explorer import page
+from adaptbench.statistics import collect, verdicts
 
 DOCUMENTS = 30
 METRICS = {"domain_facts": "acc", "general_facts": "acc", "agent_live": "success", "multiplication": "exact_match"}
@@ -126,7 +127,7 @@ def make(root: Path) -> tuple[Path, Path]:
     collect.run(paths, root / "collected")
     tables = {"domain": ("domain", ["base", "full", "lora", "moved"]), "agent": ("agent", ["base", "single"]), "reasoning": ("reasoning", ["base", "lt-tuning"])}  # fmt: skip
     plan = report(root, tables)
-    conclusions.write(root / "collected", plan)
+    verdicts.write(root / "collected", plan)
     # `collect` takes no run that was asked something else than the base; parts made at different times may hold such.
     samples = results.read_samples(root / "collected/samples.parquet")
     samples.loc[(samples["run"] == "moved") & (samples["document"] < 10), "prompt_hash"] = "other"

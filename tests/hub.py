@@ -94,7 +94,7 @@ def question(task: str, number: int) -> dict:
 
 def add_stock(home: Path, tasks: Iterable[str]) -> None:
     """The data of lm-eval's tasks, two documents to test on."""
-    from adaptbench import stock_tasks
+    from adaptbench.graph import stock_tasks
 
     for task in tasks:
         index = stock_tasks._manager((task,)).task_index

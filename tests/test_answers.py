@@ -18,10 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lm_eval.tasks import TaskManager
 
-from adaptbench import answers, data, registry
+from adaptbench import registry
 from adaptbench.agent.scores import episode_scores
-from adaptbench.answers import MAX_DIGITS, exact_match, marked_number, number, same_ending, same_words, written
+from adaptbench.benchmarks.shared import answers
+from adaptbench.benchmarks.shared.answers import (
+    MAX_DIGITS,
+    exact_match,
+    marked_number,
+    number,
+    same_ending,
+    same_words,
+    written,
+)
 from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
 from adaptbench.latent import text
 
 THOROUGH = settings(
@@ -341,10 +351,10 @@ def test_lm_eval_scores_answers_by_the_copy_beside_the_tasks(track, kind, tmp_pa
     spec = {"track": track, "config": module.Config(**sizes).model_dump(mode="json"), "seed": 0, "public": public}
     for name in ("data", "laid.d"):
         (tmp_path / name).mkdir()
-    data.build(spec, StageContext(0, {}), tmp_path / "data")
+    benchmark_data.build(spec, StageContext(0, {}), tmp_path / "data")
     (task,) = (task.name for task in module.TASKS if task.metric == "exact_match" and task.split == "test")
     options = {"track": track, "tasks": [task], "files": ["benchmarks/splits.py", *module.TASK_FILES]}
-    data.lay_tasks(options, tmp_path / "data", tmp_path / "laid.d")
+    benchmark_data.lay_tasks(options, tmp_path / "data", tmp_path / "laid.d")
     manager = TaskManager(include_path=[str(tmp_path / "laid.d" / "tasks")], include_defaults=False)
     loaded = manager.load([task])["tasks"][task]
     doc = loaded.test_docs()[0]

@@ -12,10 +12,16 @@ import pytest
 import torch
 from conftest import ARCHITECTURES, SMALL_GENERAL, copy_of_project
 
-from adaptbench import checks, config, evaluation, graph, models, plan, sources, stages
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.model import capabilities
-from adaptbench.scoring import ScoringLM
+from adaptbench.config import architectures, load, validate
+from adaptbench.config.preset import Preset
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import score
+from adaptbench.graph import nodes, plan_files, sources, unfolding
+from adaptbench.io import model_folder as io_model_folder
+from adaptbench.io.model_folder import read_manifest
+from adaptbench.model import storage
+from adaptbench.model.scoring import ScoringLM
+from adaptbench.stages import job
 from tools import small_models
 
 TRAINING = {"steps": 2, "batch_size": 2, "sequence_length": 32, "precision": "float32"}
@@ -25,7 +31,7 @@ DATA = {
 }
 
 
-def preset(base: Path, *runs: dict) -> config.Preset:
+def preset(base: Path, *runs: dict) -> Preset:
     values = {
         "name": "toy",
         "seeds": [3],
@@ -34,7 +40,7 @@ def preset(base: Path, *runs: dict) -> config.Preset:
         "training": TRAINING,
         "runs": list(runs),
     }
-    return config.validate(values, "toy.yaml")
+    return load.validate(values, "toy.yaml")
 
 
 def run(name: str, tuner: dict) -> dict:
@@ -46,14 +52,14 @@ def make(tmp_path, monkeypatch):
     """Makes all stages of a preset in a temporary results folder; returns the graph."""
     monkeypatch.chdir(tmp_path)
 
-    def go(of: config.Preset) -> graph.Graph:
-        unfolded = graph.unfold(of)
-        plans = plan.write(unfolded)
+    def go(of: Preset) -> nodes.Graph:
+        unfolded = unfolding.unfold(of)
+        plans = plan_files.write(unfolded)
         for evaluated in unfolded.evaluations:
             ends = filter(None, (evaluated.model, *evaluated.tasks.values()))  # a baseline has no model
             for node in dict.fromkeys(node for end in ends for node in unfolded.ancestors(end)):
                 if not unfolded.directory(node).exists():
-                    stages.run(plans / f"{node}.json", unfolded.directory(node))
+                    job.run(plans / f"{node}.json", unfolded.directory(node))
         return unfolded
 
     return go
@@ -68,14 +74,14 @@ def test_every_architecture_is_adapted_by_every_kind_of_tuner(architecture, mode
         run("pro", {"kind": "llama_pro", "layers": 2}),
     ]
     unfolded = make(preset(base, *runs))
-    start = models.load_model(base)
+    start = storage.load_model(base)
     ids = torch.randint(1, 200, (2, 12), generator=torch.Generator().manual_seed(0))
     kinds = {node.kind for node in unfolded.nodes.values()}
     assert not kinds & {"base", "tokenizer"}
     with torch.no_grad():
         expected = start(input_ids=ids).logits
         for evaluated in unfolded.evaluations:
-            made = models.load_model(unfolded.directory(evaluated.model))
+            made = storage.load_model(unfolded.directory(evaluated.model))
             logits = made(input_ids=ids).logits
             assert type(made) is type(start)
             if evaluated.run == "base":
@@ -84,7 +90,7 @@ def test_every_architecture_is_adapted_by_every_kind_of_tuner(architecture, mode
                 assert not torch.equal(logits, expected)
                 assert (logits - expected).abs().max() < 5
     evaluated = next(e for e in unfolded.evaluations if e.run == "pro")
-    evaluation.run(plan.evaluation_file(unfolded, evaluated.key), Path("out"))
+    score.run(plan_files.evaluation_file(unfolded, evaluated.key), Path("out"))
     result = json.loads(Path("out/run.json").read_text())
     assert result["metrics"]["domain_facts"]["documents"] == 8
     assert result["model"]["parameters"]["trained"] < result["model"]["parameters"]["total"]
@@ -112,9 +118,11 @@ def test_what_a_base_lacks_is_done_the_slower_way_as_log_and_results_say(make, t
             {"name": "one", "track": "agent", "curriculum": {"kind": "single"}, "training": {"sequence_length": 1024}} | full,
         ],
     }  # fmt: skip
-    unfolded = make(config.validate(values, "toy.yaml"))
+    unfolded = make(load.validate(values, "toy.yaml"))
     out = capfd.readouterr().err
-    lacks = next(models.lacks(unfolded.directory(one.id)) for one in unfolded.nodes.values() if not one.parents)
+    lacks = next(
+        io_model_folder.lacks(unfolded.directory(one.id)) for one in unfolded.nodes.values() if not one.parents
+    )
     said = {
         "packing": f"each document has a row for itself: {lacks['packing']}",
         "wavefront": f"passes through latents are made by Jacobi, exact too: {lacks['wavefront']}",
@@ -130,7 +138,7 @@ def test_what_a_base_lacks_is_done_the_slower_way_as_log_and_results_say(make, t
         ("one", [["packing"]], answers),
     ):
         evaluated = next(one for one in unfolded.evaluations if one.run == name)
-        evaluation.run(plan.evaluation_file(unfolded, evaluated.key), Path(name))
+        score.run(plan_files.evaluation_file(unfolded, evaluated.key), Path(name))
         out = capfd.readouterr().err
         assert {capability: out.count(sentence) for capability, sentence in otherwise.items()} == dict.fromkeys(
             otherwise, 1
@@ -142,12 +150,12 @@ def test_what_a_base_lacks_is_done_the_slower_way_as_log_and_results_say(make, t
 
 
 def test_half_precision_weights_are_trained_in_float32_and_stored_as_they_came(model_folder, make, tmp_path):
-    source = models.load_model(model_folder("llama")).to(torch.bfloat16)
+    source = storage.load_model(model_folder("llama")).to(torch.bfloat16)
     source.save_pretrained(tmp_path / "half")
-    models.load_tokenizer(model_folder("llama")).save_pretrained(tmp_path / "half")
+    storage.load_tokenizer(model_folder("llama")).save_pretrained(tmp_path / "half")
     unfolded = make(preset(tmp_path / "half", run("pro", {"kind": "llama_pro", "layers": 1})))
     end = unfolded.directory(unfolded.evaluations[-1].model)
-    made = models.load_model(end)
+    made = storage.load_model(end)
     assert made.dtype == torch.bfloat16
     # The frozen layers went to float32 and back: no bit may be lost.
     assert torch.equal(made.model.layers[0].self_attn.q_proj.weight, source.model.layers[0].self_attn.q_proj.weight)
@@ -175,7 +183,7 @@ def test_a_sequence_longer_than_the_model_reads_is_refused_as_early_as_the_model
         AdaptbenchError, match=r"runs\.0\.training\.sequence_length: must be <= 1024, the base's longest input"
     ):
         too_long()
-    monkeypatch.setattr(checks, "base_positions", lambda base: None)  # as of a model that is not here yet
+    monkeypatch.setattr(validate, "base_positions", lambda base: None)  # as of a model that is not here yet
     with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 1024, the model's longest input"):
         make(too_long())
 
@@ -197,20 +205,20 @@ def test_a_checkpoint_of_another_config_or_of_other_code_is_never_resumed(model_
     one = make(preset(model_folder("qwen3"), run("full", {"kind": "full"})))
     node = one.evaluations[-1].model
     spec = json.loads((one.root / "plan" / f"{node}.json").read_text())
-    before = stages._digest(spec)
-    other = graph.unfold(
+    before = job._digest(spec)
+    other = unfolding.unfold(
         preset(model_folder("qwen3"), run("full", {"kind": "full"}) | {"training": {"learning_rate": 0.5}})
     )
     assert other.evaluations[-1].model != node
     copy = copy_of_project(tmp_path / "copy")
     monkeypatch.setattr(sources, "of_project", lambda: sources.Code(copy))
-    assert stages._digest(spec) == before
-    for name in ("methods/tuners/full.py", "adaptbench/training.py"):
+    assert job._digest(spec) == before
+    for name in ("methods/tuners/full.py", "adaptbench/train/loop.py"):
         text = (copy / name).read_text()
         (copy / name).write_text(text + "\n# a remark\n")
-        assert stages._digest(spec) == before
+        assert job._digest(spec) == before
         (copy / name).write_text(text + "\nOTHER = 1\n")
-        assert stages._digest(spec) != before
+        assert job._digest(spec) != before
         (copy / name).write_text(text)
 
 
@@ -225,11 +233,11 @@ def taken(folder: Path, tokenizer, kind: str, dtype=torch.float32, **options) ->
 def test_what_a_base_keeps_in_more_bits_stays_as_it_was(kind, make, tmp_path, tokenizer):
     """The biases by which these choose their experts are in float32 among weights of 16 bits; rounded, they choose others."""
     base = taken(tmp_path / "base", tokenizer, kind, torch.bfloat16)
-    stored = models.load_model(base).state_dict()
+    stored = storage.load_model(base).state_dict()
     wide = [name for name, tensor in stored.items() if tensor.dtype == torch.float32 and name.endswith("bias")]
     assert wide
     unfolded = make(preset(base, run("lora", {"kind": "lora", "rank": 2})))
-    made = models.load_model(unfolded.directory(unfolded.evaluations[-1].model)).state_dict()
+    made = storage.load_model(unfolded.directory(unfolded.evaluations[-1].model)).state_dict()
     assert {name: tensor.dtype for name, tensor in made.items()} == {name: t.dtype for name, t in stored.items()}
     assert all(torch.equal(stored[name], made[name]) for name in wide)
 
@@ -245,7 +253,7 @@ def test_what_a_base_keeps_in_more_bits_stays_as_it_was(kind, make, tmp_path, to
 )  # fmt: skip
 def test_what_all_linear_passes_over_is_said(kind, expected, make, tmp_path, tokenizer, capfd):
     unfolded = make(preset(taken(tmp_path / "base", tokenizer, kind), run("lora", {"kind": "lora", "rank": 2})))
-    manifest = models.read_manifest(unfolded.directory(unfolded.evaluations[-1].model))
+    manifest = read_manifest(unfolded.directory(unfolded.evaluations[-1].model))
     assert manifest["without_adapters"] == sorted(expected)
     said = "tuner.target_modules: all-linear leaves these without adapters: " + ", ".join(sorted(expected))
     assert (said in capfd.readouterr().err) == bool(expected)
@@ -290,8 +298,8 @@ def test_beyond_the_original_length_of_longrope_no_input_goes(kind, config, tmp_
     (base / "config.json").write_text(json.dumps(whole | config))
     with pytest.raises(AdaptbenchError, match=r"sequence_length: must be <= 48, the base's longest input"):
         preset(base, run("full", {"kind": "full"}) | {"training": {"sequence_length": 64}})
-    model = models.load_model(base)
-    assert capabilities.longest_input(model.config.to_dict()) == 48
+    model = storage.load_model(base)
+    assert architectures.longest_input(model.config.to_dict()) == 48
     assert ScoringLM(model, tokenizer, 4).max_length == 48
     rows = torch.tensor([list(range(20, 68)), [*range(30, 50), *[0] * 28]])
     with torch.no_grad():

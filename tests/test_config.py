@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,10 @@ from conftest import PROJECT, preset_values
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from adaptbench import config, graph, plan
-from adaptbench import workflow as flow
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load, training, yaml_text
+from adaptbench.config.preset import json_schema
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import nodes, plan_files, rules, surroundings, targets
 
 PRESETS = sorted((PROJECT / "config").glob("*.yaml"))
 
@@ -38,7 +39,7 @@ def _changed(path: str, value) -> dict:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_in_the_repository_is_valid(preset):
-    assert config.load(preset).name == preset.stem
+    assert load.load(preset).name == preset.stem
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_every_preset_in_the_repository_is_valid(preset):
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
     with pytest.raises(AdaptbenchError) as caught:
-        config.validate(_changed(path, value), "config/toy.yaml")
+        load.validate(_changed(path, value), "config/toy.yaml")
     message = str(caught.value)
     # While a union has one member only, the key has no tag; tags are left out of what is compared.
     assert message.replace(".cpt.", ".").startswith(f"config/toy.yaml: {line}")
@@ -124,7 +125,7 @@ def test_a_mistake_is_one_line_that_names_file_key_and_mend(path, value, line):
 )  # fmt: skip
 def test_what_a_curriculum_with_latents_cannot_be_is_refused(options, line):
     with pytest.raises(AdaptbenchError) as caught:
-        config.validate(_coconut(options), "toy.yaml")
+        load.validate(_coconut(options), "toy.yaml")
     assert str(caught.value) == f"toy.yaml: runs.0.curriculum.{line}"
 
 
@@ -132,7 +133,7 @@ def test_a_stages_rate_that_is_no_number_is_refused():
     with pytest.raises(
         AdaptbenchError, match=r"runs\.0\.curriculum: of the stage 'latent1', learning_rate: must be > 0"
     ):
-        config.validate(_coconut({"later_rate_ratio": 1e-323}), "toy.yaml")
+        load.validate(_coconut({"later_rate_ratio": 1e-323}), "toy.yaml")
 
 
 def _coconut(options: dict) -> dict:
@@ -148,12 +149,12 @@ def test_several_mistakes_are_counted():
     values = _changed("colour", "red")
     values["seeds"] = []
     with pytest.raises(AdaptbenchError, match=r"\(and 1 more\)$"):
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
 
 
 def test_scientific_notation_without_a_dot_is_a_number():
     values = _changed("training", {"steps": 5, "learning_rate": "1e-3"})
-    assert config.validate(values, "x.yaml").training.learning_rate == 1e-3
+    assert load.validate(values, "x.yaml").training.learning_rate == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -164,18 +165,18 @@ def test_a_file_that_is_no_preset_is_said_so(tmp_path, text, line):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(AdaptbenchError, match=line):
-        config.load(path)
+        load.load(path)
 
 
 def test_a_missing_preset_is_said_so(tmp_path):
     with pytest.raises(AdaptbenchError, match="no such preset"):
-        config.load(tmp_path / "none.yaml")
+        load.load(tmp_path / "none.yaml")
 
 
 def test_steps_and_epochs_replace_each_other():
-    base = config.Training(steps=10)
-    assert config.merge_training(base, {"epochs": 2.0}).steps is None
-    assert config.merge_training(config.Training(epochs=1.0), {"steps": 3}).epochs is None
+    base = training.Training(steps=10)
+    assert training.merge_training(base, {"epochs": 2.0}).steps is None
+    assert training.merge_training(training.Training(epochs=1.0), {"steps": 3}).epochs is None
 
 
 def _paths(value, prefix=()):
@@ -204,7 +205,7 @@ def test_any_change_is_either_valid_or_one_line(path, value):
         place = place[part]
     place[path[-1]] = value
     try:
-        accepted = config.validate(values, "x.yaml")
+        accepted = load.validate(values, "x.yaml")
     except AdaptbenchError as error:
         assert "\n" not in str(error)  # noqa: PT017
         assert str(error).startswith("x.yaml: ")  # noqa: PT017
@@ -335,29 +336,25 @@ def _text(preset: Path) -> str:
 
 @cache
 def _read(preset: Path) -> dict:
-    return config.parse(_text(preset))
+    return yaml_text.parse(_text(preset))
 
 
-def _planned(unfolded: graph.Graph) -> None:
+def _planned(unfolded: nodes.Graph) -> None:
     """What the Snakefile asks of a graph when it is parsed, and of its stages and runs before a job starts."""
-    for part in plan.parts(unfolded):
-        files = [flow.tables(unfolded, part), flow.paper_tables(unfolded, part), flow.figures(unfolded, part)]
-        files += [
-            flow.transcripts(unfolded, part),
-            flow.reporting(unfolded, part, "figures"),
-            plan.runs(unfolded, part),
-        ]
-        assert all(files[:3])
-    flow.explorer_parts(unfolded)
-    assert all(place >= 0 for place in flow.urgency(unfolded).values())
+    for part in plan_files.parts(unfolded):
+        assert {Path(file).parent.name for file in targets.reports(unfolded, part)} >= {"tables", "figures"}
+        assert plan_files.runs(unfolded, part)
+        assert all(map(partial(rules.figure_code, unfolded), targets.figure_names(unfolded, part)))
+    targets.explorer_parts(unfolded)
+    assert all(place >= 0 for place in rules.job_priorities(unfolded).values())
     for node in unfolded.nodes:
-        flow.node_inputs(unfolded, node)
-        flow.stage_code(unfolded, node)
-        flow.stage_gpus(unfolded, node)
+        rules.node_inputs(unfolded, node)
+        rules.stage_code(unfolded, node)
+        rules.stage_gpus(unfolded, node)
     for one in unfolded.evaluations:
-        flow.evaluation_inputs(unfolded, one.key)
-        flow.evaluation_code(unfolded, one.key)
-        flow.evaluation_gpus(unfolded, one.key)
+        rules.evaluation_inputs(unfolded, one.key)
+        rules.evaluation_code(unfolded, one.key)
+        rules.evaluation_gpus(unfolded, one.key)
 
 
 def test_what_a_line_cannot_hold_stands_as_its_escape():
@@ -374,7 +371,7 @@ def test_what_a_line_cannot_hold_stands_as_its_escape():
 )
 def test_a_name_that_no_file_can_have_is_one_line(changed, line):
     with pytest.raises(SystemExit) as end:
-        flow.start(changed, [PROJECT / "config/tiny.yaml"])
+        surroundings.start(changed, [PROJECT / "config/tiny.yaml"])
     assert re.fullmatch(f"error: {line}", str(end.value))
 
 
@@ -387,12 +384,12 @@ def test_what_is_in_the_place_of_a_results_folder_is_one_line(tmp_path, monkeypa
     there.parent.mkdir(parents=True, exist_ok=True)
     there.touch() if instead == "file" else there.symlink_to("nowhere" if instead == "link" else there.name)
     with pytest.raises(SystemExit) as end:
-        flow.start({}, [])
+        surroundings.start({}, [])
     assert str(end.value) == f"error: {place}: no folder, and results go there; remove or rename it"
     there.unlink()
     (tmp_path / "elsewhere").mkdir()
     there.symlink_to(tmp_path / "elsewhere")
-    assert flow.start({}, []).nodes
+    assert surroundings.start({}, []).nodes
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -427,7 +424,7 @@ def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkey
         path.write_bytes(content)
         note(f"{path}: {content!r}, --config {overrides!r}")
         try:
-            _planned(flow.start(overrides, [path]))
+            _planned(surroundings.start(overrides, [path]))
         except SystemExit as end:
             assert re.match(r"error: (given\.yaml|--config|base\.model|sweep|data\.|evaluation\.)", end.code), end.code  # noqa: PT017
             assert len(end.code.splitlines()) == 1, end.code  # noqa: PT017
@@ -443,13 +440,13 @@ def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkey
 
 
 def test_the_schema_in_the_repository_is_up_to_date():
-    assert (PROJECT / "config" / "schema.json").read_text() == config.json_schema(), "run `make schema`"
+    assert (PROJECT / "config" / "schema.json").read_text() == json_schema(), "run `make schema`"
 
 
 def test_configuration_and_graph_import_nothing_heavy():
     code = (
-        "import sys; from adaptbench import workflow, config; from pathlib import Path;"
-        "from adaptbench.graph import unfold; unfold(config.load(Path('config/tiny.yaml')));"
+        "import sys; from adaptbench.config import load; from pathlib import Path;"
+        "from adaptbench.graph import rules; from adaptbench.graph.unfolding import unfold; unfold(load.load(Path('config/tiny.yaml')));"
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'lm_eval', 'peft') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -467,12 +464,12 @@ def test_help_imports_nothing_heavy():
 
 
 def test_a_wrong_model_folder_is_said_before_anything_runs(tmp_path):
-    from adaptbench.workflow import _check_surroundings
+    from adaptbench.graph.surroundings import _check_surroundings
 
     def problem(model: Path) -> str:
         values = preset_values() | {"base": {"model": str(model)}}
         with pytest.raises(AdaptbenchError) as caught:
-            _check_surroundings(config.validate(values, "x.yaml"))
+            _check_surroundings(load.validate(values, "x.yaml"))
         return str(caught.value)
 
     folder = tmp_path / "model"
@@ -528,24 +525,24 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     ],
 )  # fmt: skip
 def test_what_is_no_whole_model_is_named_with_what_to_do(tmp_path, model_folder, spoil, line):
-    from adaptbench.workflow import _check_surroundings
+    from adaptbench.graph.surroundings import _check_surroundings
 
     folder = Path(shutil.copytree(model_folder("qwen3"), tmp_path / "model"))
     values = preset_values() | {"base": {"model": str(folder)}}
-    _check_surroundings(config.validate(values, "x.yaml"))
+    _check_surroundings(load.validate(values, "x.yaml"))
     spoil(folder)
     with pytest.raises(AdaptbenchError) as caught:
-        _check_surroundings(config.validate(values, "x.yaml"))
+        _check_surroundings(load.validate(values, "x.yaml"))
     assert str(caught.value) == f"base.model: {folder}{line.format(folder=folder)}"
 
 
 def test_a_file_in_the_place_of_a_model_folder_is_said_so(tmp_path, model_folder):
-    from adaptbench import models
+    from adaptbench.io.model_folder import check_folder
 
     with pytest.raises(
         AdaptbenchError, match=r"config\.json: no such model folder but a file; name the folder that it is in$"
     ):
-        models.check_folder(model_folder("qwen3") / "config.json")
+        check_folder(model_folder("qwen3") / "config.json")
 
 
 @pytest.mark.parametrize(
@@ -563,14 +560,14 @@ def test_a_file_in_the_place_of_a_model_folder_is_said_so(tmp_path, model_folder
     ],
 )
 def test_a_data_path_that_is_no_folder_is_said_before_anything_runs(tmp_path, monkeypatch, path, said):
-    from adaptbench.workflow import _check_surroundings
+    from adaptbench.graph.surroundings import _check_surroundings
 
     monkeypatch.chdir(tmp_path)
     Path("a.jsonl").touch()
     Path("dangling").symlink_to("nowhere")
     values = _changed("data.gsm8k", {"hub_id": "openai/gsm8k", "path": path})
     with pytest.raises(AdaptbenchError) as caught:
-        _check_surroundings(config.validate(values, "x.yaml"))
+        _check_surroundings(load.validate(values, "x.yaml"))
     shown = path.replace("\0", "\\x00")
     assert str(caught.value) == f"data.gsm8k.path: {shown}: {said}"
 
@@ -590,11 +587,11 @@ def test_a_data_path_that_is_no_folder_is_said_before_anything_runs(tmp_path, mo
 )
 def test_a_sweep_that_is_no_table_is_said_before_anything_runs(tmp_path, content, said):
     """It is read for the card of costs, when all is trained."""
-    from adaptbench.workflow import _check_surroundings
+    from adaptbench.graph.surroundings import _check_surroundings
 
     path = tmp_path / "sweep.csv"
     path.write_bytes(content)
-    preset = config.validate(preset_values() | {"sweep": str(path)}, "x.yaml")
+    preset = load.validate(preset_values() | {"sweep": str(path)}, "x.yaml")
     if said:
         with pytest.raises(AdaptbenchError) as caught:
             _check_surroundings(preset)
@@ -616,11 +613,11 @@ def test_a_sweep_that_is_no_table_is_said_before_anything_runs(tmp_path, content
 )
 def test_a_data_folder_without_a_file_to_read_is_said_before_anything_runs(tmp_path, track, kind, name, wanted, file):
     from adaptbench import registry
-    from adaptbench.workflow import _check_files
+    from adaptbench.graph.surroundings import _check_files
 
     (tmp_path / "data").mkdir()
     (tmp_path / "readme.md").touch()
-    preset = config.validate(_changed(f"data.{name}", {"path": str(tmp_path)}), "x.yaml")
+    preset = load.validate(_changed(f"data.{name}", {"path": str(tmp_path)}), "x.yaml")
     with pytest.raises(AdaptbenchError) as caught:
         _check_files(preset, registry.benchmark(track, kind))
     assert str(caught.value) == f"data.{name}.path: {tmp_path}: no file of {wanted}"
@@ -667,7 +664,7 @@ def test_a_file_that_is_no_preset_is_one_line(tmp_path, monkeypatch, content, li
     monkeypatch.chdir(tmp_path)
     Path("toy.yaml").write_bytes(content)
     with pytest.raises(AdaptbenchError) as error:
-        config.load(Path("toy.yaml"))
+        load.load(Path("toy.yaml"))
     assert str(error.value).startswith(line)
     assert "\n" not in str(error.value)
 
@@ -677,16 +674,16 @@ def test_scoring_on_validation_needs_validation_items():
     values["data"]["domain"] = {"kind": "gsm8k"}
     values["evaluation"] = {"split": "validation"}
     with pytest.raises(AdaptbenchError, match=r"data\.domain\.validation_items: must be > 0 to score on validation"):
-        config.validate(values, "toy.yaml")
+        load.validate(values, "toy.yaml")
     values["data"]["domain"]["validation_items"] = 10
-    config.validate(values, "toy.yaml")
+    load.validate(values, "toy.yaml")
 
 
 def test_what_a_penalty_on_moved_weights_needs_depends_on_adepts_expansion():
     tuner = {"kind": "adept", "layers": 2}
     with pytest.raises(AdaptbenchError, match="l2_sp: needs a tuner that moves the base's own weights; adept does not"):
-        config.validate(_changed("runs.0", _run(tuner)), "toy.yaml")
-    config.validate(_changed("runs.0", _run(tuner | {"expansion": "none"})), "toy.yaml")
+        load.validate(_changed("runs.0", _run(tuner)), "toy.yaml")
+    load.validate(_changed("runs.0", _run(tuner | {"expansion": "none"})), "toy.yaml")
 
 
 def _run(tuner: dict) -> dict:
@@ -699,13 +696,13 @@ def test_a_table_that_every_preset_has_is_no_name_for_another(table):
     values["runs"][0]["tables"] = [table]
     own = table.removeprefix("ablation_")
     with pytest.raises(AdaptbenchError, match=rf"runs\.0\.tables: {own} and ablation_{own} are made of .*; choose"):
-        config.validate(values, "toy")
+        load.validate(values, "toy")
 
 
 def test_a_presets_byte_order_mark_is_no_part_of_its_first_key(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("\ufeff" + yaml.safe_dump(preset_values()), encoding="utf-8")
-    assert config.load(path).name == "toy"
+    assert load.load(path).name == "toy"
 
 
 @pytest.mark.parametrize("instead", ["folder", "pipe"])
@@ -713,4 +710,4 @@ def test_a_preset_that_is_no_plain_file_is_one_line(tmp_path, instead):
     path = tmp_path / "x.yaml"
     path.mkdir() if instead == "folder" else os.mkfifo(path)
     with pytest.raises(AdaptbenchError, match=r"x\.yaml: no plain file; write the preset into one$"):
-        config.load(path)
+        load.load(path)

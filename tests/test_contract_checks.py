@@ -13,14 +13,16 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import PROJECT, finished, preset_values
 
-from adaptbench import contract_answers, contract_checks, registry
-from adaptbench.config import Training
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import contract_checks, registry
+from adaptbench.config import contract_answers
+from adaptbench.config.training import Training
+from adaptbench.errors import AdaptbenchError
 
 IMPORTS = """
 from typing import Any, ClassVar, Literal
 from pydantic import Field
-from adaptbench.contracts import BenchmarkConfig, CurriculumConfig, Phase, PosthocConfig, Preparation, Task, TunerConfig
+from adaptbench.contracts import BenchmarkConfig, CurriculumConfig, Phase, PosthocConfig, Preparation, TunerConfig
+from adaptbench.tasks import Task
 """
 TUNER = """
 class Config(TunerConfig):

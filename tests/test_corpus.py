@@ -9,9 +9,13 @@ import hub
 import pytest
 from conftest import preset_values
 
-from adaptbench import config, corpus, data, registry
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.documents import normalise, read_jsonl
+from adaptbench import registry
+from adaptbench.config import load
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data, corpus
+from adaptbench.data.leakage import normalise
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
 
 TEXTS = [f"Document {i} tells of {'cups' if i % 2 else 'keys'} and of the number {i * i}." for i in range(40)]
 SIZES = {"domain": {"train_items": 20, "validation_items": 4, "test_items": 6}, "general": {"probe_documents": 8, "replay_documents": 10, "test_items": 5}}  # fmt: skip
@@ -22,7 +26,7 @@ def build(track: str, out, *, path=None, hub_id="owner/texts", seed: int = 0, **
     source = {"hub_id": hub_id, "revision": "main", "path": str(path) if path else None}
     values = {"kind": "corpus", **SIZES[track], **options}
     spec = {"track": track, "config": values, "seed": seed, "public": {f"{track}_corpus": source}}
-    data.build(spec, StageContext(seed, {}), out)
+    benchmark_data.build(spec, StageContext(seed, {}), out)
     return {path.stem: [record["text"] for record in read_jsonl(path)] for path in (out / "splits").iterdir()}
 
 
@@ -135,8 +139,8 @@ def test_no_base_is_pre_trained_on_a_corpus():
     values = preset_values()
     values["data"]["general"] = {"kind": "corpus"}
     with pytest.raises(AdaptbenchError, match=r"base.model: missing, and data.general is corpus"):
-        config.validate(values, "toy.yaml")
-    config.validate(values | {"base": {"model": "owner/name"}}, "toy.yaml")
+        load.validate(values, "toy.yaml")
+    load.validate(values | {"base": {"model": "owner/name"}}, "toy.yaml")
 
 
 @pytest.mark.parametrize("track", ["domain", "general"])

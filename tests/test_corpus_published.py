@@ -9,7 +9,7 @@ import pytest
 from conftest import PROJECT
 
 from adaptbench import registry
-from adaptbench.documents import normalise
+from adaptbench.data.leakage import normalise
 
 SHARED = PROJECT.parent / "shared" / "data"
 SETS = {"medquad": ("answer", 900, 16_359), "wikitext2": ("page", 60, 122), "pubmedqa": ("LONG_ANSWER", 700, 1_000)}

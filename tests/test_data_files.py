@@ -12,8 +12,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from adaptbench import data, plain_files, registry
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench import registry
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import local_files
 
 GOOD = {
     "gsm8k": {"question": "How many?", "answer": "It is <<1+1=2>>2.\n#### 2"},
@@ -52,8 +55,8 @@ def built(tmp_path: Path, track: str, kind: str, name: str, folder: Path, **opti
     public = {key: {"hub_id": "owner/set", "revision": "main", "path": str(folder)} for key in module.PUBLIC_DATA}
     spec = {"track": track, "config": {"kind": kind, **sizes, **options}, "seed": 0, "public": public}
     (tmp_path / "out").mkdir()
-    data.build(spec, StageContext(0, {}), tmp_path / "out")
-    return data.read_splits(tmp_path / "out")
+    benchmark_data.build(spec, StageContext(0, {}), tmp_path / "out")
+    return benchmark_data.read_splits(tmp_path / "out")
 
 
 def problem(call, *arguments, **named) -> str:
@@ -178,7 +181,7 @@ def test_training_problems_that_are_all_test_problems_are_said_so(tmp_path):
 
 
 def read_all(path: Path) -> list[tuple[str, dict]]:
-    return list(plain_files.records("x", path))
+    return list(local_files.records("x", path))
 
 
 @pytest.mark.parametrize(

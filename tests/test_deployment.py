@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, preset_values, snakemake
 
-from adaptbench import config
+from adaptbench.config import load, preset
 
 SMOKE = ("--cores", "1", "--configfile", str(PROJECT / "config/smoke.yaml"))
 MODULE = """
@@ -215,7 +215,7 @@ def test_as_a_module_the_jobs_are_the_same_and_the_command_line_changes_the_pres
     assert jobs(tmp_path, "--cores", "1") == expected
     more = jobs(tmp_path, "--cores", "1", "--config", "seeds=[0,1]", 'training={"steps": 11}')
     assert more["evaluate"] > expected["evaluate"]
-    assert jobs(tmp_path, "--cores", "1", "--config", "keep=scored")["stage_between"] == 12
+    assert jobs(tmp_path, "--cores", "1", "--config", "keep=scored")["intermediate_stage"] == 12
     done = snakemake(tmp_path, "--cores", "1", "--dry-run", "--config", "colour=red")
     assert "error: config: colour: unknown key" in done.stderr
 
@@ -271,7 +271,7 @@ def test_the_catalog_finds_what_it_asks_for():
 def test_the_readme_of_presets_tells_of_every_key_and_every_preset():
     text = (PROJECT / "config/README.md").read_text()
     keys = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-    assert keys == list(config.preset_model().model_fields)
+    assert keys == list(preset.preset_model().model_fields)
     presets = re.findall(r"^\| `([\w-]+)\.yaml` \|", text, re.MULTILINE)
     assert sorted(presets) == sorted(path.stem for path in (PROJECT / "config").glob("*.yaml"))
 
@@ -279,4 +279,4 @@ def test_the_readme_of_presets_tells_of_every_key_and_every_preset():
 def test_the_readmes_smallest_preset_is_one():
     text = (PROJECT / "config/README.md").read_text()
     example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
-    assert [run.name for run in config.validate(example, "README.md").runs] == ["full", "lora"]
+    assert [run.name for run in load.validate(example, "README.md").runs] == ["full", "lora"]

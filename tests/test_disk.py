@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 from conftest import preset_values
 
-from adaptbench import config, graph, plan, records
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, unfolding
+from adaptbench.graph.nodes import Evaluation, Graph
+from adaptbench.io import records
 from tools import disk
 from tools.__main__ import main
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch) -> graph.Graph:
+def made(tmp_path, monkeypatch) -> Graph:
     """A preset with all its stages and runs, their files a few bytes each; one run is of the ablation and shares an expansion."""
     monkeypatch.chdir(tmp_path)
-    unfolded = graph.unfold(config.validate(values(), "toy.yaml"))
-    plan.write(unfolded)
+    unfolded = unfolding.unfold(load.validate(values(), "toy.yaml"))
+    plan_files.write(unfolded)
     for node in unfolded.nodes.values():
         make_stage(unfolded, node.id)
     for evaluation in unfolded.evaluations:
@@ -38,7 +41,7 @@ def values() -> dict:
     return content
 
 
-def make_stage(unfolded: graph.Graph, node: str) -> None:
+def make_stage(unfolded: Graph, node: str) -> None:
     folder = unfolded.directory(node)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adaptbench.json").write_text(json.dumps({"schema_version": 1, "stage": node}))
@@ -46,28 +49,30 @@ def make_stage(unfolded: graph.Graph, node: str) -> None:
         (folder / name).write_text("{}" * 1000)
 
 
-def finish(unfolded: graph.Graph, evaluation: graph.Evaluation) -> None:
+def finish(unfolded: Graph, evaluation: Evaluation) -> None:
     path = unfolded.root / "runs" / evaluation.key / "run.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"hash": evaluation.digest}))
 
 
-def expansions(unfolded: graph.Graph) -> dict[int, Path]:
+def expansions(unfolded: Graph) -> dict[int, Path]:
     """By its number of layers the directory of each expansion."""
     nodes = [node for node in unfolded.nodes.values() if node.kind == "prepare"]
     return {node.options["tuner"]["layers"]: unfolded.directory(node.id) for node in nodes}
 
 
-def stages(unfolded: graph.Graph) -> set[str]:
+def stages(unfolded: Graph) -> set[str]:
     return {path.name for path in (unfolded.root / "stages").iterdir()}
 
 
 def test_what_lies_between_is_what_no_run_is_scored_on_and_one_part_alone_needs(made):
     shared, own = (expansions(made)[layers] for layers in (2, 3))
-    assert plan.between(made) == [own.name]
+    assert plan_files.intermediate_models(made) == [own.name]
     assert json.loads((made.root / "plan/between.json").read_text()) == [own.name]
     alone = values() | {"ablation": []}
-    assert plan.between(graph.unfold(config.validate(alone, "toy.yaml"))) == sorted([shared.name, own.name])
+    assert plan_files.intermediate_models(unfolding.unfold(load.validate(alone, "toy.yaml"))) == sorted(
+        [shared.name, own.name]
+    )
 
 
 def test_models_between_finished_runs_go_and_what_their_stages_noted_stays(made):

@@ -8,17 +8,10 @@ import os
 
 import pytest
 
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.documents import (
-    check_disjoint,
-    document_hash,
-    full_text,
-    normalise,
-    read_jsonl,
-    without_tested,
-    write_jsonl,
-)
-from adaptbench.files import whole_directory, write_if_changed, write_text
+from adaptbench.data.leakage import check_disjoint, document_hash, full_text, normalise, without_tested
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.files import whole_directory, write_if_changed, write_text
+from adaptbench.io.jsonl import read_jsonl, write_jsonl
 
 
 def _problem(call, *arguments, **named):

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from adaptbench import effects
+from adaptbench.report.figures import effects
 
 
 def test_the_front_holds_whatever_no_other_point_beats():

@@ -12,8 +12,11 @@ import hub as toy_hub
 import pytest
 from conftest import PROJECT, preset_values, toy_model
 
-from adaptbench import cli, config, estimate, graph, hub, published
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import cli
+from adaptbench.config import load
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import estimate, estimate_text, model_size, nodes, published, unfolding
+from adaptbench.io import hub
 
 VALUES = preset_values() | {
     "tokenizer": {"vocabulary": 500, "corpora": ["general"]},
@@ -27,7 +30,7 @@ VALUES = preset_values() | {
 LAYER = 2 * 64 + 2 * 32 + 3 * 128 + 16 + 8
 HEAD = 500 * 8
 WHOLE = HEAD + 8 + 4 * LAYER
-ASSUMED = estimate.Assumptions(
+ASSUMED = model_size.Assumptions(
     flops=1e6,
     utilisation=0.5,
     layer_seconds=0.0,
@@ -38,11 +41,11 @@ ASSUMED = estimate.Assumptions(
 )
 
 
-def unfold(values: dict) -> graph.Graph:
-    return graph.unfold(config.validate(values, "toy.yaml"))
+def unfold(values: dict) -> nodes.Graph:
+    return unfolding.unfold(load.validate(values, "toy.yaml"))
 
 
-def estimated(values: dict, assumed: estimate.Assumptions = ASSUMED) -> estimate.Estimate:
+def estimated(values: dict, assumed: model_size.Assumptions = ASSUMED) -> estimate.Estimate:
     return estimate.Estimate(unfold(values), assumed)
 
 
@@ -57,7 +60,7 @@ def test_a_models_parameters_are_those_that_it_has():
 
     options = VALUES["base"]["architecture"]
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=500, head_dim=4, tie_word_embeddings=True, **options))
-    size = estimate.shape(unfold(VALUES))
+    size = model_size.shape(unfold(VALUES))
     assert size.parameters(4) == sum(p.numel() for p in model.parameters()) == WHOLE
     assert size.layer == sum(p.numel() for p in model.model.layers[0].parameters()) == LAYER
 
@@ -66,7 +69,7 @@ def test_a_models_parameters_are_those_that_it_has():
 def test_a_hub_models_size_is_read_from_the_cache(architecture, model_folder, tmp_path, monkeypatch):
     toy_hub.add_model(tmp_path, "owner/toy", model_folder(architecture))
     toy_hub.use(tmp_path, monkeypatch)
-    size = estimate.shape(unfold(VALUES | {"base": {"model": "owner/toy"}}))
+    size = model_size.shape(unfold(VALUES | {"base": {"model": "owner/toy"}}))
     model = toy_model(architecture, vocabulary=300)
     found = hub.local("owner/toy", "main")
     assert (size.layers, size.missing, size.origin) == (4, 0, "the hub's cache")
@@ -113,9 +116,9 @@ def test_a_stage_in_several_processes_shares_its_batch_and_sharded_its_state(str
 
 def test_the_report_counts_the_gpus_that_a_job_takes_at_once():
     values = VALUES | {"devices": {"processes": 2, "strategy": "fsdp"}}
-    plain = estimate.report(unfold(VALUES), ASSUMED)
+    plain = estimate_text.report(unfold(VALUES), ASSUMED)
     for assumed, gpus, side_by_side in ((ASSUMED, 2, 1), (replace(ASSUMED, gpus=4), 4, 2)):
-        text = estimate.report(unfold(values), assumed)
+        text = estimate_text.report(unfold(values), assumed)
         found = estimate.Estimate(unfold(values), assumed).jobs.values()
         hours = sum(one.seconds * one.gpus for one in found) / 3600
         assert f"GPU hours    {hours:.3g} (" in text
@@ -131,7 +134,7 @@ def test_the_hosts_memory_holds_the_model_and_what_a_checkpoint_copies():
     assert full.host == 4 * WHOLE + 12 * WHOLE
     assert pro.host == 4 * (WHOLE + 2 * LAYER) + 12 * 2 * LAYER
     assert lora.host == 4 * WHOLE
-    assert f"host memory  about {estimate.gb(full.host)}: " in estimate.report(unfold(VALUES), ASSUMED)
+    assert f"host memory  about {estimate_text.gb(full.host)}: " in estimate_text.report(unfold(VALUES), ASSUMED)
 
 
 # The parameters that the hub counts in each model's weights; of the 1.7B those of the technical report, as its weights hold the tied head twice.
@@ -151,7 +154,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", published.MODELS)
 def test_a_model_that_cannot_be_asked_for_has_its_published_size(name, monkeypatch, tmp_path):
     toy_hub.use(tmp_path, monkeypatch)
-    size = estimate.shape(unfold(VALUES | {"base": {"model": name}}))
+    size = model_size.shape(unfold(VALUES | {"base": {"model": name}}))
     assert size.origin.startswith(f"its published config.json: {name}: is not in the hub's cache")
     assert size.parameters(size.layers) == pytest.approx(PARAMETERS[name], rel=0.01)
     assert size.missing == 2 * size.parameters(size.layers)
@@ -170,8 +173,8 @@ def test_every_model_that_a_papers_preset_names_is_published():
 
 def test_an_epoch_of_published_data_is_known_before_they_are_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    preset = config.load(PROJECT / "config/paper-lt-tuning.yaml")
-    found = estimate.Estimate(graph.unfold(preset), ASSUMED)
+    preset = load.load(PROJECT / "config/paper-lt-tuning.yaml")
+    found = estimate.Estimate(unfolding.unfold(preset), ASSUMED)
     (cot,) = [node for node in found.graph.nodes.values() if node.options.get("phase") == "cot"]
     training = preset.training
     steps = found._tokens(cot, training) / (training.batch_size * training.sequence_length)
@@ -182,10 +185,10 @@ def test_an_epoch_of_published_data_is_known_before_they_are_there(tmp_path, mon
     ):
         other = preset.model_copy(update={"data": preset.data.model_copy(update={"reasoning": reasoning})})
         assert estimate.published_epoch(other, "reasoning") is None
-    agents = config.load(PROJECT / "config/paper-glpft.yaml")
+    agents = load.load(PROJECT / "config/paper-glpft.yaml")
     epoch = estimate.published_epoch(agents, "agent")
     assert epoch.documents * epoch.tokens / (8 * 4096) == pytest.approx(187_494 / 48)  # 48 samples a step
-    assert "an epoch     agent: 187494 times 683 tokens (" in estimate.report(graph.unfold(agents), ASSUMED)
+    assert "an epoch     agent: 187494 times 683 tokens (" in estimate_text.report(unfolding.unfold(agents), ASSUMED)
 
 
 def test_a_small_models_steps_take_as_long_as_starting_their_operations():
@@ -319,7 +322,7 @@ def test_the_report_says_jobs_hours_disk_downloads_and_what_is_assumed(monkeypat
     toy_hub.use(tmp_path, monkeypatch)
     values = copy.deepcopy(VALUES) | {"base": {"model": "owner/Some-2.5B"}}
     values["data"]["domain"] = {"kind": "gsm8k"}
-    lines = estimate.report(unfold(values), estimate.Assumptions()).splitlines()
+    lines = estimate_text.report(unfold(values), model_size.Assumptions()).splitlines()
     assert lines[0].startswith(
         "toy: owner/Some-2.5B, 2.5e+09 parameters in 32 layers (known from its name alone, 32 layers assumed: "
     )
@@ -339,7 +342,7 @@ def test_a_model_of_which_nothing_is_known_is_one_line(monkeypatch, tmp_path):
         AdaptbenchError,
         match=r"^base.model: owner/large: is not in the hub's cache, and HF_HUB_OFFLINE is set; and its name",
     ):
-        estimate.shape(large)
+        model_size.shape(large)
 
 
 def test_the_command_takes_presets_changes_and_assumptions(project_copy, monkeypatch, capsys):

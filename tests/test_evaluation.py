@@ -9,8 +9,11 @@ import math
 import pytest
 import torch
 
-from adaptbench import evaluation, models, registry
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import registry
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import harness, metrics, training_cost
+from adaptbench.io.model_folder import MANIFEST, SCHEMA_VERSION, read_manifest, write_manifest
+from adaptbench.model import storage
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +21,11 @@ def scored(model_folder, task_folders):
     """All tasks of both toy worlds on one toy model, in one call, as the graph does it."""
     tasks = [*registry.benchmark("general", "world").TASKS, *registry.benchmark("domain", "world").TASKS]
     folder = model_folder("qwen3")
-    found, seconds = evaluation.evaluate(
+    found, seconds = harness.evaluate(
         folder, {"kind": "plain"}, [task.name for task in tasks], task_folders,
         batch_size=7, limit=None,
     )  # fmt: skip
-    return folder, evaluation.sample_rows(found["samples"], tasks), found, seconds
+    return folder, metrics.sample_rows(found["samples"], tasks), found, seconds
 
 
 def log_likelihood(model, tokenizer, prompt: str, text: str) -> float:
@@ -35,7 +38,7 @@ def log_likelihood(model, tokenizer, prompt: str, text: str) -> float:
 
 def test_choices_and_text_are_scored_as_a_plain_loop_scores_them(scored, task_folders):
     folder, rows, _, _ = scored
-    model, tokenizer = models.load_model(folder), models.load_tokenizer(folder)
+    model, tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     for task in ("general_facts", "general_skills"):
         items = [json.loads(line) for line in (task_folders["general"] / f"splits/{task}.jsonl").open()]
         for item, row in zip(items, rows[rows["task"] == task].sort_values("document").itertuples(), strict=True):
@@ -52,7 +55,7 @@ def test_choices_and_text_are_scored_as_a_plain_loop_scores_them(scored, task_fo
 
 def test_generated_answers_are_the_greedy_continuation_up_to_the_stop(scored, task_folders):
     folder, rows, _, _ = scored
-    model, tokenizer = models.load_model(folder), models.load_tokenizer(folder)
+    model, tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     items = [json.loads(line) for line in (task_folders["domain"] / "splits/domain_answers.jsonl").open()]
     for item, row in zip(
         items, rows[rows["task"] == "domain_answers"].sort_values("document").itertuples(), strict=True
@@ -74,10 +77,10 @@ def test_a_sentence_scored_whole_and_by_its_last_word_in_one_call_are_both_right
     """The same tokens with the boundary elsewhere: lm-eval's cache of logits would give one the other's numbers."""
     from lm_eval.api.instance import Instance
 
-    from adaptbench.decoding.plain import language_model
+    from adaptbench.evaluate.plain import language_model
 
     folder = model_folder("qwen3")
-    model, tokenizer = models.load_model(folder), models.load_tokenizer(folder)
+    model, tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     lm = language_model(folder, batch_size=4, tasks={})
     prompt, text = "The red cup number 1 is", " kept."
     requests = [("", prompt + text), (prompt, text)]
@@ -90,11 +93,11 @@ def test_a_sentence_scored_whole_and_by_its_last_word_in_one_call_are_both_right
 def test_an_unknown_way_or_option_of_decoding_is_one_line(model_folder, task_folders):
     folder = model_folder("qwen3")
     for decode, line in (
-        ({"kind": "magic"}, "decodes by 'magic', which adaptbench/decoding does not have"),
+        ({"kind": "magic"}, "decodes by 'magic'; known are agent, latent, plain, policy"),
         ({"kind": "plain", "beam": 3}, "decode.beam: plain decoding has no such option"),
     ):
         with pytest.raises(AdaptbenchError, match=line):
-            evaluation.evaluate(folder, decode, ["general_facts"], task_folders, batch_size=1, limit=None)
+            harness.evaluate(folder, decode, ["general_facts"], task_folders, batch_size=1, limit=None)
 
 
 def test_every_document_keeps_its_hashes(scored):
@@ -119,28 +122,28 @@ def test_a_run_costs_its_own_stages_without_the_base_and_without_compiling(tmp_p
     ):
         (tmp_path / name).mkdir()
         manifest = {
-            "schema_version": models.SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "kind": kind,
             "options": {},
             "cost": counts,
             "seconds": seconds,
         }
-        (tmp_path / name / models.MANIFEST).write_text(json.dumps(manifest))
-    cost = evaluation.training_cost({name: str(tmp_path / name) for name in ("base", "first", "second")})
+        (tmp_path / name / MANIFEST).write_text(json.dumps(manifest))
+    cost = training_cost.training_cost({name: str(tmp_path / name) for name in ("base", "first", "second")})
     assert cost["wall_seconds"] == 30 - 20 + 4
     assert (cost["steps"], cost["flops"], cost["train_seconds"], cost["peak_bytes"]) == (10, 22, 4.0, 13)
     assert list(cost["stages"]) == ["base", "first", "second"]
 
 
 def test_an_unknown_way_of_decoding_is_one_line(model_folder):
-    with pytest.raises(AdaptbenchError, match="decodes by 'telepathy', which adaptbench/decoding does not have"):
-        evaluation.evaluate(model_folder("qwen3"), {"kind": "telepathy"}, [], {}, batch_size=1, limit=None)
+    with pytest.raises(AdaptbenchError, match="decodes by 'telepathy'; known are agent"):
+        harness.evaluate(model_folder("qwen3"), {"kind": "telepathy"}, [], {}, batch_size=1, limit=None)
 
 
 def test_validation_and_test_tasks_are_never_mixed(task_folders):
     spec = {"task_directories": {track: str(path) for track, path in task_folders.items()}, "stock": {}}
     of_split = {
-        split: {t.name for t in evaluation.tasks_of(spec | {"options": {"split": split}})}
+        split: {t.name for t in harness.tasks_of(spec | {"options": {"split": split}})}
         for split in ("test", "validation")
     }
     assert of_split["validation"] == {"domain_validation"}
@@ -148,8 +151,8 @@ def test_validation_and_test_tasks_are_never_mixed(task_folders):
 
 
 def test_a_model_from_a_newer_version_is_refused(tmp_path):
-    models.write_manifest(tmp_path, {"schema_version": 99})
+    write_manifest(tmp_path, {"schema_version": 99})
     with pytest.raises(AdaptbenchError, match="schema version 99 is newer"):
-        models.read_manifest(tmp_path)
+        read_manifest(tmp_path)
     with pytest.raises(AdaptbenchError, match="not made by adaptbench"):
-        models.read_manifest(tmp_path / "none")
+        read_manifest(tmp_path / "none")

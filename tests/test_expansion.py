@@ -13,8 +13,8 @@ import torch
 from conftest import ARCHITECTURES, toy_model
 from transformers import AutoModelForCausalLM
 
-from adaptbench import expansion
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.model import expansion
 from tools.small_models import small_model
 
 KEY = "adaptbench_expanded_layers"

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 from explorer_results import DOCUMENTS, answers, configured, make, report, run, write
 
-from adaptbench import collect, figures, results
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.explorer import columns, documents, embed, page, parts, rows
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import results
+from adaptbench.report.explorer import columns, documents, embed, page, parts, rows
+from adaptbench.report.figures import palette
+from adaptbench.statistics import collect
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_a_run_that_lacks_a_seed_says_why(found):
 
 
 def test_a_run_looks_as_in_the_figures(found):
-    style = figures.styles([run for run in found.order if run["key"]["track"] == "domain"])
+    style = palette.styles([run for run in found.order if run["key"]["track"] == "domain"])
     assert {row["run"]: row["look"] for row in rows.rows(found) if row["track"] == "domain"} == style
 
 

@@ -9,8 +9,8 @@ import pytest
 from explorer_results import report, row, run
 from test_transcripts import HOSTILE
 
-from adaptbench import collect
-from adaptbench.explorer import page
+from adaptbench.report.explorer import page
+from adaptbench.statistics import collect
 
 TEXTS = [text.replace("alert(1)", "window.ran=1") for text in HOSTILE]
 

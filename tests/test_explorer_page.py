@@ -9,8 +9,10 @@ import pytest
 from explorer_results import DOCUMENTS, answers, make, report, run, write
 from playwright.sync_api import expect
 
-from adaptbench import collect, figures, results
-from adaptbench.explorer import page, parts
+from adaptbench.io import results
+from adaptbench.report.explorer import page, parts
+from adaptbench.report.figures import palette
+from adaptbench.statistics import collect
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def test_points_look_as_in_the_figures_and_have_their_intervals(opened, path):
         "document.getElementById('chart').data.map((one) => ({name: one.name, color: one.marker.color, up: one.error_y.array[0], y: one.y[0]}))"
     )
     found = parts.read([(path.parent / "collected", path.parent / "report-main.json")])
-    look = figures.styles([run for run in found.order if run["key"]["track"] == "domain"])
+    look = palette.styles([run for run in found.order if run["key"]["track"] == "domain"])
     assert [one["name"] for one in drawn] == ["base", "full", "lora", "moved"]
     assert [one["color"] for one in drawn[1:]] == [look[one["name"]]["color"] for one in drawn[1:]]
     assert all(one["up"] > 0 for one in drawn)

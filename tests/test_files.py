@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, fill
 
-from adaptbench.files import lock, remove, restore, whole_directory, write_text
+from adaptbench.io.files import lock, remove, restore, whole_directory, write_text
 
 
 class _Killed(BaseException):
@@ -135,7 +135,7 @@ def held(tmp_path):
     path = tmp_path / "file"
     path.touch()
     code = (
-        "import sys; from adaptbench.files import lock; file = open(sys.argv[1], 'r+');"
+        "import sys; from adaptbench.io.files import lock; file = open(sys.argv[1], 'r+');"
         "print(lock(file.fileno(), shared=bool(sys.argv[2])), flush=True); sys.stdin.read()"
     )
     holders = []

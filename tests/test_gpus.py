@@ -13,7 +13,7 @@ import tempfile
 import pytest
 from conftest import PROJECT, SMALL_GENERAL, preset_values, snakemake
 
-from adaptbench import gpus
+from adaptbench.jobs import gpus
 
 SHOWN = "CUDA_VISIBLE_DEVICES"
 
@@ -51,71 +51,73 @@ def taken() -> str | None:
 
 
 def test_jobs_side_by_side_take_different_gpus_and_then_those_with_the_fewest_jobs():
-    with gpus.own(1):
+    with gpus.reserve(1):
         assert taken() == "0"
         assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         del os.environ[SHOWN]  # as another job begins
-        with gpus.own(1):
+        with gpus.reserve(1):
             assert taken() == "1"
             del os.environ[SHOWN]
-            with gpus.own(2):
+            with gpus.reserve(2):
                 assert taken() == "2,0"
                 del os.environ[SHOWN]
-                with gpus.own(1):
+                with gpus.reserve(1):
                     assert taken() == "1"
         os.environ.pop(SHOWN, None)
-        with gpus.own(1):
+        with gpus.reserve(1):
             assert taken() == "1", "that of a job that has ended is free again"
 
 
 def test_only_those_that_are_shown_are_given_out_and_what_was_given_is_kept(monkeypatch):
     monkeypatch.setenv(SHOWN, "2,1")
-    with gpus.own(1):
+    with gpus.reserve(1):
         assert taken() == "2"
-        with gpus.own(1):  # it sees one alone: a cluster's job
+        with gpus.reserve(1):  # it sees one alone: a cluster's job
             assert taken() == "2"
     assert taken() == "2,1"
-    with gpus.own(2):
+    with gpus.reserve(2):
         assert taken() == "2,1"
-    with gpus.own(0):
+    with gpus.reserve(0):
         assert taken() == "2,1"
 
 
 def test_a_job_that_was_killed_has_no_gpu_any_more():
-    code = "import os, time; from adaptbench import gpus\nwith gpus.own(1):\n    print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(100)"
+    code = "import os, time; from adaptbench.jobs import gpus\nwith gpus.reserve(1):\n    print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(100)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "0\n"
-        with gpus.own(1):
+        with gpus.reserve(1):
             assert taken() == "1"
     finally:
         process.kill()
         process.wait()
-    with gpus.own(1):
+    with gpus.reserve(1):
         assert taken() == "0"
     process.stdout.close()
 
 
 def test_as_many_jobs_run_at_once_as_the_gpus_have_memory_for(monkeypatch):
-    from adaptbench import config, estimate, graph, workflow
+    from adaptbench.config import load
+    from adaptbench.graph import estimate, model_size, rules, unfolding
 
-    unfolded = graph.unfold(config.validate(preset_values(), "toy.yaml"))
-    jobs = estimate.Estimate(unfolded, estimate.Assumptions()).jobs.values()
+    unfolded = unfolding.unfold(load.validate(preset_values(), "toy.yaml"))
+    jobs = estimate.Estimate(unfolded, model_size.Assumptions()).jobs.values()
     most = max(job.state + job.activations for job in jobs) * 4 / 3 + 1e9
     for sizes, slots in (((3.5, 9), 6), ((1.1, 1.1), 2), ((0.5,), 1), ((), None)):
         monkeypatch.setattr(gpus, "memory", lambda sizes=sizes: {str(i): size * most for i, size in enumerate(sizes)})
-        assert workflow.jobs_on_gpus(unfolded) == slots
+        assert rules.jobs_on_gpus(unfolded) == slots
     monkeypatch.setattr(gpus, "memory", lambda: {"0": 1e12, "1": 1e12})
-    unknown = graph.unfold(config.validate(preset_values() | {"base": {"model": "owner/large"}}, "toy.yaml"))
-    assert workflow.jobs_on_gpus(unknown) == 2
+    unknown = unfolding.unfold(load.validate(preset_values() | {"base": {"model": "owner/large"}}, "toy.yaml"))
+    assert rules.jobs_on_gpus(unknown) == 2
 
 
 def test_snakemake_knows_how_many_unless_it_is_told(project_copy):
-    from adaptbench import config, graph, workflow
+    from adaptbench.config import load
+    from adaptbench.graph import rules, unfolding
 
     values = preset_values() | {"data": {"general": SMALL_GENERAL, "domain": {"kind": "world"}}}
     (project_copy / "config/toy.yaml").write_text(json.dumps(values))
-    unfolded = graph.unfold(config.validate(values, "toy.yaml"))
+    unfolded = unfolding.unfold(load.validate(values, "toy.yaml"))
     (data,) = [node for node in unfolded.nodes.values() if node.kind == "data" and node.options["track"] == "general"]
     arguments = (
         str(unfolded.directory(data.id)),
@@ -126,7 +128,7 @@ def test_snakemake_knows_how_many_unless_it_is_told(project_copy):
         "--forcerun",
         "stage",
     )
-    slots = workflow.jobs_on_gpus(unfolded)
+    slots = rules.jobs_on_gpus(unfolded)
     for more, said in (((), slots), (("--resources", "gpu=1"), 1)):
         done = snakemake(project_copy, *arguments, *more)
         assert done.returncode == 0, done.stderr
@@ -134,30 +136,32 @@ def test_snakemake_knows_how_many_unless_it_is_told(project_copy):
 
 
 def test_a_stage_and_a_scored_run_take_one_gpu_each_and_data_none(tmp_path, monkeypatch):
-    from adaptbench import evaluation, stages
+    from adaptbench.evaluate import harness, score
+    from adaptbench.stages import job
+    from adaptbench.stages.job import run
 
     seen = []
     plan = tmp_path / "plan" / "x.json"
     plan.parent.mkdir()
     options = {"train": {}, "data": {"track": "domain", "config": {"kind": "world"}}}
     for kind, of_kind in options.items():
-        monkeypatch.setattr(stages, "_make", lambda *_: seen.append(taken()))
+        monkeypatch.setattr(job, "_make", lambda *_: seen.append(taken()))
         plan.write_text(json.dumps({"id": "x", "kind": kind, "options": of_kind, "inputs": {}}))
-        stages.run(plan, tmp_path / "out")
+        run(plan, tmp_path / "out")
     assert seen == ["0", None]
     plan.write_text(
         '{"preset": "p", "track": "domain", "run": "r", "seed": 0, "config": {}, "options": {"decode": {}, "batch_size": 1, "limit": null},'
         '"hash": "h", "skipped": "", "policy": null, "model_directory": "nowhere", "task_directories": {}, "stock": {}}'
     )
-    monkeypatch.setattr(evaluation.models, "read_manifest", lambda folder: {"decode": {}})
+    monkeypatch.setattr(score.models, "read_manifest", lambda folder: {"decode": {}})
 
     def stop(*_, **__):
         seen.append(taken())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "evaluate", stop)
-    monkeypatch.setattr(evaluation, "tasks_of", lambda spec: [])
+    monkeypatch.setattr(harness, "evaluate", stop)
+    monkeypatch.setattr(harness, "tasks_of", lambda spec: [])
     with pytest.raises(KeyboardInterrupt):
-        evaluation.run(plan, tmp_path / "out")
+        score.run(plan, tmp_path / "out")
     assert seen[2] == "0"
     assert taken() is None

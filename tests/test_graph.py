@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, preset_values
 
-from adaptbench import compiling, config, graph, plan, workflow
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load, yaml_text
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, rules, surroundings, targets, unfolding
+from adaptbench.graph.nodes import Graph, Node
+from adaptbench.jobs import warm
 
 
-def unfold(values: dict) -> graph.Graph:
-    return graph.unfold(config.validate(values, "toy.yaml"))
+def unfold(values: dict) -> Graph:
+    return unfolding.unfold(load.validate(values, "toy.yaml"))
 
 
 def changed(path: tuple, value) -> dict:
@@ -156,7 +159,7 @@ def test_a_skipped_run_needs_no_model_and_keeps_its_reason(monkeypatch):
 def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unfolded = unfold(preset_values())
-    folder = plan.write(unfolded)
+    folder = plan_files.write(unfolded)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert (
         len(stamps) == len(unfolded.nodes) + len(unfolded.evaluations) + 4
@@ -165,7 +168,7 @@ def test_the_plan_holds_what_a_stage_needs_and_a_second_plan_touches_nothing(tmp
     spec = json.loads((folder / f"{trained.id}.json").read_text())
     assert spec["options"] == json.loads(json.dumps(trained.options))
     assert set(spec["inputs"]) == set(trained.parents)
-    plan.write(unfold(preset_values()))
+    plan_files.write(unfold(preset_values()))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
 
 
@@ -175,10 +178,10 @@ def test_runs_are_shown_in_the_tables_that_they_name(tmp_path, monkeypatch):
     values["runs"][1]["tables"] = ["domain", "ablation"]
     values["runs"][2]["tables"] = ["ablation"]
     unfolded = unfold(values)
-    shown = {name: (table["track"], table["runs"]) for name, table in plan.tables(unfolded, "main").items()}
+    shown = {name: (table["track"], table["runs"]) for name, table in plan_files.tables(unfolded, "main").items()}
     assert shown == {"domain": ("domain", ["base", "full", "pro"]), "ablation": ("domain", ["base", "pro", "lora"])}
-    assert "results/toy/tables/ablation.tex" in workflow.tables(unfolded, "main")
-    assert "results/toy/figures/ablation_scores.svg" in workflow.figures(unfolded, "main")
+    assert "results/toy/tables/ablation.tex" in targets.reports(unfolded, "main")
+    assert "results/toy/figures/ablation_scores.svg" in targets.reports(unfolded, "main")
     # Where a run is shown changes no stage and no evaluation.
     assert models(values) == models(preset_values())
     assert [e.digest for e in unfolded.evaluations] == [e.digest for e in unfold(preset_values()).evaluations]
@@ -192,14 +195,22 @@ def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_p
         values["runs"][1] | {"name": "pro-3", "tuner": {"kind": "llama_pro", "layers": 3}, "tables": ["ablation_pro"]}
     ]
     unfolded = unfold(values)
-    assert plan.parts(unfolded) == ("main", "ablation")
-    assert list(plan.tables(unfolded, "main")) == ["domain"]
-    assert {name: table["runs"] for name, table in plan.tables(unfolded, "ablation").items()} == {
+    assert plan_files.parts(unfolded) == ("main", "ablation")
+    assert list(plan_files.tables(unfolded, "main")) == ["domain"]
+    assert {name: table["runs"] for name, table in plan_files.tables(unfolded, "ablation").items()} == {
         "ablation_pro": ["base", "pro", "pro-3"]
     }
-    shown = {part: {path.split("/")[4] for path in plan.runs(unfolded, part)} for part in plan.parts(unfolded)}
+    shown = {
+        part: {path.split("/")[4] for path in plan_files.runs(unfolded, part)} for part in plan_files.parts(unfolded)
+    }
     assert shown == {"main": {"base", "full", "pro", "lora"}, "ablation": {"base", "pro", "pro-3"}}
-    assert not set(workflow.tables(unfolded, "main")) & set(workflow.tables(unfolded, "ablation"))
+    assert not set(targets.reports(unfolded, "main")) & set(targets.reports(unfolded, "ablation"))
+    assert targets.part_of_table(unfolded, "domain") == targets.part_of_figure(unfolded, "domain_loss") == "main"
+    assert (
+        targets.part_of_table(unfolded, "ablation_pro")
+        == targets.part_of_figure(unfolded, "ablation_cost")
+        == "ablation"
+    )
 
 
 def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
@@ -209,12 +220,12 @@ def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monk
     monkeypatch.setattr(lora, "FIGURES", {"ranks": adept_figures.unit_rates}, raising=False)
     monkeypatch.setattr(lora, "skip_reason", lambda config: "peft is not installed")
     unfolded = unfold(preset_values())
-    assert plan.method_figures(unfolded, "main") == {
+    assert plan_files.method_figures(unfolded, "main") == {
         "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
     }
-    assert "results/toy/figures/llama_pro_depth.svg" in workflow.figures(unfolded, "main")
-    drawn = [one for one in workflow.reporting(unfolded, "main", "figures") if "FIGURES" in one]
-    assert drawn == ["adaptbench.methods.tuners.llama_pro.FIGURES[depth]"]
+    assert "results/toy/figures/llama_pro_depth.svg" in targets.reports(unfolded, "main")
+    assert rules.drawing(unfolded, "llama_pro_depth") == ["adaptbench.methods.tuners.llama_pro.FIGURES[depth]"]
+    assert rules.drawing(unfolded, "domain_loss") == []
 
 
 @pytest.mark.parametrize(
@@ -226,7 +237,7 @@ def test_a_figure_is_planned_only_where_a_run_sets_the_option_that_it_shows(deco
     run = {"name": "latents", "track": "reasoning", "curriculum": {"kind": "lt_tuning"}, "tuner": {"kind": "full"}}
     values["runs"].append(run | {"decode": decode})
     always = {"lt_tuning_insertion", "lt_tuning_geometry"}
-    assert set(plan.method_figures(unfold(values), "main")) == always | {f"lt_tuning_{name}" for name in figures}
+    assert set(plan_files.method_figures(unfold(values), "main")) == always | {f"lt_tuning_{name}" for name in figures}
 
 
 def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():
@@ -242,27 +253,27 @@ def test_a_benchmark_that_is_only_asked_adds_its_tasks_and_trains_nothing():
 
 
 def test_the_default_preset_unfolds_fast():
-    preset = config.load(PROJECT / "config" / "tiny.yaml")
+    preset = load.load(PROJECT / "config" / "tiny.yaml")
     started = time.process_time()
-    graph.unfold(preset)
+    unfolding.unfold(preset)
     assert time.process_time() - started < 0.5
 
 
 def test_what_compiling_needs_once_is_done_for_stages_that_compile():
-    unfolded = workflow.start({}, [PROJECT / "config/tiny.yaml"])
+    unfolded = surroundings.start({}, [PROJECT / "config/tiny.yaml"])
     compiles = [name for name, node in unfolded.nodes.items() if node.options.get("training", {}).get("compile")]
     kinds = {unfolded.nodes[name].kind for name in compiles}
     assert kinds == {"base", "train"}
-    assert workflow.done_once(unfolded, compiles[:1]) == compiling.ONCE
-    assert all(importlib.util.find_spec(name.partition(":")[0]) for name in compiling.ONCE)
-    assert workflow.done_once(unfolded, unfolded.nodes.keys() - compiles) == ()
-    assert workflow.done_once(unfolded, ()) == ()
+    assert rules.modules_to_preload(unfolded, compiles[:1]) == warm.PRELOAD_COMPILER
+    assert all(importlib.util.find_spec(name.partition(":")[0]) for name in warm.PRELOAD_COMPILER)
+    assert rules.modules_to_preload(unfolded, unfolded.nodes.keys() - compiles) == ()
+    assert rules.modules_to_preload(unfolded, ()) == ()
 
 
 def test_models_that_are_to_go_soon_are_not_made_before_what_reads_them():
-    preset = config.load(PROJECT / "config" / "tiny.yaml")
-    unfolded = graph.unfold(preset.model_copy(update={"keep": "scored"}))
-    first = workflow.urgency(unfolded)
+    preset = load.load(PROJECT / "config" / "tiny.yaml")
+    unfolded = unfolding.unfold(preset.model_copy(update={"keep": "scored"}))
+    first = rules.job_priorities(unfolded)
     assert set(first.values()) == {1}
     assert sorted(name[:-11] for name in first) == [
         "agent",
@@ -275,15 +286,15 @@ def test_models_that_are_to_go_soon_are_not_made_before_what_reads_them():
 
 
 def test_a_base_of_unknown_size_gives_no_order():
-    values = config.parse((PROJECT / "config" / "tiny.yaml").read_text())
+    values = yaml_text.parse((PROJECT / "config" / "tiny.yaml").read_text())
     values["base"] = {"model": "somebody/something"}
     values.pop("tokenizer")
-    assert workflow.urgency(graph.unfold(config.validate(values, "tiny.yaml"))) == {}
+    assert rules.job_priorities(unfolding.unfold(load.validate(values, "tiny.yaml"))) == {}
 
 
 def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):
     """In processor time, which a busy machine doubles all the same; a second is usual. What takes seconds to import is not imported."""
-    code = "from adaptbench import workflow; workflow.start({}, []); import sys; assert not {'torch', 'transformers', 'pandas', 'datasets'} & sys.modules.keys()"
+    code = "from adaptbench.graph import rules, surroundings; surroundings.start({}, []); import sys; assert not {'torch', 'transformers', 'pandas', 'datasets'} & sys.modules.keys()"
     command = [sys.executable, "-c", code, str(project_copy)]
     seconds = []
     for _ in range(3):
@@ -296,7 +307,7 @@ def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):
 
 def test_an_unreadable_method_file_is_one_line(project_copy: Path):
     (project_copy / "methods" / "tuners" / "broken.py").write_text("import nowhere_to_be_found\n")
-    code = "from adaptbench import workflow; workflow.start({}, [])"
+    code = "from adaptbench.graph import rules, surroundings; surroundings.start({}, [])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=False, timeout=120
     )
@@ -355,8 +366,8 @@ def test_how_a_model_decodes_can_be_changed_without_training_again():
 
 def test_a_lineage_may_be_longer_than_the_interpreters_stack():
     long = 5 * sys.getrecursionlimit()
-    nodes = {str(n): graph.Node(str(n), "train", {}, {"model": str(n - 1)} if n else {}) for n in range(long)}
-    assert graph.Graph(config.validate(preset_values(), "toy.yaml"), nodes, ()).ancestors(str(long - 1)) == tuple(nodes)
+    nodes = {str(n): Node(str(n), "train", {}, {"model": str(n - 1)} if n else {}) for n in range(long)}
+    assert Graph(load.validate(preset_values(), "toy.yaml"), nodes, ()).ancestors(str(long - 1)) == tuple(nodes)
 
 
 def test_a_run_that_the_preset_does_not_have_is_named():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.imports import Module
-from adaptbench.sources import Code
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph.imports import Module
+from adaptbench.graph.sources import Code
 
 OTHERS = {"far": "def run():\n    return 1\n\n\nclass Thing:\n    pass\n", "near": "def run():\n    return 2\n"}
 

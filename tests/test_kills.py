@@ -27,7 +27,9 @@ import psutil
 import pytest
 from conftest import PROJECT, SMALL_GENERAL, fill, wait_until
 
-from adaptbench import config, graph, plan, warm
+from adaptbench.config import load
+from adaptbench.graph import nodes, plan_files, unfolding
+from adaptbench.jobs import warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the warm process needs Linux's pidfd")
 
@@ -66,8 +68,8 @@ TIMES = ("seconds", "git", "train_seconds", "wall_seconds", "peak_bytes")
 
 
 @pytest.fixture(scope="module")
-def unfolded() -> graph.Graph:
-    return graph.unfold(config.validate(PRESET, "kills.yaml"))
+def unfolded() -> nodes.Graph:
+    return unfolding.unfold(load.validate(PRESET, "kills.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def whole(unfolded, jobs, tmp_path_factory) -> Path:
     """A folder in which every stage was made in one go."""
     folder = tmp_path_factory.mktemp("whole")
     with chdir(folder):
-        plan.write(unfolded)
+        plan_files.write(unfolded)
     scored = unfolded.evaluation("domain/adept/seed0").tasks.values()
     ends = (*(node_of(unfolded, stage) for stage in STAGES), *scored)
     for node in dict.fromkeys(node for end in ends for node in unfolded.ancestors(end)):
@@ -144,7 +146,7 @@ class Jobs:
         return False
 
 
-def node_of(unfolded: graph.Graph, stage: str) -> str:
+def node_of(unfolded: nodes.Graph, stage: str) -> str:
     """The node that trains the run, or the base."""
     if stage == "base":
         return next(node.id for node in unfolded.nodes.values() if node.kind == "base")
@@ -153,7 +155,7 @@ def node_of(unfolded: graph.Graph, stage: str) -> str:
     return model
 
 
-def copied(whole: Path, folder: Path, unfolded: graph.Graph, node: str) -> Path:
+def copied(whole: Path, folder: Path, unfolded: nodes.Graph, node: str) -> Path:
     """A folder with all that the stage reads, and without the stage."""
     shutil.copytree(whole / "results/kills/plan", folder / "results/kills/plan")
     for parent in unfolded.ancestors(node)[:-1]:
@@ -258,7 +260,7 @@ def test_a_killed_evaluation_ends_in_the_same_numbers(unfolded, jobs, whole, tmp
         shutil.rmtree(folder / stage[-1])
     assert not (folder / stage[-1]).exists()
     jobs.end(stage, folder)
-    scores = ["evaluate", plan.evaluation_file(unfolded, evaluation.key), unfolded.root / "runs" / evaluation.key]
+    scores = ["evaluate", plan_files.evaluation_file(unfolded, evaluation.key), unfolded.root / "runs" / evaluation.key]
     jobs.end(scores, whole)
     for _ in range(2):
         kill_at("any", jobs.start(scores, folder), jobs, folder, chance, jobs.seconds[str(scores[-1])])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench import latex
-from adaptbench.cells import Beside, Bold, Italic
+from adaptbench.report import latex
+from adaptbench.report.table_text import Bold, Italic, SubHeading
 
 KEPT = sorted((PROJECT / "results/reference/tiny/tables").glob("*.tex"))
 PAPER = r"\usepackage{array,longtable}\usepackage[landscape,margin=15mm]{geometry}"
@@ -58,7 +58,7 @@ def test_columns_that_find_no_room_are_in_a_next_table_with_the_runs():
 
 
 def test_a_column_stays_beside_the_one_that_it_explains():
-    headings = ["track", Beside("run"), *(one for i in range(6) for one in (f"task {i}", Beside("forgotten")))]
+    headings = ["track", SubHeading("run"), *(one for i in range(6) for one in (f"task {i}", SubHeading("forgotten")))]
     rows = [["domain", "full", *["0.123 [0.100, 0.200]"] * 12]]
     tabulars = _tabulars(latex.tables([(headings, rows)], "x"))
     assert len(tabulars) > 1
@@ -122,7 +122,7 @@ def test_a_caption_that_takes_the_page_leaves_room_for_some_rows():
 
 
 def test_what_stands_beside_a_column_and_finds_no_room_follows_with_that_column():
-    headings = ["run", "against", *map(Beside, ["difference", "p", "verdict", "detectable"])]
+    headings = ["run", "against", *map(SubHeading, ["difference", "p", "verdict", "detectable"])]
     rows = [["a" * 44, "b" * 10, "0.1 [0.0, 0.2]", "0.10", "untestable", "none"] for _ in range(3)]
     tabulars = _tabulars(latex.tables([(headings, rows)], "x"))
     assert [one[0] for one in tabulars] == [

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from adaptbench import muon
-from adaptbench.muon import Muon, orthogonal
+from adaptbench.train import muon
+from adaptbench.train.muon import Muon, orthogonal
 
 SHAPES = [(5, 7), (7, 5), (5, 7), (6, 6), (1, 9), (9, 1), (1, 1), (33, 17), (7, 5)]
 OPTIONS = {

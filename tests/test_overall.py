@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from test_report import make_run, report_of
 
-from adaptbench import cells, collect, conclusions, latex, overall
+from adaptbench.graph import targets
+from adaptbench.report import latex, overall, table_text
+from adaptbench.statistics import collect, verdicts
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def written(tmp_path):
     tables = {"domain": report["tables"]["domain"] | {"runs": ["base", "full", "lost"]}}
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report | {"tables": tables, "part": "main", "sweep": str(sweep)}))
-    conclusions.write(tmp_path / "collected", path)
+    verdicts.write(tmp_path / "collected", path)
     overall.write(tmp_path / "collected", path, tmp_path / "tables")
     return tmp_path / "tables"
 
@@ -49,7 +51,7 @@ def test_a_run_is_tested_against_its_tables_baseline_as_in_that_table(tmp_path):
     other = domain | {"baseline": "base"}  # a run of two tables has what the first says
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report | {"tables": {"domain": domain, "other": other}, "part": "main", "sweep": None}))
-    conclusions.write(tmp_path / "collected", path)
+    verdicts.write(tmp_path / "collected", path)
     overall.write(tmp_path / "collected", path, tmp_path / "tables")
     rows = pd.read_csv(tmp_path / "tables/overall.csv").set_index("run")
     said = pd.read_csv(tmp_path / "collected/comparisons.csv").set_index(["table", "kind", "task", "run"])
@@ -97,13 +99,13 @@ def test_seeds_and_runs_that_are_missing_are_named(written):
 
 
 def test_an_ablation_has_tables_of_its_own():
-    assert overall.names("main") == ["overall", "fairness"]
-    assert overall.names("ablation") == ["ablation_overall", "ablation_fairness"]
+    assert targets.overall_tables("main") == ["overall", "fairness"]
+    assert targets.overall_tables("ablation") == ["ablation_overall", "ablation_fairness"]
 
 
-@pytest.mark.parametrize("mark", [cells.Bold, cells.Italic])
+@pytest.mark.parametrize("mark", [table_text.Bold, table_text.Italic])
 def test_an_empty_cell_has_no_marks(mark):
-    shown = cells.markdown([(["run", "gain"], [["base", mark("")], ["full", mark("1")]])], "caption")
+    shown = table_text.markdown([(["run", "gain"], [["base", mark("")], ["full", mark("1")]])], "caption")
     assert "| base |  |\n" in shown
     assert "| full | *" in shown
     shown = latex.tables([(["run", "gain"], [["base", mark("")], ["full", mark("1")]])], "caption")

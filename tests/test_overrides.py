@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import PROJECT, preset_values, snakemake
 
-from adaptbench import config, overrides, workflow
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load, overrides, yaml_text
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import surroundings
 
 A_RUN = "runs=[{{name: {0}, track: domain, curriculum: {{kind: cpt}}, tuner: {{kind: full}}}}]"
 
@@ -131,7 +132,7 @@ def test_a_presets_text_that_yaml_takes_for_something_else_is_to_be_quoted(tmp_p
     path = tmp_path / "x.yaml"
     path.write_text(yaml.safe_dump(preset_values()) + f"base: {{{line}}}\n")
     with pytest.raises(AdaptbenchError) as caught:
-        config.load(path)
+        load.load(path)
     assert str(caught.value) == f"{path}: {said}"
 
 
@@ -150,7 +151,7 @@ def test_a_presets_number_that_yaml_reads_as_another_is_one_line(tmp_path, line,
     path = tmp_path / "x.yaml"
     path.write_text("name: mine\n" + line + "\n")
     with pytest.raises(AdaptbenchError) as caught:
-        config.read(path)
+        yaml_text.read(path)
     assert str(caught.value) == f"{path}:2: {said}; write the number that is meant, or text in quotes"
 
 
@@ -158,7 +159,7 @@ def test_a_presets_number_that_yaml_reads_as_another_is_one_line(tmp_path, line,
 def test_a_presets_text_in_quotes_is_text(tmp_path, text):
     path = tmp_path / "x.yaml"
     path.write_text(yaml.safe_dump(preset_values()) + f"base: {{model: owner/name, revision: '{text}'}}\n")
-    assert config.load(path).base.revision == text
+    assert load.load(path).base.revision == text
 
 
 @pytest.mark.graph
@@ -179,5 +180,5 @@ def test_snakemake_hands_over_what_was_written(project_copy):
 
 
 def test_the_command_line_takes_the_same_entries():
-    found = workflow.preset(overrides.of_entries(["name=2024", "seeds=[7]"]), [Path(PROJECT / "config/smoke.yaml")])
+    found = surroundings.preset(overrides.of_entries(["name=2024", "seeds=[7]"]), [Path(PROJECT / "config/smoke.yaml")])
     assert (found.name, found.seeds) == ("2024", (7,))

@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import ARCHITECTURES, toy_model
 
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.packing import IGNORED, Example, Packed, collate, cut, document, pack
-from adaptbench.training import causal_lm
+from adaptbench.data.packing import IGNORED, Example, Packed, collate, cut, document, pack
+from adaptbench.errors import AdaptbenchError
+from adaptbench.train.objectives import causal_lm
 
 LENGTH = 32
 LENGTHS = (20, 9, 3, 32, 5, 2, 17, 1, 11)  # rows: full with and without padding; documents beyond the window of 8

@@ -15,7 +15,7 @@ from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptbench.packing import IGNORED, OPEN_ROWS, Example, Packed, document, pack
+from adaptbench.data.packing import IGNORED, OPEN_ROWS, Example, Packed, document, pack
 
 THOROUGH = settings(
     max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -150,7 +150,7 @@ def test_the_rows_depend_on_the_order_alone():
 def test_an_epoch_is_the_same_in_another_process():
     """What resuming needs: no order of a set or a dictionary of another process."""
     code = (
-        "from adaptbench.packing import Packed, document;"
+        "from adaptbench.data.packing import Packed, document;"
         "packed = Packed([document([i] * (2 + i * 7 % 60)) for i in range(150)], 64, 5);"
         "print([[example.input_ids[0] for example in row] for row in packed.epoch(1)])"
     )

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, plan, results, statistics, stock_tasks, workflow
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.paper import claims, numbers, ours, source, tables
+from adaptbench import statistics
+from adaptbench.config import load
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, rules, stock_tasks, targets, unfolding
+from adaptbench.io import results
+from adaptbench.report.paper import claims, numbers, ours, reader, source, tables
 
 DOCUMENTS = 400
 MADE_UP = """
@@ -55,7 +58,7 @@ claims:
 def made_up(folder: Path, text: str = MADE_UP) -> source.Paper:
     path = folder / "made.yaml"
     path.write_text(text)
-    return source.load(path, "domain")
+    return reader.load(path, "domain")
 
 
 def planned(**changes) -> dict:
@@ -63,8 +66,8 @@ def planned(**changes) -> dict:
     values = preset_values()
     rates = {"name": "rates", "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "adept"}}
     values["ablation"] = [rates | {"tables": ["ablation_rates"]}]
-    preset = config.validate(values | changes, "toy")
-    return plan.for_papers(graph.unfold(preset))
+    preset = load.validate(values | changes, "toy")
+    return plan_files.for_papers(unfolding.unfold(preset))
 
 
 def answered(run: str, rights: int | np.ndarray, *, task="domain_facts", metric="acc", documents=DOCUMENTS, seeds=3):
@@ -110,8 +113,8 @@ def judged(tmp_path: Path, mine: ours.Ours) -> dict[tuple[str, str], claims.Row]
 
 
 def of(name: str) -> source.Paper:
-    track, path = next((track, path) for track, path in source.files() if path.stem == name)
-    return source.load(path, track)
+    track, path = next((track, path) for track, path in reader.files() if path.stem == name)
+    return reader.load(path, track)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def of(name: str) -> source.Paper:
     ],
 )  # fmt: skip
 def test_the_papers_effects_are_differences_of_its_numbers(paper, method, against, place, effect, same_way):
-    track = next(track for track, path in source.files() if path.stem == paper)
+    track = next(track for track, path in reader.files() if path.stem == paper)
     nothing = ours.Ours({"tracks": {}}, {}, pd.DataFrame(), ("main",))
     rows = claims.rows({paper: (track, of(paper))}, nothing)
     row = next(r for r in rows if (r.method, r.against, r.model, r.setting, r.metric) == (method, against, *place))
@@ -223,7 +226,7 @@ def test_a_paper_that_counts_up_is_not_held_against_a_test_that_counts_down(tmp_
 
 
 def test_every_paper_is_valid_and_claims_something():
-    names = [path.stem for _, path in source.files()]
+    names = [path.stem for _, path in reader.files()]
     assert {"adept", "llama_pro", "glpft", "lt_tuning"} <= set(names)
     for name in names:
         assert of(name).claims
@@ -235,11 +238,11 @@ def test_the_example_of_the_page_on_papers_is_valid(tmp_path):
 
 
 def test_the_default_preset_has_a_run_for_every_claim():
-    whole = plan.for_papers(graph.unfold(config.load(PROJECT / "config/tiny.yaml")))
+    whole = plan_files.for_papers(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
     done = {("agent", "base"): [entry("base")]} | {(run["track"], run["run"]): [entry("x")] for run in whole["runs"]}
     done |= {(track, "base"): [entry("base")] for track in whole["tracks"]}
     everything = ours.Ours(whole, done, pd.DataFrame(columns=results.SAMPLE_COLUMNS), ("main", "ablation"))
-    papers = {path.stem: (track, source.load(path, track)) for track, path in source.files()}
+    papers = {path.stem: (track, reader.load(path, track)) for track, path in reader.files()}
     found = {}
     for row in claims.rows(papers, everything):
         assert row.run, f"{row.paper}: {row.method}: {row.why}"
@@ -377,7 +380,7 @@ def reasoning(latents: float, *, coconut: int = 300, policy: int | None = None) 
         {"name": name, "track": "reasoning", "curriculum": {"kind": kind}, "tuner": {"kind": "full"}}
         for name, kind in kinds.items()
     ]
-    plan_of = plan.for_papers(graph.unfold(config.validate(values, "toy")))
+    plan_of = plan_files.for_papers(unfolding.unfold(load.validate(values, "toy")))
     rights = {"base": 0, "cot": 330, "staged": 330, "coconut": coconut, "lt": 390} | (
         {"in-degree": policy} if policy else {}
     )
@@ -572,7 +575,7 @@ def test_a_trained_models_number_on_lm_evals_task_needs_the_papers_data(tmp_path
         assert (row.verdict, row.task) == (("not run", "") if why else ("not reproduced", "general_mmlu"))
 
 
-@pytest.mark.parametrize("path", [path for _, path in source.files()], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for _, path in reader.files()], ids=lambda path: path.stem)
 def test_lm_eval_has_every_task_that_stands_for_a_number_or_a_claim(path):
     for metric in of(path.stem).metrics.values():
         for one in (metric.claim, metric.number, *metric.settings.values()):
@@ -592,7 +595,7 @@ def written(tmp_path) -> Path:
     results.write_samples(folder.parent / "collected/samples.parquet", pd.concat(samples))
     runs = [entry(run) for run in shares] + [entry("adept-no-copy", "left out", "damaged; run again")]
     (folder / "runs.json").write_text(json.dumps(runs))
-    whole = plan.for_papers(graph.unfold(config.load(PROJECT / "config/tiny.yaml")))
+    whole = plan_files.for_papers(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
     (tmp_path / "paper.json").write_text(json.dumps(whole))
     tables.write(tmp_path / "paper.json", [folder], tmp_path / "tables/paper")
     return tmp_path / "tables"
@@ -600,7 +603,7 @@ def written(tmp_path) -> Path:
 
 def test_the_csv_has_every_number_and_every_claim_with_its_source(written):
     rows = pd.read_csv(written / "paper.csv")
-    papers = [of(path.stem) for _, path in source.files()]
+    papers = [of(path.stem) for _, path in reader.files()]
     known = sum(len(table.cells) for paper in papers for table in paper.tables.values())
     assert (rows["kind"] == "number").sum() == known
     assert (rows["kind"] == "claim").sum() == sum(len(claim.metrics) for paper in papers for claim in paper.claims)
@@ -654,16 +657,15 @@ def test_a_run_in_both_parts_counts_once(tmp_path):
 
 
 def test_the_ablations_table_is_made_of_both_parts_and_no_run_table_takes_its_name():
-    unfolded = graph.unfold(config.load(PROJECT / "config/smoke.yaml"))
-    root = "results/smoke"
-    assert workflow.paper_parts(unfolded, "main") == [f"{root}/collected"]
-    assert workflow.paper_parts(unfolded, "ablation") == [f"{root}/collected", f"{root}/collected-ablation"]
-    assert not set(workflow.paper_tables(unfolded, "main")) & set(workflow.paper_tables(unfolded, "ablation"))
-    read = workflow.files_of_project(*workflow.READ["paper"])
-    assert {Path(file).stem for file in read} == {path.stem for _, path in source.files()}
+    unfolded = unfolding.unfold(load.load(PROJECT / "config/smoke.yaml"))
+    names = [targets.paper_names(unfolded, part) for part in plan_files.parts(unfolded)]
+    assert names == [["paper"], ["ablation_paper"]]
+    assert [targets.paper_parts(name) for (name,) in names] == [["main"], ["main", "ablation"]]
+    read = targets.files_of_project(*rules.READ["paper"])
+    assert {Path(file).stem for file in read} == {path.stem for _, path in reader.files()}
     values = preset_values()
     values["runs"][0]["tables"] = ["paper"]
     with pytest.raises(
         AdaptbenchError, match=r"runs\.0\.tables: paper and ablation_paper are made of what papers report"
     ):
-        config.validate(values, "toy")
+        load.validate(values, "toy")

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, snakemake, toy_model
 
-from adaptbench import config, workflow
+from adaptbench.config import load
+from adaptbench.graph import surroundings
 
 pytestmark = pytest.mark.graph
 MODEL = "Qwen/Qwen3-1.7B-Base"
@@ -46,7 +47,7 @@ def home(tmp_path_factory, tokenizer) -> Path:
     toy_model("qwen3", layers=6, vocabulary=len(tokenizer)).save_pretrained(model)
     tokenizer.save_pretrained(model)
     hub.add_model(folder, MODEL, model)
-    preset = config.load(PROJECT / "config" / "paper-adept.yaml")
+    preset = load.load(PROJECT / "config" / "paper-adept.yaml")
     for kind, subset in (("domain", "default"), ("general", preset.data.general.subset)):
         hub.add_texts(folder, getattr(preset.data, f"{kind}_corpus").hub_id, config=subset)
     hub.add_stock(folder, [task for tasks in STOCK.values() for task in tasks])
@@ -122,7 +123,7 @@ def test_nothing_is_made_again(project, made, home):
 
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("config/paper-*.yaml")), ids=lambda path: path.stem)
 def test_every_papers_preset_is_valid_and_lm_eval_has_its_tasks(path):
-    preset = config.load(path)
+    preset = load.load(path)
     assert preset.name == path.stem
     assert preset.base.model is not None
-    workflow._check_stock_tasks(preset)
+    surroundings._check_stock_tasks(preset)

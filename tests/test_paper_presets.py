@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, copy_of_project, snakemake
 
-from adaptbench import config, estimate, graph, workflow
+from adaptbench.config import load
+from adaptbench.graph import estimate, model_size, surroundings, unfolding
 
 PRESETS = ("paper-adept", "paper-adept-llama3", "paper-glpft", "paper-lt-tuning")
 
@@ -26,7 +27,7 @@ def test_a_dry_run_lists_every_job_without_a_network_a_model_or_data(name, proje
     done = snakemake(project, "-n", "--configfile", f"config/{name}.yaml", HF_HOME=str(tmp_path / "none"))
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.MULTILINE)
-    for run in config.load(project / "config" / f"{name}.yaml").runs:
+    for run in load.load(project / "config" / f"{name}.yaml").runs:
         assert any(f"results/{name}/runs/{run.track}/{run.name}/seed0/run.json" in one for one in outputs)
     assert any(f"results/{name}/stages/base-" in one for one in outputs)
     assert not (tmp_path / "none").exists(), "planning looked for something"
@@ -73,7 +74,7 @@ def test_a_command_in_a_presets_comments_is_valid_and_fits_the_gpus_that_it_name
     else:
         assert words[1:6] == ["--cores", "all", "--configfile", f"config/{path.stem}.yaml", "--config"]
         changes = words[6:]
-    unfolded = graph.unfold(workflow.preset(dict(change.split("=", 1) for change in changes), [path]))
+    unfolded = unfolding.unfold(surroundings.preset(dict(change.split("=", 1) for change in changes), [path]))
     if memory is not None:
-        jobs = estimate.Estimate(unfolded, estimate.Assumptions()).jobs.values()
+        jobs = estimate.Estimate(unfolded, model_size.Assumptions()).jobs.values()
         assert max(job.state + job.activations for job in jobs) < memory * 1e9

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from conftest import PROJECT, SMALL_GENERAL, toy_model
 
-from adaptbench import evaluation, plan, stages, workflow
-from adaptbench.graph import Graph
+from adaptbench.evaluate import score
+from adaptbench.graph import plan_files, surroundings
+from adaptbench.graph.nodes import Graph
+from adaptbench.stages import job
 
 TOOLBENCH = "Yhyu13/ToolBench_toolllama_G123_dfs"
 STOCK = {
@@ -171,16 +173,16 @@ def make(name: str, change: dict) -> tuple[dict[str, dict], Graph]:
     """
     path = PROJECT / "config" / f"{name}.yaml"
     Path("toy.yaml").write_text(yaml.safe_dump(change))
-    unfolded = workflow.start({}, [path, Path("toy.yaml")])
-    plan.write(unfolded)
+    unfolded = surroundings.start({}, [path, Path("toy.yaml")])
+    plan_files.write(unfolded)
     found = {}
     for evaluated in unfolded.evaluations:
         for end in (evaluated.model, evaluated.data, *evaluated.tasks.values()):
             for node in unfolded.ancestors(end) if end is not None else ():
                 if not unfolded.directory(node).exists():
-                    stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
+                    job.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
         out = unfolded.root / "runs" / evaluated.key
-        evaluation.run(plan.evaluation_file(unfolded, evaluated.key), out)
+        score.run(plan_files.evaluation_file(unfolded, evaluated.key), out)
         found[evaluated.run] = json.loads((out / "run.json").read_text())
     written = yaml.safe_load(path.read_text())
     assert found.keys() >= {run["name"] for run in (*written["runs"], *written.get("ablation", ()))}

@@ -18,10 +18,13 @@ import torch
 from conftest import PROJECT, SMALL_GENERAL, reset_accelerate
 from safetensors.torch import load_file
 
-from adaptbench import config, graph, parallel, plan, stages
-from adaptbench import training as loop
-from adaptbench.config import Devices
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import errors
+from adaptbench.config import load
+from adaptbench.config.schema import Devices
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, unfolding
+from adaptbench.stages import job
+from adaptbench.train import distributed, loop
 
 LT = {"kind": "lt_tuning", "hidden_training": {"steps": 3}, "fused_training": {"steps": 5}}
 ADEPT = {"kind": "adept", "layers": 2, "refresh_every": 2}
@@ -98,7 +101,7 @@ def _preset(names, **devices):
 
 
 def _unfold(names, **devices):
-    return graph.unfold(config.validate(_preset(names, **devices), "spread.yaml"))
+    return unfolding.unfold(load.validate(_preset(names, **devices), "spread.yaml"))
 
 
 def _make(unfolded, nodes):
@@ -106,8 +109,8 @@ def _make(unfolded, nodes):
     for node in nodes:
         out = unfolded.directory(node)
         if not out.exists():
-            stages.run(unfolded.root / "plan" / f"{node}.json", out)
-            if parallel.here():
+            job.run(unfolded.root / "plan" / f"{node}.json", out)
+            if distributed.in_process_group():
                 torch.distributed.barrier()
 
 
@@ -121,7 +124,7 @@ def alone(tmp_path_factory):
     root = tmp_path_factory.mktemp("alone")
     unfolded = _unfold(RUNS)
     with chdir(root):
-        plan.write(unfolded)
+        plan_files.write(unfolded)
         _make(unfolded, [node for node in unfolded.nodes if unfolded.nodes[node].kind != "tasks"])
     reset_accelerate()
     return root
@@ -146,7 +149,7 @@ def test_stages_of_packed_rows_alone_are_compiled(alone, monkeypatch, tmp_path):
         options = spec["options"]
         options["training"]["compile"] = True
         with pytest.raises(_Asked) as answer:
-            stages.KINDS[spec["kind"]](spec, tmp_path, tmp_path)
+            job.KINDS[spec["kind"]](spec, tmp_path, tmp_path)
         method = options.get("curriculum", {"kind": "base"})
         name = " ".join([method["kind"], *(term for term in ("kl", "l2_sp") if method.get(term))])
         compiled[answer.value.args[0]].add((name, options.get("phase", "")))
@@ -161,7 +164,7 @@ def _begin(alone, folder, unfolded):
     """A folder with the plan, and with what no training makes."""
     folder.mkdir()
     with chdir(folder):
-        plan.write(unfolded)
+        plan_files.write(unfolded)
     for node in unfolded.nodes:
         out = unfolded.directory(node)
         if "training" not in unfolded.nodes[node].options and (alone / out).exists():
@@ -175,7 +178,7 @@ def together(request, alone, tmp_path_factory):
     root = tmp_path_factory.mktemp("together") / request.param
     _begin(alone, root, unfolded)
     with chdir(root):
-        parallel.launch(unfolded.preset.devices, _watch, unfolded)
+        distributed.launch(unfolded.preset.devices, _watch, unfolded)
     return request.param, root, unfolded
 
 
@@ -183,7 +186,7 @@ def _watch(unfolded):
     """`_make`, and what the first process saw of how parameters and gradients lie."""
     from accelerate import Accelerator
 
-    fill, backward, seen, gradients = parallel.fill, Accelerator.backward, [], set()
+    fill, backward, seen, gradients = distributed.gather_full_model, Accelerator.backward, [], set()
 
     def back(accelerator, loss):
         backward(accelerator, loss)
@@ -194,9 +197,9 @@ def _watch(unfolded):
         seen.append(sorted({type(p).__name__ for p in model.parameters()}))
         fill(model, *arguments, **named)
 
-    parallel.fill, Accelerator.backward = filled, back
+    distributed.gather_full_model, Accelerator.backward = filled, back
     _make(unfolded, [node for node in unfolded.nodes if unfolded.nodes[node].kind != "tasks"])
-    if parallel.is_main():
+    if distributed.is_main():
         Path("seen.json").write_text(json.dumps(seen))
         Path("gradients.json").write_text(json.dumps(sorted(gradients)))
 
@@ -270,15 +273,15 @@ class _AskedToStop:
     @property
     def received(self):
         self.steps += 1
-        return "SIGTERM" if self.steps == 3 and not (parallel.here() and parallel.is_main()) else ""
+        return "SIGTERM" if self.steps == 3 and not (distributed.in_process_group() and distributed.is_main()) else ""
 
 
 def _stop_in_the_third_step(unfolded, nodes):
     loop.StopSignal = _AskedToStop
     for node in nodes:
-        with pytest.raises(loop.Interrupted, match=r"after step 3 of \d"):
-            stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
-        if parallel.here():
+        with pytest.raises(errors.Interrupted, match=r"after step 3 of \d"):
+            job.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
+        if distributed.in_process_group():
             torch.distributed.barrier()
 
 
@@ -306,9 +309,9 @@ def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(alone, tmp_path
     root = tmp_path / "root"
     nodes = _before_tuning(alone, root, unfolded)
     with chdir(root):
-        parallel.launch(unfolded.preset.devices, _stop_in_the_third_step, unfolded, nodes)
+        distributed.launch(unfolded.preset.devices, _stop_in_the_third_step, unfolded, nodes)
         _assert_stopped(unfolded, nodes)
-        plan.write(_unfold(names))
+        plan_files.write(_unfold(names))
         _make(unfolded, nodes)
     reset_accelerate()
     for node in nodes:
@@ -327,8 +330,8 @@ def test_what_one_process_began_two_end(alone, tmp_path, strategy, monkeypatch):
             _stop_in_the_third_step(single, nodes)
         reset_accelerate()
         _assert_stopped(unfolded, nodes)
-        plan.write(unfolded)
-        parallel.launch(unfolded.preset.devices, _make, unfolded, nodes)
+        plan_files.write(unfolded)
+        distributed.launch(unfolded.preset.devices, _make, unfolded, nodes)
     for node in nodes:
         _assert_alike(root / unfolded.directory(node), alone / unfolded.directory(node))
 
@@ -406,9 +409,9 @@ def test_what_cannot_be_spread_is_refused_by_its_key(change, said):
     if "forward" in change:
         values["runs"][0] = values["runs"][0] | {"curriculum": LT | {"forward": change["forward"]}}
     with pytest.raises(AdaptbenchError, match=r"^x\.yaml: ") as error:
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
     assert said in str(error.value)
-    alone = config.validate(values | {"devices": {"strategy": "fsdp"}}, "x.yaml")  # in one process all of it can be
+    alone = load.validate(values | {"devices": {"strategy": "fsdp"}}, "x.yaml")  # in one process all of it can be
     assert alone.devices == Devices(strategy="fsdp")
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from tools.__main__ import main
 from tools.speed import peers as peer_speed
 from tools.speed import ways as peer_ways

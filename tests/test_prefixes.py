@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from adaptbench.data.packing import IGNORED, Example, Packed, collate, document, pack
+from adaptbench.data.prefixes import SHORTEST, share
 from adaptbench.model.capabilities import sharing
-from adaptbench.packing import IGNORED, Example, Packed, collate, document, pack
-from adaptbench.prefixes import SHORTEST, share
-from adaptbench.training import causal_lm
+from adaptbench.train.objectives import causal_lm
 
 THOROUGH = settings(
     max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

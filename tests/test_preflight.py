@@ -22,9 +22,12 @@ import pytest
 from conftest import PROJECT, finished, preset_values
 from safetensors.numpy import save_file
 
-from adaptbench import checks, config, estimate, gpus, graph, hub, preflight
 from adaptbench.benchmarks import hub as data_hub
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load, schema, validate
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import estimate, estimate_text, model_size, nodes, preflight, unfolding
+from adaptbench.io import hub
+from adaptbench.jobs import gpus
 
 TOKEN = "hf_secretsecretsecret"
 CONFIG = {"num_hidden_layers": 4, "hidden_size": 32, "vocab_size": 300, "tie_word_embeddings": True}
@@ -193,9 +196,9 @@ def test_an_unreachable_hub_is_one_line(tmp_path):
 # --- the checks as a graph starts
 
 
-def unfolded(model: str | None = None, **base) -> graph.Graph:
+def unfolded(model: str | None = None, **base) -> nodes.Graph:
     values = preset_values() | ({"base": {"model": model, **base}} if model else {})
-    return graph.unfold(config.validate(values, "toy.yaml"))
+    return unfolding.unfold(load.validate(values, "toy.yaml"))
 
 
 @pytest.fixture
@@ -209,15 +212,15 @@ def cached(model_folder, tmp_path, monkeypatch) -> str:
 
 def test_a_model_in_the_cache_goes_on_without_the_hub_and_its_layers_are_known(cached):
     preflight.check(unfolded(cached), unfolded(cached).nodes)
-    assert checks.base_layers(config.Base(model=cached)) == 4
+    assert validate.base_layers(schema.Base(model=cached)) == 4
     values = preset_values() | {"base": {"model": cached}}
     values["runs"][1]["tuner"]["layers"] = 5
     with pytest.raises(AdaptbenchError, match=r"runs.1.tuner.layers: must be <= 4, the base's layers"):
-        config.validate(values, "toy.yaml")
-    longest = checks.base_positions(config.Base(model=cached))
+        load.validate(values, "toy.yaml")
+    longest = validate.base_positions(schema.Base(model=cached))
     values = preset_values() | {"base": {"model": cached}, "training": {"steps": 1, "sequence_length": longest + 1}}
     with pytest.raises(AdaptbenchError, match=rf"runs.0.training.sequence_length: must be <= {longest}, the base's"):
-        config.validate(values, "toy.yaml")
+        load.validate(values, "toy.yaml")
 
 
 @pytest.mark.parametrize("lost", ["model.safetensors", "config.json"])
@@ -260,12 +263,12 @@ def test_what_is_made_is_not_asked_for_again(cached):
 def test_too_little_disk_is_said_with_both_numbers(cached, monkeypatch):
     usage = namedtuple("usage", "total used free")
     one = unfolded(cached)
-    found = estimate.Estimate(one, estimate.Assumptions()).jobs.values()
+    found = estimate.Estimate(one, model_size.Assumptions()).jobs.values()
     needed = sum(job.kept for job in found) + max(job.checkpoint for job in found)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, int(needed) + 1))
     preflight.check(one, one.nodes)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, int(needed) - 1))
-    line = rf"^too little disk: at least {estimate.gb(needed)} are needed on the disk of /\S+, {estimate.gb(needed - 1)} are free$"
+    line = rf"^too little disk: at least {estimate_text.gb(needed)} are needed on the disk of /\S+, {estimate_text.gb(needed - 1)} are free$"
     with pytest.raises(AdaptbenchError, match=line):
         preflight.check(one, one.nodes)
 
@@ -293,12 +296,12 @@ def test_quantised_weights_are_refused_before_they_are_downloaded(cached, monkey
 def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run_here(cached, monkeypatch):
     one = unfolded(cached)
     largest = max(
-        estimate.Estimate(one, estimate.Assumptions()).jobs.values(),
+        estimate.Estimate(one, model_size.Assumptions()).jobs.values(),
         key=lambda job: job.state,
     )
     monkeypatch.setattr(gpus, "memory", lambda: {"0": 2 * largest.state, "1": largest.state})
     preflight.check(one, one.nodes)
-    line = rf"^too little GPU memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} .*, GPU 0 has {estimate.gb(largest.state - 1)}"
+    line = rf"^too little GPU memory: domain-cpt-full-\S+ needs at least {estimate_text.gb(largest.state)} .*, GPU 0 has {estimate_text.gb(largest.state - 1)}"
     monkeypatch.setattr(gpus, "memory", lambda: {"0": largest.state - 1})
     with pytest.raises(AdaptbenchError, match=rf"{line}$"):
         preflight.check(one, one.nodes)
@@ -308,7 +311,7 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
         preflight.check(one, one.nodes)
     preflight.check(one, one.nodes, here=False)
     monkeypatch.setattr(gpus, "memory", lambda: dict.fromkeys("01", largest.state / 2))
-    sharded = one.preset.model_copy(update={"devices": config.Devices(processes=2, strategy="fsdp")})
+    sharded = one.preset.model_copy(update={"devices": schema.Devices(processes=2, strategy="fsdp")})
     preflight.check(replace(one, preset=sharded), one.nodes)
     monkeypatch.setattr(gpus, "memory", lambda: dict.fromkeys("01", largest.state / 2 - 1))
     with pytest.raises(AdaptbenchError, match="optimizer in each of 2 processes, GPU 0 has"):
@@ -318,29 +321,31 @@ def test_too_little_gpu_memory_is_said_with_both_numbers_and_only_where_jobs_run
 def test_without_a_gpu_all_processes_share_the_machines_memory(cached, monkeypatch):
     memory = namedtuple("memory", "total")
     one = unfolded(cached)
-    largest = max(estimate.Estimate(one, estimate.Assumptions()).jobs.values(), key=lambda job: job.state)
+    largest = max(estimate.Estimate(one, model_size.Assumptions()).jobs.values(), key=lambda job: job.state)
 
     def check(total: float, strategy: str, *, processes: int = 2, here: bool = True) -> None:
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(total))
-        devices = config.Devices(processes=processes, strategy=strategy)
+        devices = schema.Devices(processes=processes, strategy=strategy)
         preset = one.preset.model_copy(update={"devices": devices})
         preflight.check(replace(one, preset=preset), one.nodes, here=here)
 
     monkeypatch.setattr(gpus, "memory", dict)
-    line = rf"^too little memory: domain-cpt-full-\S+ needs at least {estimate.gb(largest.state)} for weights, gradients and optimizer, this machine has {estimate.gb(largest.state - 1)} and no GPU$"
+    line = rf"^too little memory: domain-cpt-full-\S+ needs at least {estimate_text.gb(largest.state)} for weights, gradients and optimizer, this machine has {estimate_text.gb(largest.state - 1)} and no GPU$"
     for strategy, processes in (("ddp", 1), ("fsdp", 2)):
         check(largest.state, strategy, processes=processes)
         with pytest.raises(AdaptbenchError, match=line):
             check(largest.state - 1, strategy, processes=processes)
     check(2 * largest.state, "ddp")
-    with pytest.raises(AdaptbenchError, match=rf"{estimate.gb(2 * largest.state)} .* optimizer in 2 processes, this"):
+    with pytest.raises(
+        AdaptbenchError, match=rf"{estimate_text.gb(2 * largest.state)} .* optimizer in 2 processes, this"
+    ):
         check(2 * largest.state - 1, "ddp")
     check(0, "ddp", here=False)
 
 
 def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cached, monkeypatch):
     values = preset_values() | {"base": {"model": cached}, "evaluation": {"stock_tasks": {"general": ["arc_easy"]}}}
-    one = graph.unfold(config.validate(values, "toy.yaml"))
+    one = unfolding.unfold(load.validate(values, "toy.yaml"))
     asked = []
 
     def refuse(name, revision):
@@ -374,7 +379,7 @@ OFFLINE = "is not in the cache of `datasets`, and HF_HUB_OFFLINE is set; load it
     ids=["public", "stock"],
 )
 def test_without_the_hub_data_sets_must_have_been_read_before(cached, tmp_path, change, sets, line):
-    one = graph.unfold(config.validate(preset_values() | {"base": {"model": cached}} | change, "toy.yaml"))
+    one = unfolding.unfold(load.validate(preset_values() | {"base": {"model": cached}} | change, "toy.yaml"))
     *others, last = sets
     for name in others:
         toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
@@ -449,7 +454,7 @@ def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypat
 
     monkeypatch.setattr(hub, "check_data", silent)
     monkeypatch.setattr(hub, "has_data", lambda name, revision: True)
-    one = graph.unfold(config.validate(values, "toy.yaml"))
+    one = unfolding.unfold(load.validate(values, "toy.yaml"))
     preflight.check(one, one.nodes)
     assert asked == ["allenai/ai2_arc"]
 
@@ -460,7 +465,7 @@ def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path,
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 4, "n_embd": 32}))
     monkeypatch.chdir(tmp_path)
     one = unfolded(str(folder))
-    size = estimate.shape(one)
+    size = model_size.shape(one)
     assert size.parameters(size.layers) == pytest.approx(hub.local(str(folder), "main").parameters, rel=0.01)
     assert size.origin == "its folder, 32 layers assumed"
     preflight.check(one, one.nodes)
@@ -481,7 +486,7 @@ def test_a_base_whose_size_means_nothing_is_one_line(tmp_path, model_folder, wro
         save_file({}, folder / "model.safetensors")
     else:
         (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | wrong))
-    one = graph.unfold(config.validate(preset_values() | {"base": {"model": str(folder)}}, "toy.yaml"))
+    one = unfolding.unfold(load.validate(preset_values() | {"base": {"model": str(folder)}}, "toy.yaml"))
     with pytest.raises(AdaptbenchError) as caught:
         preflight.check(one, one.nodes)
     assert str(caught.value) == f"base.model: {folder}: {line}"
@@ -491,7 +496,7 @@ def test_a_config_that_is_nested_too_deeply_is_no_config(tmp_path, model_folder)
     folder = shutil.copytree(model_folder("qwen3"), tmp_path / "model")
     (folder / "config.json").write_text("[" * 100_000)
     assert hub.local(str(folder), "main") is None
-    assert checks.base_layers(config.Base(model=str(folder))) is None
+    assert validate.base_layers(schema.Base(model=str(folder))) is None
 
 
 def test_a_token_that_no_header_can_hold_is_one_line(endpoint, tmp_path):

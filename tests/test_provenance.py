@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench import provenance
+from adaptbench.train import provenance
 
 
 @pytest.fixture

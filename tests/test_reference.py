@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from tools import reference
 
 

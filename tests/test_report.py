@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptbench import collect, conclusions, figures, results, tables
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import results
+from adaptbench.report import tables
+from adaptbench.report.figures import bars, draw, palette
+from adaptbench.statistics import collect, verdicts
 from tools import sweep
 
 DOCUMENTS = 40
@@ -80,13 +83,13 @@ def report_of(folder: Path, **more) -> Path:
 
 
 def _tables(collected: Path, report: Path, out: Path) -> None:
-    conclusions.write(collected, report)
+    verdicts.write(collected, report)
     tables.write(collected, report, out)
 
 
 def _figures(collected: Path, report: Path, out: Path) -> None:
-    conclusions.write(collected, report)
-    figures.draw(collected, report, out)
+    verdicts.write(collected, report)
+    draw.draw(collected, report, out)
 
 
 @pytest.fixture
@@ -145,7 +148,7 @@ def test_conclusions_of_damaged_answers_are_one_line(collected, tmp_path):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/samples.parquet").write_bytes((collected / "samples.parquet").read_bytes()[:500])
     with pytest.raises(AdaptbenchError, match=r"samples\.parquet: damaged"):
-        conclusions.write(tmp_path / "damaged", report_of(tmp_path))
+        verdicts.write(tmp_path / "damaged", report_of(tmp_path))
 
 
 def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path, capsys):
@@ -341,7 +344,7 @@ def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missin
 
 def test_a_figure_of_some_runs_gives_them_the_colours_that_they_have_among_all(collected, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(figures, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
+    monkeypatch.setattr(bars, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
     part = {"track": "domain", "runs": ["base", "line-0.5"]}
     _figures(collected, report_of(tmp_path, part=part), tmp_path / "figures")
     assert len(seen) == 2
@@ -423,15 +426,15 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
 def test_a_run_has_one_colour_everywhere_and_a_curve_shares_it():
     line = [described(f"line-{alpha}", posthoc={"kind": "wise_ft", "alpha": alpha}) for alpha in (0.25, 0.5)]
     loras = [described("lora-8", tuner="lora"), described("lora-16", tuner="lora")]
-    look = figures.styles([described("base"), *loras, *line])
+    look = palette.styles([described("base"), *loras, *line])
     assert look["line-0.25"] == look["line-0.5"]
     assert look["lora-8"] != look["lora-16"]
     probe = described("lora-8-probe", tuner="lora")
     probe["config"]["decode"] = {"probe": "zero"}
-    asked = figures.styles([described("base"), loras[0], probe])
+    asked = palette.styles([described("base"), loras[0], probe])
     assert asked["lora-8-probe"]["color"] == asked["lora-8"]["color"]
     assert asked["lora-8-probe"]["markerfacecolor"] == "white"
-    many = figures.styles([described(f"run-{i}", tuner=str(i)) for i in range(40)])
+    many = palette.styles([described(f"run-{i}", tuner=str(i)) for i in range(40)])
     assert len({tuple(style.values()) for style in many.values()}) == 40
 
 
@@ -483,10 +486,10 @@ def test_rates_are_never_chosen_on_a_test(collected, tmp_path):
 def test_the_sweep_of_a_preset_is_a_preset_on_validation_under_a_seed_of_its_own():
     from conftest import PROJECT
 
-    from adaptbench import config
+    from adaptbench.config import load
 
-    tiny = config.load(PROJECT / "config/tiny.yaml")
-    made = config.validate(sweep.values(tiny), "sweep")
+    tiny = load.load(PROJECT / "config/tiny.yaml")
+    made = load.validate(sweep.values(tiny), "sweep")
     assert made.evaluation.split == "validation"
     assert not set(made.seeds) & set(tiny.seeds)
     trained = [run for run in tiny.runs if run.posthoc is None]
@@ -501,10 +504,10 @@ def test_the_sweep_of_a_preset_is_a_preset_on_validation_under_a_seed_of_its_own
 def test_what_begins_with_another_methods_stage_keeps_that_stages_rate_in_the_sweep():
     from conftest import PROJECT
 
-    from adaptbench import config
+    from adaptbench.config import load
 
-    tiny = config.load(PROJECT / "config/tiny.yaml")
-    made = config.validate(sweep.values(tiny), "sweep")
+    tiny = load.load(PROJECT / "config/tiny.yaml")
+    made = load.validate(sweep.values(tiny), "sweep")
     rates = {run.name: run.training.learning_rate for run in tiny.runs}
     of_glpft = [run for run in made.runs if run.curriculum.kind == "glpft"]
     assert len({run.curriculum.local_rate_ratio for run in of_glpft}) == len(of_glpft) == len(sweep.GRID)
@@ -514,11 +517,11 @@ def test_what_begins_with_another_methods_stage_keeps_that_stages_rate_in_the_sw
 def test_the_default_preset_uses_the_rates_that_the_committed_sweep_chose():
     from conftest import PROJECT
 
-    from adaptbench import config
+    from adaptbench.config import load
 
     table = pd.read_csv(PROJECT / "results/reference/sweep/tiny.csv")
     chosen = table[table["chosen"]].set_index("run")
-    tiny = config.load(PROJECT / "config/tiny.yaml")
+    tiny = load.load(PROJECT / "config/tiny.yaml")
     for run in tiny.runs:
         # A post-hoc step trains nothing: its model is that of the run whose name its tuner has.
         row = chosen.loc[run.name if run.posthoc is None else run.tuner.kind]

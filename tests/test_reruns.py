@@ -75,15 +75,15 @@ EVERY = {f"runs/{one}/" for one in (*(f"domain/{run}" for run in DOMAIN), *(f"ag
 @pytest.mark.parametrize(
     ("name", "made", "not_made"),
     [
-        ("adaptbench/training.py", {"stages/base-", "-cpt-lora-", "-glpft-full-", "-lt_tuning-", *EVERY}, {"data/"}),
-        ("adaptbench/stages.py", {"data/general-", "stages/base-", "-assemble-", *EVERY}, set()),
-        ("adaptbench/evaluation.py", {"runs/domain/base/", "runs/agent/majority/", *EVERY}, {"stages/", "data/", "tasks/"}),
-        ("adaptbench/decoding/agent.py", {"runs/agent/glpft/", "runs/agent/base/"}, {"stages/", "runs/domain/", "runs/reasoning/"}),
+        ("adaptbench/train/loop.py", {"stages/base-", "-cpt-lora-", "-glpft-full-", "-lt_tuning-", *EVERY}, {"data/"}),
+        ("adaptbench/stages/job.py", {"data/general-", "stages/base-", "-assemble-", *EVERY}, set()),
+        ("adaptbench/evaluate/score.py", {"runs/domain/base/", "runs/agent/majority/", *EVERY}, {"stages/", "data/", "tasks/"}),
+        ("adaptbench/agent/language_model.py", {"runs/agent/glpft/", "runs/agent/base/"}, {"stages/", "runs/domain/", "runs/reasoning/"}),
         ("adaptbench/latent/decode.py", {"runs/reasoning/lt-tuning/"}, {"stages/", "runs/domain/", "runs/agent/"}),
         ("methods/tuners/lora.py", {"domain-cpt-lora-tune", "runs/domain/lora/"}, {"cpt-full", "llama_pro", "base-", "runs/domain/full/"}),
         ("adaptbench/latent/geometry.py", {"figures/"}, {"data/", "stages/", "runs/", "collected/", "tables/"}),
         ("benchmarks/reasoning/figures.py", {"figures/"}, {"data/", "stages/", "runs/", "collected/", "tables/"}),
-        ("adaptbench/tables.py", {"tables/", "index.html"}, {"data/", "stages/", "runs/", "collected/"}),
+        ("adaptbench/report/tables.py", {"tables/", "index.html"}, {"data/", "stages/", "runs/", "collected/"}),
     ],
 )  # fmt: skip
 def test_edited_code_makes_again_what_runs_it_and_a_remark_nothing(smoke, name, made, not_made):
@@ -106,7 +106,7 @@ def test_a_touched_file_of_the_project_makes_nothing_again(smoke):
 
 def test_results_are_taken_as_they_are_when_they_are_touched(smoke, tmp_path):
     copy = Path(shutil.copytree(smoke, tmp_path / "copy"))
-    with edited(copy, "adaptbench/training.py", "\nEDITED = 1\n"):
+    with edited(copy, "adaptbench/train/loop.py", "\nEDITED = 1\n"):
         assert planned(copy, *SMOKE)
         assert snakemake(copy, *SMOKE, "--touch").returncode == 0
         assert not planned(copy, *SMOKE)

@@ -14,11 +14,15 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from adaptbench import data, evaluation, models
 from adaptbench.agent import dialogue
-from adaptbench.contracts import Task
-from adaptbench.decoding import agent, latent, plain
-from adaptbench.scoring import ScoringLM
+from adaptbench.agent.generate import Member
+from adaptbench.agent.language_model import AgentLM
+from adaptbench.data import benchmark_data
+from adaptbench.evaluate import harness, metrics, plain
+from adaptbench.latent import language_model as latent_lm
+from adaptbench.model import storage
+from adaptbench.model.scoring import ScoringLM
+from adaptbench.tasks import Task
 
 TEXTS = [
     "The red cup number 1 is kept.", "", "A", "The number 42 is kept by the old man of the house. " * 3,
@@ -67,7 +71,9 @@ def test_what_lm_eval_scores_right_comes_out_alike_to_the_bit(both):
 
 def test_rows_that_cannot_be_padded_are_written_one_at_a_time_and_alike(model_folder, monkeypatch):
     folder = model_folder("qwen3")
-    lm = ScoringLM(models.load_model(folder), models.load_tokenizer(folder), 4, {"padding": "computes something else"})
+    lm = ScoringLM(
+        storage.load_model(folder), storage.load_tokenizer(folder), 4, {"padding": "computes something else"}
+    )
     rows = []
     generate = type(lm.model).generate
     monkeypatch.setattr(lm.model, "generate", lambda **o: rows.append(len(o["input_ids"])) or generate(lm.model, **o))
@@ -106,10 +112,10 @@ RECOMMENDED = {
 def ending(model_folder, tmp_path_factory):
     """A toy that ends its answers now and then, in a folder."""
     folder = tmp_path_factory.mktemp("ending")
-    model, tokenizer = models.load_model(model_folder("qwen3")), models.load_tokenizer(model_folder("qwen3"))
+    model, tokenizer = storage.load_model(model_folder("qwen3")), storage.load_tokenizer(model_folder("qwen3"))
     with torch.no_grad():
         model.get_output_embeddings().weight[0] = 3 * model.get_output_embeddings().weight[9]
-    models.save_model(model, tokenizer, folder)
+    storage.save_model(model, tokenizer, folder)
     return folder
 
 
@@ -118,8 +124,8 @@ def test_what_a_base_recommends_for_generation_changes_no_answer(name, ending, t
     prompts = instances("generate_until", [(text, GREEDY) for text in TEXTS if text])
     lm = plain.language_model(ending, batch_size=2, tasks={})
     expected = lm.generate_until(prompts, disable_tqdm=True)
-    model, tokenizer = models.load_model(ending), models.load_tokenizer(ending)
-    models.save_model(model, tokenizer, tmp_path)
+    model, tokenizer = storage.load_model(ending), storage.load_tokenizer(ending)
+    storage.save_model(model, tokenizer, tmp_path)
     recommended = {"eos_token_id": 0, "pad_token_id": 0} | RECOMMENDED[name]
     (tmp_path / "generation_config.json").write_text(json.dumps(recommended))
     lm = plain.language_model(tmp_path, batch_size=2, tasks={})
@@ -130,7 +136,7 @@ def test_what_a_base_recommends_for_generation_changes_no_answer(name, ending, t
 def test_nor_does_what_an_old_configuration_recommends(ending, tmp_path):
     prompts = instances("generate_until", [(text, GREEDY) for text in TEXTS if text])
     expected = plain.language_model(ending, batch_size=2, tasks={}).generate_until(prompts, disable_tqdm=True)
-    models.save_model(models.load_model(ending), models.load_tokenizer(ending), tmp_path)
+    storage.save_model(storage.load_model(ending), storage.load_tokenizer(ending), tmp_path)
     (tmp_path / "generation_config.json").unlink()
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 3.0, "no_repeat_ngram_size": 1}))
@@ -147,7 +153,7 @@ def test_a_chat_models_further_ends_end_answers_and_are_not_read(model_folder, t
     chat = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
     turn = chat.convert_tokens_to_ids("<turn>")
     model = toy_model("qwen3", vocabulary=len(chat))
-    models.save_model(model, chat, tmp_path)
+    storage.save_model(model, chat, tmp_path)
     lm = plain.language_model(tmp_path, batch_size=2, tasks={})
     (request,) = instances("generate_until", [("The red cup", GREEDY)])
     (through,) = lm.generate_until([request], disable_tqdm=True)
@@ -177,7 +183,7 @@ def short(model_folder):
     """A model of GPT-2's kind, whose positions end."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    tokenizer = models.load_tokenizer(model_folder("qwen3"))
+    tokenizer = storage.load_tokenizer(model_folder("qwen3"))
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=LENGTH, initializer_range=0.3))  # fmt: skip
     return ScoringLM(model.eval(), tokenizer, 3)
@@ -301,18 +307,18 @@ def corpus(tmp_path):
     out = tmp_path / "tasks"
     out.mkdir()
     options = {"track": "general", "tasks": ["general_corpus_text"], "files": ["benchmarks/splits.py"]}
-    data.lay_tasks(options, folder, out)
+    benchmark_data.lay_tasks(options, folder, out)
     return {"general": out}
 
 
 def test_documents_longer_than_the_model_reads_are_counted_in_the_log_and_the_results(short, corpus, tmp_path, capsys):
-    models.save_model(short.model, short.tokenizer, tmp_path / "model")
+    storage.save_model(short.model, short.tokenizer, tmp_path / "model")
     names = ["general_corpus_text"]
-    found, _ = evaluation.evaluate(tmp_path / "model", {"kind": "plain"}, names, corpus, batch_size=2, limit=None)
+    found, _ = harness.evaluate(tmp_path / "model", {"kind": "plain"}, names, corpus, batch_size=2, limit=None)
     assert found["too_long"] == {"general_corpus_text": {"too_long": 2}}
     assert "general_corpus_text: 2 of 3 items do not fit into 32 tokens: 2 read in windows\n" in capsys.readouterr().err
     task = Task("general_corpus_text", "bits_per_byte", "text", "bits per byte", higher_is_better=False, weight="bytes")
-    rows = evaluation.sample_rows(found["samples"], [task]).sort_values("document")
+    rows = metrics.sample_rows(found["samples"], [task]).sort_values("document")
     for text, value in zip(("The red cup is kept. " * size for size in SIZES), rows["value"], strict=True):
         ids = short.tokenizer(text, add_special_tokens=False).input_ids
         assert value == pytest.approx(-in_windows(short, ids) / math.log(2) / len(text.encode()), rel=1e-5)
@@ -326,9 +332,9 @@ def step(number: int, instruction: str, steps: int) -> Instance:
 
 def test_agents_count_the_steps_whose_history_is_cut_and_those_that_do_not_fit_at_all(model_folder):
     folder = model_folder("qwen3")
-    model, tokenizer = models.load_model(folder), models.load_tokenizer(folder)
+    model, tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     model.config.max_position_embeddings = 100
-    lm = agent.AgentLM({"assistant": agent.Member(model, tokenizer, lambda: None)}, "assistant", 2, {}, max_turns=3)
+    lm = AgentLM({"assistant": Member(model, tokenizer, lambda: None)}, "assistant", 2, {}, max_turns=3)
     requests = [step(0, "Add.", 0), step(1, "Add.", 1), step(2, "Add.", 9), step(3, "Add them. " * 40, 0)]
     answers = lm.generate_until(requests, disable_tqdm=True)
     assert [answer == dialogue.UNASKED for answer in answers] == [False, False, False, True]
@@ -337,7 +343,7 @@ def test_agents_count_the_steps_whose_history_is_cut_and_those_that_do_not_fit_a
 
 def test_latents_count_the_prompts_that_are_cut(model_folder):
     folder = model_folder("qwen3")
-    lm = latent.language_model(folder, batch_size=2, tasks={})
+    lm = latent_lm.language_model(folder, batch_size=2, tasks={})
     lm._max_length = LENGTH
     options = {"until": [], "max_gen_toks": 300}
     lm.generate_until(instances("generate_until", [("The cup", options), ("The red cup " * 9, options)]))

@@ -25,10 +25,17 @@ from conftest import PROJECT, preset_values
 from datasets import load_dataset
 from datasets.utils.extract import Extractor
 
-from adaptbench import config, corpus, evaluation, models, stages, warm, workflow
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.domain import corpus as domain_corpus
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.config import load, preset
+from adaptbench.data import corpus
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import harness
+from adaptbench.graph import surroundings
+from adaptbench.io.model_folder import check_folder
+from adaptbench.jobs import warm
+from adaptbench.model import storage
+from adaptbench.stages import base
 
 OURS = sorted(path for folder in ("adaptbench", "benchmarks", "kernels", "methods") for path in (PROJECT / folder).rglob("*.py"))  # fmt: skip
 BAD_NAMES = ["../x", "..", ".", "", "/tmp/x", "a/b", r"a\b", "C:x", "a\nb", "a\n", "a\0b", "-x", "$(x)", "x" * 101]
@@ -54,8 +61,8 @@ def refused(folder: Path) -> str:
     """What is said of a base model before anything starts, or else when its weights are opened; nothing of it has run."""
 
     def opened() -> None:
-        models.check_folder(folder)
-        models.load_model(folder)
+        check_folder(folder)
+        storage.load_model(folder)
 
     with pytest.raises(AdaptbenchError) as caught:
         opened()
@@ -87,11 +94,11 @@ def test_a_folder_with_nothing_but_pickled_weights_is_refused_with_a_hint(folder
 def test_a_pickle_beside_or_instead_of_safetensors_is_not_read(folder):
     bomb = pickle.dumps(Touch(folder.parent / "ran"))
     (folder / "pytorch_model.bin").write_bytes(bomb)
-    models.load_model(folder)
+    storage.load_model(folder)
     (folder / "model.safetensors").write_bytes(bomb)
     assert "no safetensors file" in refused(folder)
     with pytest.raises(AdaptbenchError, match="no safetensors file"):
-        models.load_model(folder)
+        storage.load_model(folder)
     assert not (folder.parent / "ran").exists()
 
 
@@ -110,10 +117,10 @@ def test_an_index_of_another_form_is_one_line(folder, weights):
 
 
 def test_an_index_of_files_beside_it_is_read(folder):
-    expected = models.load_model(folder).state_dict()
+    expected = storage.load_model(folder).state_dict()
     weights_by_index(folder, "other.safetensors")
-    models.check_folder(folder)
-    found = models.load_model(folder).state_dict()
+    check_folder(folder)
+    found = storage.load_model(folder).state_dict()
     assert all(found[name].equal(value) for name, value in expected.items())
 
 
@@ -124,8 +131,8 @@ def test_a_models_own_code_is_not_run(folder):
     change(folder / "config.json", trust_remote_code=True)
     change(folder / "tokenizer_config.json", tokenizer_class="Tokenizer", trust_remote_code=True)
     (folder / "evil.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w')\n")
-    assert type(models.load_model(folder)).__module__.startswith("transformers.")
-    assert type(models.load_tokenizer(folder)).__module__.startswith("transformers.")
+    assert type(storage.load_model(folder)).__module__.startswith("transformers.")
+    assert type(storage.load_tokenizer(folder)).__module__.startswith("transformers.")
     assert not (folder.parent / "ran").exists()
     change(folder / "config.json", model_type="evil")
     assert "contains custom code" in refused(folder)
@@ -139,7 +146,7 @@ def test_a_kernel_on_the_hub_is_code_too(folder, where):
 
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub():
     with pytest.raises(AdaptbenchError, match="owner/name: no such model folder"):
-        models.load_model(Path("owner/name"))
+        storage.load_model(Path("owner/name"))
 
 
 def test_an_adapter_which_names_another_model_is_refused(folder):
@@ -176,7 +183,7 @@ def test_a_configuration_that_means_nothing_is_one_line(folder, wrong):
 def test_a_tokenizer_that_means_nothing_is_one_line(folder, name, content):
     (folder / name).write_text(json.dumps(content))
     with pytest.raises(AdaptbenchError, match=rf"^{folder}: [^\n]+$"):
-        models.load_tokenizer(folder)
+        storage.load_tokenizer(folder)
 
 
 def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tmp_path, monkeypatch):
@@ -199,7 +206,7 @@ def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tm
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    made = stages._import_base({"options": {"model": "owner/name", "revision": "abc"}}, tmp_path / "out", tmp_path)
+    made = base.import_base({"options": {"model": "owner/name", "revision": "abc"}}, tmp_path / "out", tmp_path)
     assert made["commit"] == "abc"
     downloaded = {path.name for path in (tmp_path / "snapshots/abc").rglob("*")}
     assert downloaded == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
@@ -228,7 +235,7 @@ def test_nothing_of_ours_reads_pickles_runs_text_or_unpacks_archives():
             elif isinstance(node, ast.Call):
                 names = [ast.unparse(node.func), *(ast.unparse(keyword) for keyword in node.keywords)]
             found |= {(path.relative_to(PROJECT).as_posix(), name) for name in names if name in forbidden}
-    assert found == {("adaptbench/checks.py", "eval")}
+    assert found == {("adaptbench/config/validate.py", "eval")}
 
 
 def test_a_data_set_with_a_script_is_refused(tmp_path):
@@ -254,7 +261,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(key, name):
     else:
         values["runs"][0]["tables"] = [name]
     with pytest.raises(AdaptbenchError) as caught:
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
     assert str(caught.value).startswith(f"x.yaml: {key}: must match")
     assert "\n" not in str(caught.value)
 
@@ -264,7 +271,7 @@ def test_a_hub_id_is_no_path(value):
     values = preset_values()
     values["data"]["gsm8k"] = {"hub_id": value}
     with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.hub_id: must match"):
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
 
 
 @pytest.mark.parametrize("value", ["../../x", "/x", "a\n", "a/../b", ""])
@@ -274,7 +281,7 @@ def test_a_revision_is_no_path(value):
         ("data", preset_values()["data"] | {"gsm8k": {"revision": value}}),
     ):
         with pytest.raises(AdaptbenchError, match=r"revision: must match"):
-            config.validate(preset_values() | {key: place}, "x.yaml")
+            load.validate(preset_values() | {key: place}, "x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,7 @@ def test_a_revision_is_no_path(value):
 )
 def test_revisions_that_the_hub_has_are_accepted(value):
     values = preset_values() | {"base": {"model": "Qwen/Qwen3-0.6B-Base", "revision": value}}
-    assert config.validate(values, "x.yaml").base.revision == value
+    assert load.validate(values, "x.yaml").base.revision == value
 
 
 def test_an_archive_is_no_data_folder(tmp_path):
@@ -290,7 +297,7 @@ def test_an_archive_is_no_data_folder(tmp_path):
     values = preset_values()
     values["data"]["gsm8k"] = {"path": str(tmp_path / "set.zip")}
     with pytest.raises(AdaptbenchError, match=r"data\.gsm8k\.path: .*set\.zip: no such folder"):
-        workflow._check_surroundings(config.validate(values, "x.yaml"))
+        surroundings._check_surroundings(load.validate(values, "x.yaml"))
 
 
 @pytest.mark.parametrize("attack", ["archive", "elsewhere"])
@@ -448,7 +455,7 @@ def places(value, path=()):
 
 
 def test_trust_remote_code_is_no_option_anywhere():
-    whole = json.loads(config.load(PROJECT / "config/smoke.yaml").model_dump_json(exclude_unset=True))
+    whole = json.loads(load.load(PROJECT / "config/smoke.yaml").model_dump_json(exclude_unset=True))
     tried = 0
     for path in places(whole):
         values = json.loads(json.dumps(whole))
@@ -457,10 +464,10 @@ def test_trust_remote_code_is_no_option_anywhere():
             place = place[key]
         place["trust_remote_code"] = True
         with pytest.raises(AdaptbenchError, match=r"trust_remote_code: (unknown key|\w+ decoding has no such option)"):
-            config.validate(values, "x.yaml")
+            load.validate(values, "x.yaml")
         tried += 1
     assert tried > 50
-    assert "trust_remote_code" not in config.json_schema()
+    assert "trust_remote_code" not in preset.json_schema()
 
 
 @pytest.mark.parametrize(
@@ -476,7 +483,7 @@ def test_a_preset_holds_values_and_no_objects(tmp_path, text):
     path = tmp_path / "x.yaml"
     path.write_text(text.format(ran=tmp_path / "ran"))
     with pytest.raises(AdaptbenchError, match="not YAML: could not determine a constructor for the tag") as caught:
-        config.load(path)
+        load.load(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
@@ -489,7 +496,7 @@ def test_a_preset_of_a_billion_values_by_reference_is_refused_soon(tmp_path):
     path.write_text("\n".join([*rows, "name: x", "seeds: *a9", "runs: *a9"]))
     started = time.monotonic()
     with pytest.raises(AdaptbenchError) as caught:
-        config.load(path)
+        load.load(path)
     assert time.monotonic() - started < 10
     assert len(str(caught.value)) < 300
 
@@ -517,4 +524,4 @@ def test_the_warm_process_listens_where_only_its_owner_can_ask(monkeypatch):
 def test_tasks_that_the_project_does_not_bring_are_not_looked_for(model_folder, task_folders):
     """A task file can name functions to import (`!function`): those of the project are read, not lm-eval's or anybody's."""
     with pytest.raises(KeyError, match="gsm8k"):
-        evaluation.evaluate(model_folder("qwen3"), {"kind": "plain"}, ["gsm8k"], task_folders, batch_size=1, limit=1)
+        harness.evaluate(model_folder("qwen3"), {"kind": "plain"}, ["gsm8k"], task_folders, batch_size=1, limit=1)

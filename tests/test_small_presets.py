@@ -11,7 +11,10 @@ import pytest
 import yaml
 from conftest import PROJECT, SMALL_GENERAL
 
-from adaptbench import config, evaluation, graph, plan, stages
+from adaptbench.config import load
+from adaptbench.evaluate import score
+from adaptbench.graph import plan_files, unfolding
+from adaptbench.stages import job
 
 ITEMS = {"train_items": 24, "validation_items": 4, "test_items": 6}
 DATA = {
@@ -63,19 +66,19 @@ def _problem(split, i):
 
 @pytest.mark.parametrize("name", ["small", "small-graphs"])
 def test_a_preset_cut_down_trains_every_stage_and_scores_every_run(tmp_path, name):
-    unfolded = graph.unfold(config.validate(_cut(name), f"{name}.yaml"))
-    whole = graph.unfold(config.load(PROJECT / "config" / f"{name}.yaml"))
+    unfolded = unfolding.unfold(load.validate(_cut(name), f"{name}.yaml"))
+    whole = unfolding.unfold(load.load(PROJECT / "config" / f"{name}.yaml"))
     assert {one.key.rpartition("/")[0] for one in unfolded.evaluations} == {
         one.key.rpartition("/")[0] for one in whole.evaluations
     }
     with chdir(tmp_path):
         _lay_gsm8k()
-        plan.write(unfolded)
+        plan_files.write(unfolded)
         for node in unfolded.nodes:
-            stages.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
+            job.run(unfolded.root / "plan" / f"{node}.json", unfolded.directory(node))
         for one in unfolded.evaluations:
             out = unfolded.root / "runs" / one.key
-            evaluation.run(plan.evaluation_file(unfolded, one.key), out)
+            score.run(plan_files.evaluation_file(unfolded, one.key), out)
             done = json.loads((out / "run.json").read_text())
             assert done["status"] == "done"
             assert all(task["documents"] for task in done["metrics"].values())

@@ -19,19 +19,24 @@ from typing import Any
 import pytest
 from conftest import PROJECT
 
-from adaptbench import config, evaluation, graph, plan, sources, stages, workflow
-from adaptbench.imports import Module
+from adaptbench import registry
+from adaptbench.config import load
+from adaptbench.evaluate import score
+from adaptbench.graph import plan_files, rules, sources, targets, unfolding
+from adaptbench.graph.imports import Module
+from adaptbench.graph.nodes import Graph
+from adaptbench.stages.job import KINDS
 
 FOLDERS = ("adaptbench", "benchmarks", "kernels", "methods")
 EVERY = sorted(path.relative_to(PROJECT).as_posix() for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))
-OTHERS = workflow.files_of_project("adaptbench/**/*.*", "benchmarks/*/tasks/*", "benchmarks/*/papers/*")
+OTHERS = targets.files_of_project("adaptbench/**/*.*", "benchmarks/*/tasks/*", "benchmarks/*/papers/*")
 RUNS = (("domain", "lora"), ("domain", "llama-pro"), ("agent", "glpft"), ("reasoning", "lt-tuning"))
 TRAINED, SCORED = ("base", "train"), ("evaluation",)
 
 
 @pytest.fixture(scope="module")
-def smoke_graph() -> graph.Graph:
-    return graph.unfold(config.load(PROJECT / "config/smoke.yaml"))
+def smoke_graph() -> Graph:
+    return unfolding.unfold(load.load(PROJECT / "config/smoke.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +58,11 @@ def digests(smoke_graph, copy):
             code = sources.Code(copy)
             patch.setattr(sources, "of_project", lambda: code)
             patch.setattr(sources, "Module", lambda name, file: read(name, file, file.read_bytes()))
-            found = {node: workflow.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
-            found |= {one.key: workflow.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
-            commands = ("collect", "conclude", "tables", "figures", "paper", "transcripts", "explorer")
-            return found | {name: workflow.report_code(smoke_graph, "main", name)({}) for name in commands}
+            found = {node: rules.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
+            found |= {one.key: rules.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
+            drawn = [rules.figure_code(smoke_graph, name) for name in targets.figure_names(smoke_graph, "main")]
+            commands = ("collect", "conclude", "tables", "paper", "transcripts", "explorer")
+            return found | {name: rules.report_code(name) for name in commands} | {"figures": " ".join(drawn)}
 
     return taken
 
@@ -87,7 +93,7 @@ def changed(copy, digests, before):
     return after
 
 
-def lineage(unfolded: graph.Graph, track: str, run: str) -> dict[str, set[str]]:
+def lineage(unfolded: Graph, track: str, run: str) -> dict[str, set[str]]:
     """The jobs of a run: its evaluation, and the stages that its model comes from, by kind."""
     found: dict[str, set[str]] = {"evaluation": {f"{track}/{run}/seed0"}}
     for node in unfolded.ancestors(unfolded.evaluation(f"{track}/{run}/seed0").model):
@@ -98,17 +104,17 @@ def lineage(unfolded: graph.Graph, track: str, run: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("adaptbench/training.py", TRAINED),
-        ("adaptbench/packing.py", TRAINED),
-        ("adaptbench/checkpoint.py", TRAINED),
+        ("adaptbench/train/loop.py", TRAINED),
+        ("adaptbench/data/packing.py", TRAINED),
+        ("adaptbench/train/checkpoint.py", TRAINED),
         ("kernels/masked_linear_cross_entropy.py", TRAINED),
-        ("adaptbench/stages.py", (*TRAINED, "prepare", "assemble", "tokenizer", "data")),
-        ("adaptbench/data.py", ("data",)),
-        ("adaptbench/models.py", (*TRAINED, *SCORED, "prepare", "assemble")),
-        ("adaptbench/cost.py", (*TRAINED, *SCORED)),
-        ("adaptbench/evaluation.py", SCORED),
-        ("adaptbench/results.py", SCORED),
-        ("adaptbench/contracts.py", (*TRAINED, *SCORED, "prepare", "assemble", "tokenizer", "data")),
+        ("adaptbench/stages/job.py", (*TRAINED, "prepare", "assemble", "tokenizer", "data")),
+        ("adaptbench/data/benchmark_data.py", ("data",)),
+        ("adaptbench/model/storage.py", (*TRAINED, *SCORED, "prepare", "assemble")),
+        ("adaptbench/train/cost.py", (*TRAINED, *SCORED)),
+        ("adaptbench/evaluate/score.py", SCORED),
+        ("adaptbench/io/results.py", SCORED),
+        ("adaptbench/errors.py", (*TRAINED, *SCORED, "prepare", "assemble", "tokenizer", "data")),
     ],
 )
 def test_an_edit_of_the_machinery_makes_again_what_runs_it_and_nothing_else_in_every_track(
@@ -124,20 +130,20 @@ def test_an_edit_of_the_machinery_makes_again_what_runs_it_and_nothing_else_in_e
 @pytest.mark.parametrize(
     ("name", "tracks"),
     [
-        ("adaptbench/decoding/plain.py", {"domain"}),
-        ("adaptbench/decoding/agent.py", {"agent"}),
+        ("adaptbench/evaluate/plain.py", {"domain"}),
+        ("adaptbench/agent/language_model.py", {"agent"}),
         ("adaptbench/agent/episodes.py", {"agent"}),
         ("adaptbench/agent/memory.py", {"agent"}),
         ("benchmarks/agent/measures.py", {"agent"}),
-        ("adaptbench/decoding/latent.py", {"reasoning"}),
+        ("adaptbench/latent/language_model.py", {"reasoning"}),
         ("adaptbench/latent/decode.py", {"reasoning"}),
         ("adaptbench/latent/fusion.py", {"reasoning"}),
         ("kernels/latent_fusion.py", {"reasoning"}),
         ("benchmarks/reasoning/measures.py", {"reasoning"}),
         ("benchmarks/domain/world.py", {"domain"}),
         ("benchmarks/general/world.py", {"domain", "agent", "reasoning"}),
-        ("adaptbench/stock_tasks.py", {"domain", "agent", "reasoning"}),
-        ("adaptbench/training.py", set()),
+        ("adaptbench/graph/stock_tasks.py", {"domain", "agent", "reasoning"}),
+        ("adaptbench/train/loop.py", set()),
         ("methods/tuners/lora.py", set()),
     ],
 )
@@ -176,9 +182,9 @@ def test_an_edited_method_or_benchmark_makes_its_own_stages_again_alone(changed,
     "name",
     [
         "adaptbench/latent/geometry.py",
-        "adaptbench/figures.py",
-        "adaptbench/drawing.py",
-        "adaptbench/effects.py",
+        "adaptbench/report/figures/draw.py",
+        "adaptbench/report/figures/layout.py",
+        "adaptbench/report/figures/effects.py",
         "methods/curricula/lt_figures.py",
         "methods/tuners/adept_figures.py",
         "benchmarks/agent/figures.py",
@@ -188,26 +194,26 @@ def test_an_edited_method_or_benchmark_makes_its_own_stages_again_alone(changed,
 def test_code_that_draws_is_of_figures_and_of_no_stage_and_no_evaluation(changed, name):
     again = changed(name, "\nEDITED = 1\n")
     assert "figures" in again
-    assert again <= {"figures", *({"explorer"} if name == "adaptbench/figures.py" else ())}
+    assert again <= {"figures", *({"explorer"} if name == "adaptbench/report/figures/draw.py" else ())}
 
 
 @pytest.mark.parametrize(
     ("name", "reports"),
     [
-        ("adaptbench/explorer/page.py", {"explorer"}),
-        ("adaptbench/transcripts.py", {"transcripts"}),
-        ("adaptbench/paper/claims.py", {"paper"}),
-        ("adaptbench/latex.py", {"tables", "paper"}),
+        ("adaptbench/report/explorer/page.py", {"explorer"}),
+        ("adaptbench/report/transcripts.py", {"transcripts"}),
+        ("adaptbench/report/paper/claims.py", {"paper"}),
+        ("adaptbench/report/latex.py", {"tables", "paper"}),
         ("adaptbench/statistics/comparisons.py", {"conclude", "paper"}),
-        ("adaptbench/explorer/page.css", {"explorer"}),
-        ("adaptbench/explorer/scripts/plot.js", {"explorer"}),
-        ("adaptbench/transcripts.html", {"transcripts"}),
+        ("adaptbench/report/explorer/page.css", {"explorer"}),
+        ("adaptbench/report/explorer/scripts/plot.js", {"explorer"}),
+        ("adaptbench/report/transcripts.html", {"transcripts"}),
         ("benchmarks/domain/papers/adept.yaml", {"paper"}),
-        ("adaptbench/explorer/page.html", {"explorer"}),
+        ("adaptbench/report/explorer/page.html", {"explorer"}),
         ("adaptbench/cli.py", set()),
         ("adaptbench/contract_checks.py", set()),
-        ("adaptbench/estimate.py", set()),
-        ("adaptbench/warm.py", set()),
+        ("adaptbench/graph/estimate.py", set()),
+        ("adaptbench/jobs/warm.py", set()),
     ],
 )
 def test_code_that_reports_or_starts_jobs_is_of_no_stage_and_no_evaluation(changed, name, reports):
@@ -229,21 +235,24 @@ def test_comments_docstrings_and_layout_change_no_digest(name, tmp_path):
 
 
 def test_a_comment_makes_nothing_again(changed):
-    for name in ("adaptbench/latent/geometry.py", "adaptbench/training.py", "benchmarks/splits.py"):
+    for name in ("adaptbench/latent/geometry.py", "adaptbench/train/loop.py", "benchmarks/splits.py"):
         assert changed(name, "\n# a remark\n") == set()
 
 
 def test_each_preparation_of_a_tuner_depends_on_what_it_calls(changed, smoke_graph):
     again = {
-        smoke_graph.nodes[job].options.get("function") for job in changed("adaptbench/packing.py", "\nEDITED = 1\n")
+        smoke_graph.nodes[job].options.get("function")
+        for job in changed("adaptbench/data/packing.py", "\nEDITED = 1\n")
     }
     assert again == {"probe", None}
-    again = {smoke_graph.nodes[job].options.get("function") for job in changed("adaptbench/units.py", "\nEDITED = 1\n")}
+    again = {
+        smoke_graph.nodes[job].options.get("function") for job in changed("adaptbench/model/units.py", "\nEDITED = 1\n")
+    }
     assert again == {None}
 
 
 def test_a_table_beside_a_module_counts_where_it_is_read(changed, smoke_graph):
-    again = changed("adaptbench/model/architectures.json", " ")
+    again = changed("adaptbench/config/architectures.json", " ")
     assert {smoke_graph.nodes[job].kind for job in again if "-probe-" not in job} == {"base", "train"}
 
 
@@ -260,14 +269,15 @@ def test_no_file_names_by_hand_what_it_depends_on():
 
 
 def test_code_that_finds_modules_by_name_is_known():
-    """Of what these choose adaptbench/sources.py is told; a reader of imports cannot find it."""
+    """Of what these choose adaptbench/graph/sources.py is told; a reader of imports cannot find it."""
     found = {
         name for name in EVERY if re.search(r"\b(import_module|__import__|exec_module)\(", (PROJECT / name).read_text())
     }
     beside = {"adaptbench/agent/scores.py"}  # a task's file, which loads the one copied beside it
     assert (
         found
-        == {"adaptbench/cli.py", "adaptbench/registry.py", "adaptbench/evaluation.py", "adaptbench/warm.py"} | beside
+        == {"adaptbench/cli.py", "adaptbench/registry.py", "adaptbench/evaluate/score.py", "adaptbench/jobs/warm.py"}
+        | beside
     )
 
 
@@ -297,16 +307,16 @@ def test_whatever_a_stage_or_an_evaluation_runs_it_depends_on(smoke_run, smoke_g
     for node in (smoke_graph.nodes[name] for name in sorted(nodes & smoke_graph.nodes.keys())):
         if node.kind == "base":
             continue
-        spec = json.loads(plan.stage_file(smoke_graph, node.id).read_text())
+        spec = json.loads(plan_files.stage_file(smoke_graph, node.id).read_text())
         out, work = tmp_path / node.id, tmp_path / f"{node.id}-work"
         out.mkdir()
-        ran = ran_by(stages.KINDS[node.kind], spec, out, work)
-        assert "adaptbench.stages" in ran
+        ran = ran_by(KINDS[node.kind], spec, out, work)
+        assert KINDS[node.kind].__module__ in ran
         assert ran <= set(code.modules(sources.stage(node.kind, node.options))), node.id
     for one in (smoke_graph.evaluation(f"{track}/{run}/seed0") for track, run in (*RUNS, ("agent", "majority"))):
         tasks = [smoke_graph.nodes[node].options for node in one.tasks.values()]
-        ran = ran_by(evaluation.run, plan.evaluation_file(smoke_graph, one.key), tmp_path / one.key)
-        assert f"adaptbench.decoding.{smoke_graph.decoding(one)}" in ran
+        ran = ran_by(score.run, plan_files.evaluation_file(smoke_graph, one.key), tmp_path / one.key)
+        assert registry.DECODINGS[smoke_graph.decoding(one)] in ran
         assert ran <= set(code.modules(sources.evaluation(smoke_graph.decoding(one), tasks))), one.key
 
 

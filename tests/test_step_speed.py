@@ -12,10 +12,11 @@ import pytest
 import torch
 from conftest import COMPILES, toy_model
 
-from adaptbench import training
-from adaptbench.config import Training
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.packing import Packed, document
+from adaptbench.config.training import Training
+from adaptbench.data.packing import Packed, document
+from adaptbench.errors import AdaptbenchError
+from adaptbench.train import loop, objectives
+from adaptbench.train.optimizers import default_optimizers
 from tools.speed import steps as step_speed
 
 STEPS = step_speed.WARM_UP + step_speed.STEPS + step_speed.PROFILED + 1
@@ -25,21 +26,21 @@ def _train(folder, steps, callback=None):
     torch.manual_seed(0)
     model = toy_model("llama", layers=1)
     options = Training(steps=steps, batch_size=2, sequence_length=16, precision="float32")
-    optimizers = training.default_optimizers(model, options)
+    optimizers = default_optimizers(model, options)
     rows = Packed([document([5 + (i + k) % 200 for k in range(12)]) for i in range(40)], 16, 0)
-    made = training.train(
-        model, optimizers, rows, training.causal_lm, options, work=folder, pad_id=0, seed=0, callback=callback
+    made = loop.train(
+        model, optimizers, rows, objectives.causal_lm, options, work=folder, pad_id=0, seed=0, callback=callback
     )
     return model, made
 
 
 def test_every_step_has_its_parts_and_training_is_as_without_the_watch(tmp_path):
-    train, backward, clip = training.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
+    train, backward, clip = loop.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
     watch = step_speed._Watch()
     with watch.installed():
         watched, made = _train(tmp_path / "watched", 3)  # the watch says how many steps
     assert made.steps == STEPS
-    assert (training.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_) == (train, backward, clip)
+    assert (loop.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_) == (train, backward, clip)
     assert len(watch.steps) == STEPS
     for step in watch.steps[:-1]:
         parts = {part: step[part] for part in ("data", "forward", "backward", "clipping", "optimizer")}

@@ -11,9 +11,13 @@ import pytest
 import torch
 from conftest import preset_values
 
-from adaptbench import collect, conclusions, config, evaluation, graph, models, stock_tasks, workflow
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.statistics import answers
+from adaptbench.config import load
+from adaptbench.config.preset import Preset
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import harness, metrics
+from adaptbench.graph import known_tasks, stock_tasks, surroundings, unfolding
+from adaptbench.model import storage
+from adaptbench.statistics import answers, verdicts
 
 STOCK = {
     "general_arc_easy": {"task": "arc_easy", "num_fewshot": 2},
@@ -57,11 +61,11 @@ def scored(home, model_folder):
     with pytest.MonkeyPatch.context() as patch:
         hub.use(home, patch)
         folder = model_folder("qwen3")
-        found, _ = evaluation.evaluate(
+        found, _ = harness.evaluate(
             folder, {"kind": "plain"}, [], {}, batch_size=8, limit=None, stock=STOCK,
         )  # fmt: skip
     tasks = [stock_tasks.task(name) for name in STOCK]
-    return folder, found, evaluation.sample_rows(found["samples"], tasks)
+    return folder, found, metrics.sample_rows(found["samples"], tasks)
 
 
 def rows_of(rows, task: str, metric: str):
@@ -70,7 +74,7 @@ def rows_of(rows, task: str, metric: str):
 
 def test_a_choice_is_scored_as_a_plain_loop_scores_it(scored):
     folder, _, rows = scored
-    model, tokenizer = models.load_model(folder), models.load_tokenizer(folder)
+    model, tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     mine = rows_of(rows, "general_arc_easy", "acc")
     assert len(mine) == 7
     for number, row in zip(range(7), mine.itertuples(), strict=True):
@@ -107,7 +111,7 @@ def test_a_group_is_one_number_by_lm_evals_own_weights_and_keeps_its_documents(s
     assert list(mine["document"]) == list(range(sum(size for _, size in of_leaf.values())))
     assert mine["document_hash"].nunique() == len(mine)
     task = stock_tasks.task(name)
-    assert evaluation._metric(rows, task)["value"] == pytest.approx(expected)
+    assert metrics.metric(rows, task)["value"] == pytest.approx(expected)
     assert found["results"][entry]["acc,none"] == pytest.approx(expected)
     plain = mine["value"].mean()
     assert math.isclose(plain, expected) == by_size, "weights must matter in this data"
@@ -132,7 +136,7 @@ def test_every_way_of_reading_an_answer_is_kept(scored):
 
 def test_tasks_of_general_are_what_is_forgotten_and_pair_by_document(scored):
     _, _, rows = scored
-    tasks = collect.known_tasks()
+    tasks = known_tasks.known_tasks()
     assert (tasks["general_arc_easy"].label, tasks["general_arc_easy"].unit) == ("arc_easy", "accuracy")
     by_run = {}
     for run, shift in (("full", 0.0), ("lora", 1.0)):
@@ -145,26 +149,26 @@ def test_tasks_of_general_are_what_is_forgotten_and_pair_by_document(scored):
         name: {run: answers(made[(made["task"] == name) & (made["metric"] == tasks[name].metric)]) for run, made in by_run.items()}
         for name in names
     }  # fmt: skip
-    found = {(row["kind"], row["task"]) for row in conclusions.of_table(asked, "full") if row["kind"] != "leader"}
+    found = {(row["kind"], row["task"]) for row in verdicts.of_table(asked, "full") if row["kind"] != "leader"}
     assert found == {("kept", "general_arc_easy"), ("kept", "general_mmlu_stem"), ("baseline", "gsm8k")}
 
 
-def preset(stock: dict, **more) -> config.Preset:
-    return config.validate(preset_values() | {"evaluation": {"stock_tasks": stock, **more}}, "toy.yaml")
+def preset(stock: dict, **more) -> Preset:
+    return load.validate(preset_values() | {"evaluation": {"stock_tasks": stock, **more}}, "toy.yaml")
 
 
 def test_a_run_is_asked_the_general_ones_and_its_tracks_own_and_validation_none():
     stock = {"general": ["arc_easy"], "domain": [{"task": "gsm8k", "num_fewshot": 8}]}
-    (run,) = [one for one in graph.unfold(preset(stock)).evaluations if one.run == "lora"]
+    (run,) = [one for one in unfolding.unfold(preset(stock)).evaluations if one.run == "lora"]
     assert run.stock == {
         "general_arc_easy": {"task": "arc_easy", "num_fewshot": None},
         "gsm8k": {"task": "gsm8k", "num_fewshot": 8},
     }
-    without = graph.unfold(config.validate(preset_values(), "toy.yaml"))
+    without = unfolding.unfold(load.validate(preset_values(), "toy.yaml"))
     (plain,) = [one for one in without.evaluations if one.run == "lora"]
     assert plain.model == run.model
     assert plain.digest != run.digest
-    chosen = graph.unfold(preset(stock, split="validation"))
+    chosen = unfolding.unfold(preset(stock, split="validation"))
     assert not any(one.stock for one in chosen.evaluations)
 
 
@@ -183,7 +187,7 @@ def test_a_run_is_asked_the_general_ones_and_its_tracks_own_and_validation_none(
 )  # fmt: skip
 def test_a_task_that_cannot_be_asked_is_one_line_before_anything_runs(stock, line):
     with pytest.raises(AdaptbenchError, match=line):
-        workflow._check_surroundings(preset(stock))
+        surroundings._check_surroundings(preset(stock))
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_killed_again_and_again_and_started_twice_it_ends_in_the_same_bits(proje
     second = started()
     wait_until(lambda: logged(results, "domain-cpt-full-tune-seed0") >= 2, 120, every=0.005)
     family = second.children(recursive=True)
-    (warm,) = (one for one in family if "adaptbench.warm" in one.cmdline() and one.ppid() == second.pid)
+    (warm,) = (one for one in family if "adaptbench.jobs.warm" in one.cmdline() and one.ppid() == second.pid)
     # Early jobs do not wait for the process that has imports for them, and are no forks of it.
     for victim in [warm] if warm.children() else [one for one in family if "stage" in one.cmdline()]:
         victim.kill()

@@ -3,7 +3,6 @@
 Run: pytest tests/test_systems.py
 """
 
-import re
 import resource
 import signal
 import subprocess
@@ -15,7 +14,8 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from adaptbench import cost, warm
+from adaptbench.jobs import warm
+from adaptbench.train import cost
 
 LACKING = """
 import os, signal, socket, sys
@@ -40,11 +40,10 @@ def run(code: str) -> str:
 
 
 def test_what_the_snakefile_imports_needs_nothing_that_only_linux_has():
-    imports = re.findall(r"^from adaptbench import .*$", (PROJECT / "Snakefile").read_text(), re.MULTILINE)
-    assert imports
-    plans = "from pathlib import Path\ngraph = flow.graph.unfold(flow.preset({}, [Path('config/smoke.yaml')]))\nprint(len(graph.nodes))"
-    assert int(run("\n".join([LACKING, *imports, plans]))) > 30
-    assert run("\n".join([LACKING, *imports, "print(warm.start())"])) == "None\n"
+    imports = "from adaptbench.graph import plan_files, rules, snakefile, surroundings, targets\nfrom adaptbench.jobs import warm"
+    plans = "from pathlib import Path\nprint(len(surroundings.start({}, [Path('config/smoke.yaml')]).nodes))"
+    assert int(run("\n".join([LACKING, imports, plans]))) > 30
+    assert run("\n".join([LACKING, imports, "print(warm.start())"])) == "None\n"
 
 
 def test_no_module_needs_them_to_be_imported():
@@ -61,7 +60,7 @@ print(len(found))
 
 
 def test_where_there_are_no_locks_all_is_free():
-    code = "from adaptbench.files import lock\nwith open(sys.argv[0] or 'pyproject.toml') as file:\n    print(lock(file.fileno()), lock(file.fileno(), shared=True, wait=True))"
+    code = "from adaptbench.io.files import lock\nwith open(sys.argv[0] or 'pyproject.toml') as file:\n    print(lock(file.fileno()), lock(file.fileno(), shared=True, wait=True))"
     assert run(LACKING + code.replace("sys.argv[0] or ", "")) == "True True\n"
 
 

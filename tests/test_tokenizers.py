@@ -9,10 +9,13 @@ import pytest
 import torch
 from conftest import SENTENCES, toy_model
 
-from adaptbench import models, stages
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding import agent, latent, plain
-from adaptbench.tokenizer import closers, encode_documents, encode_prompts
+from adaptbench.agent import language_model as agent_lm
+from adaptbench.data.tokenizer import closers, encode_documents, encode_prompts
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import plain
+from adaptbench.latent import language_model as latent_lm
+from adaptbench.model import storage
+from adaptbench.stages.base import import_base, pretrain
 
 TEMPLATES = {  # what is put around every text, and the tokenizer's end of text
     "nothing": ("$A", "</s>"),
@@ -56,8 +59,8 @@ def folder(of_kind, tmp_path):
 
     def make(kind: str, architecture: str = "qwen3"):
         text_tokenizer = of_kind(kind)
-        models.save_model(toy_model(architecture, vocabulary=300), text_tokenizer, tmp_path)
-        return tmp_path, models.load_model(tmp_path), models.load_tokenizer(tmp_path)
+        storage.save_model(toy_model(architecture, vocabulary=300), text_tokenizer, tmp_path)
+        return tmp_path, storage.load_model(tmp_path), storage.load_tokenizer(tmp_path)
 
     return make
 
@@ -168,12 +171,12 @@ def test_agents_and_latents_read_prompts_without_what_is_appended(kind, folder):
     directory, model, text_tokenizer = folder(kind)
     model.config.max_position_embeddings = 1024
     task = {"instruction": "Add.", "tools": [], "history": []}
-    (made,) = agent.language_model(directory, batch_size=2, tasks={}).respond("assistant", [task], 5)
+    (made,) = agent_lm.language_model(directory, batch_size=2, tasks={}).respond("assistant", [task], 5)
     ids = opened(text_tokenizer, "Tools:\nTask: Add.\nThought:")
     expected = written(model, ids, 5, text_tokenizer.eos_token_id)
     assert made.text == text_tokenizer.decode(expected, skip_special_tokens=True)
 
-    thinking = latent.language_model(directory, batch_size=2, tasks={})
+    thinking = latent_lm.language_model(directory, batch_size=2, tasks={})
     request = SimpleNamespace(
         args=("The red cup is", {"until": [], "max_gen_toks": 5}), doc={}, task_name="t", doc_id=0
     )
@@ -186,7 +189,7 @@ def test_agents_and_latents_read_prompts_without_what_is_appended(kind, folder):
 
 def take_in(folder, out):
     out.mkdir()
-    return stages._import_base({"options": {"model": str(folder), "revision": "main"}}, out, out)
+    return import_base({"options": {"model": str(folder), "revision": "main"}}, out, out)
 
 
 def refused(folder, out) -> str:
@@ -232,27 +235,27 @@ def test_an_added_token_that_nothing_uses_is_text_where_it_has_no_embedding(name
     text_tokenizer.save_pretrained(tmp_path / "base")
     toy_model("llama", vocabulary=rows).save_pretrained(tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
-    taken = models.load_tokenizer(tmp_path / "out")
+    taken = storage.load_tokenizer(tmp_path / "out")
     (ids,) = encode_prompts(taken, ["a <image> b"])
     assert max(ids) < rows
     assert taken.decode(ids, skip_special_tokens=True) == "a <image> b"
     assert taken("The red cup").input_ids == text_tokenizer("The red cup").input_ids
     assert (taken.bos_token, taken.eos_token, taken.pad_token) == ("<s>", "</s>", "</s>")
-    models.load_model(tmp_path / "out")(input_ids=torch.tensor([ids]))
+    storage.load_model(tmp_path / "out")(input_ids=torch.tensor([ids]))
 
 
 def test_a_padded_vocabulary_is_taken(model_folder, tokenizer, tmp_path):
     toy_model("llama", vocabulary=len(tokenizer) + 22).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
-    assert models.load_tokenizer(tmp_path / "out").get_vocab() == tokenizer.get_vocab()
+    assert storage.load_tokenizer(tmp_path / "out").get_vocab() == tokenizer.get_vocab()
 
 
 def test_no_end_is_refused_and_no_padding_is_the_end(tokenizer, tmp_path):
     toy_model("llama", vocabulary=300).save_pretrained(tmp_path / "base")
     with_template(tokenizer, "<s> $A", "</s>").save_pretrained(tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
-    assert models.load_tokenizer(tmp_path / "out").pad_token == "</s>"
+    assert storage.load_tokenizer(tmp_path / "out").pad_token == "</s>"
     with_template(tokenizer, "<s> $A", "</s>", eos_token=None).save_pretrained(tmp_path / "base")
     assert "its tokenizer has no end-of-text token (eos_token)" in refused(tmp_path / "base", tmp_path / "again")
 
@@ -272,8 +275,8 @@ def pretrained(tokenizer, data, out, *, tied: bool, steps: int):
     }
     (out / "made").mkdir()
     (out / "work").mkdir()
-    stages._pretrain(spec, out / "made", out / "work")
-    return models.load_model(out / "made")
+    pretrain(spec, out / "made", out / "work")
+    return storage.load_model(out / "made")
 
 
 def test_what_begins_every_document_is_learned_where_embeddings_are_untied(tokenizer, benchmark_data, tmp_path):
@@ -302,9 +305,9 @@ def test_of_a_base_the_padding_token_that_begins_texts_trains_too(architecture, 
     assert model.get_input_embeddings().padding_idx == 0
     with torch.no_grad():
         model.get_input_embeddings().weight[0] = 0.1
-    models.save_model(model, tokenizer, tmp_path / "base")
+    storage.save_model(model, tokenizer, tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
-    taken = models.load_model(tmp_path / "out")
+    taken = storage.load_model(tmp_path / "out")
     tied = taken.config.tie_word_embeddings
     assert taken.get_input_embeddings().padding_idx == (0 if tied else None)
     ids = torch.tensor([[0, 7, 8, 9]])
@@ -317,9 +320,9 @@ def test_an_embedding_of_zeros_stays_one(tokenizer, tmp_path):
     """Its gradient would be that of the norms after it, 1e14 here: clipped, nothing else would train."""
     model = toy_model("qwen3", vocabulary=len(tokenizer))
     assert not model.get_input_embeddings().weight[0].any()
-    models.save_model(model, tokenizer, tmp_path / "base")
+    storage.save_model(model, tokenizer, tmp_path / "base")
     take_in(tmp_path / "base", tmp_path / "out")
-    taken = models.load_model(tmp_path / "out")
+    taken = storage.load_model(tmp_path / "out")
     ids = torch.tensor([[0, 7, 8, 9]])
     taken(input_ids=ids, labels=ids).loss.backward()
     assert max(p.grad.norm() for p in taken.parameters()) < 100

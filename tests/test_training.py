@@ -20,12 +20,14 @@ import safetensors.torch
 import torch
 from conftest import ARCHITECTURES, COMPILES, reset_accelerate, toy_model
 
-from adaptbench import compiling, cost
-from adaptbench import training as loop
-from adaptbench.config import Training
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import errors
+from adaptbench.config.training import Training
+from adaptbench.data.packing import Packed, collate, document
+from adaptbench.errors import AdaptbenchError
+from adaptbench.jobs import warm
 from adaptbench.kernels import implementations
-from adaptbench.packing import Packed, collate, document
+from adaptbench.train import attention, compiling, cost, loop, objectives
+from adaptbench.train.optimizers import default_optimizers, total_steps
 
 LENGTH = 32
 
@@ -68,10 +70,8 @@ def _lora_without_dropout():
 
 def _train(model, work, options, *, optimizers=None, **changed):
     settings = {"work": work, "pad_id": 0, "seed": 3, "compile_layers": options.compile} | changed
-    data, objective = settings.pop("data", None) or _data(), settings.pop("objective", loop.causal_lm)
-    return loop.train(
-        model, optimizers or loop.default_optimizers(model, options), data, objective, options, **settings
-    )
+    data, objective = settings.pop("data", None) or _data(), settings.pop("objective", objectives.causal_lm)
+    return loop.train(model, optimizers or default_optimizers(model, options), data, objective, options, **settings)
 
 
 def _weights(model):
@@ -196,7 +196,7 @@ def test_an_objective_with_several_passes_counts_the_positions_of_each(tmp_path,
         embeds = model.get_input_embeddings()(batch["input_ids"])
         model(inputs_embeds=embeds[:, :7], use_cache=False)
         model(input_ids=batch["input_ids"][:, :5])
-        return loop.causal_lm(model, batch)
+        return objectives.causal_lm(model, batch)
 
     outcome = _train(make(), tmp_path, _options(steps=3), objective=thrice)
     assert outcome.tokens == 3 * 2 * (7 + 5 + LENGTH)
@@ -209,16 +209,18 @@ def test_auto_is_bfloat16_where_the_processor_computes_in_it(monkeypatch):
     for avx512, amx in ((False, False), (True, False), (False, True)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert loop.precision(Training(steps=1)) == ("bfloat16" if avx512 or amx else "float32")
+        assert attention.precision(Training(steps=1)) == ("bfloat16" if avx512 or amx else "float32")
         for asked in ("float32", "bfloat16"):
-            assert loop.precision(Training(steps=1, precision=asked)) == asked
+            assert attention.precision(Training(steps=1, precision=asked)) == asked
 
 
 def test_a_stage_trains_in_the_precision_that_auto_stands_for(tmp_path, monkeypatch):
     losses = {}
     for asked in ("float32", "bfloat16"):
         for name, option in ((asked, asked), (f"auto as {asked}", "auto")):
-            monkeypatch.setattr(loop, "precision", lambda _, asked=asked: asked)
+            monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda asked=asked: asked == "bfloat16")
+            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
             reset_accelerate()
             _train(_model(), tmp_path / name, _options(steps=2, precision=option))
             losses[name] = [row["loss"] for row in _log(tmp_path / name)]
@@ -241,7 +243,7 @@ def test_attention_is_eager_where_a_processor_computes_in_bfloat16(changed, devi
     options = _options(**{"precision": "bfloat16"} | changed)
     model = _model()
     assert model.config._attn_implementation == "sdpa"
-    assert loop.attention(model, options, 2, torch.device(device)) == by
+    assert attention.choose_attention(model, options, 2, torch.device(device)) == by
 
 
 def test_how_a_stage_attended_is_said_and_the_model_is_left_as_it_was(tmp_path):
@@ -267,7 +269,7 @@ def test_models_that_a_loss_compares_attend_alike(tmp_path):
 
     def objective(model, batch):
         seen.append(other.config._attn_implementation)
-        return loop.causal_lm(model, batch)
+        return objectives.causal_lm(model, batch)
 
     objective.forward_only = (other,)
     _train(_model(), tmp_path, _options(steps=1, precision="bfloat16"), objective=objective)
@@ -279,10 +281,10 @@ def test_whole_epochs_are_counted_in_the_rows_of_the_first():
     data = _data()
     rows = len(data.epoch(0))
     assert rows % 3, "an even split would not test the rounding"
-    assert loop.total_steps(_options(steps=None, epochs=1.0, batch_size=3), data) == rows // 3 + 1
-    assert loop.total_steps(_options(steps=None, epochs=2.5, batch_size=1), data) == math.ceil(2.5 * rows)
-    assert loop.total_steps(_options(steps=None, epochs=0.01, batch_size=4), data) == 1
-    assert loop.total_steps(_options(steps=7), data) == 7
+    assert total_steps(_options(steps=None, epochs=1.0, batch_size=3), data) == rows // 3 + 1
+    assert total_steps(_options(steps=None, epochs=2.5, batch_size=1), data) == math.ceil(2.5 * rows)
+    assert total_steps(_options(steps=None, epochs=0.01, batch_size=4), data) == 1
+    assert total_steps(_options(steps=7), data) == 7
 
 
 @pytest.mark.parametrize("micro", [1, 2])
@@ -374,7 +376,7 @@ def test_passes_between_steps_are_not_compiled(tmp_path):
         def after_step(self, step, run=None):
             frames = torch._dynamo.utils.counters["frames"]["total"]
             batch = {"input_ids": torch.arange(2 + step)[None], "labels": torch.arange(2 + step)[None]}
-            run(loop.causal_lm, batch)
+            run(objectives.causal_lm, batch)
             seen.append(torch._dynamo.utils.counters["frames"]["total"] - frames)
             return {}
 
@@ -387,7 +389,7 @@ def test_what_is_done_once_for_all_jobs_is_not_done_again(monkeypatch):
     """Else every job would ask about the processor again, for two seconds, and read all of torch's and Triton's files."""
     import subprocess
 
-    for module, _, function in (name.partition(":") for name in compiling.ONCE):
+    for module, _, function in (name.partition(":") for name in warm.PRELOAD_COMPILER):
         found = importlib.import_module(module)
         if function:
             assert getattr(found, function)() or (function == "triton_key" and not importlib.util.find_spec("triton"))
@@ -486,10 +488,10 @@ def test_a_resumed_run_attends_as_it_began(tmp_path, monkeypatch):
     options = _options(precision="bfloat16")
     with monkeypatch.context() as patch:
         _kill_at(patch, 3)
-        patch.setattr(loop, "attention", lambda *_: "eager")
+        patch.setattr(attention, "choose_attention", lambda *_: "eager")
         with pytest.raises(_Killed):
             _train(_model(), tmp_path, options, checkpoint_seconds=0)
-    monkeypatch.setattr(loop, "attention", lambda *_: "sdpa")
+    monkeypatch.setattr(attention, "choose_attention", lambda *_: "sdpa")
     assert _train(_model(), tmp_path, options).attention == "eager"
 
 
@@ -564,7 +566,7 @@ def test_a_signal_ends_the_step_saves_and_the_rerun_gives_the_same_bits(tmp_path
     _train(whole, tmp_path / "whole", _options(), callback=_Callback())
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(
-        loop.Interrupted, match=f"^stopped by {number.name} after step 3 of 8; run again to go on from there$"
+        errors.Interrupted, match=f"^stopped by {number.name} after step 3 of 8; run again to go on from there$"
     ):
         _train(stopped, tmp_path / "stopped", _options(), callback=_Callback(3, number), checkpoint_seconds=1e9)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -584,7 +586,7 @@ class _Starting(_Callback):
         self.started = []
 
     def start(self, step, steps, run):
-        assert float(run(loop.causal_lm, collate(_data().epoch(0)[:1], LENGTH, 0)).detach()) > 0
+        assert float(run(objectives.causal_lm, collate(_data().epoch(0)[:1], LENGTH, 0)).detach()) > 0
         self.started.append((step, steps, len(self.seen)))
         return {} if step else {"at_start": 0.5}
 
@@ -592,12 +594,12 @@ class _Starting(_Callback):
 @pytest.mark.parametrize("epochs", [None, 0.5])
 def test_a_callback_is_called_before_the_first_step_here_and_hears_of_how_many(tmp_path, epochs):
     options = _options() if epochs is None else _options(steps=None, epochs=epochs)
-    steps = loop.total_steps(options, _data())
+    steps = total_steps(options, _data())
     assert steps >= 5
     whole, stopped, resumed = _Starting(), _Starting(3), _Starting()
     _train(_model(), tmp_path / "whole", options, callback=whole)
     assert whole.started == [(0, steps, 0)]
-    with pytest.raises(loop.Interrupted):
+    with pytest.raises(errors.Interrupted):
         _train(_model(), tmp_path / "stopped", options, callback=stopped, checkpoint_seconds=1e9)
     _train(_model(), tmp_path / "stopped", options, callback=resumed)
     assert stopped.started == [(0, steps, 0)]
@@ -631,7 +633,7 @@ def test_a_loss_or_gradient_that_is_no_number_is_said_in_one_line_with_its_step(
 
     def objective(model, batch):
         calls.append(1)
-        loss = loop.causal_lm(model, batch)
+        loss = objectives.causal_lm(model, batch)
         return spoilt(loss) if len(calls) == 3 else loss
 
     with pytest.raises(AdaptbenchError, match=f"^step 3: {said}; lower training.learning_rate$"):
@@ -730,7 +732,7 @@ def test_a_checkpoint_is_safetensors_and_json_and_leaves_frozen_weights_out(tmp_
     model = _model()
     model.requires_grad_(False)
     model.model.layers[1].requires_grad_(True)
-    with pytest.raises(loop.Interrupted):
+    with pytest.raises(errors.Interrupted):
         _train(model, tmp_path, _options(), callback=_Callback(2))
     folder = tmp_path / "checkpoint"
     assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
@@ -746,7 +748,7 @@ def test_a_checkpoint_is_written_without_a_second_copy_in_memory(tmp_path, monke
         "save_file",
         lambda tensors, path: held.update({name: value.data_ptr() for name, value in tensors.items()}),
     )
-    with pytest.raises(loop.Interrupted):
+    with pytest.raises(errors.Interrupted):
         _train(model, tmp_path, _options(), callback=_Callback(2))
     tied = model.lm_head.weight is model.model.embed_tokens.weight
     here = {f"model/{name}": value.data_ptr() for name, value in model.state_dict().items()}
@@ -767,7 +769,7 @@ def test_the_optimizers_hold_every_trained_parameter_exactly_once(architecture, 
     if frozen:
         model.model.layers[0].requires_grad_(False)
         model.get_input_embeddings().requires_grad_(False)
-    optimizers = loop.default_optimizers(model, _options(optimizer=optimizer, weight_decay=0.1))
+    optimizers = default_optimizers(model, _options(optimizer=optimizer, weight_decay=0.1))
     groups = [(o, group) for o in optimizers for group in o.param_groups]
     held = sorted(id(p) for _, group in groups for p in group["params"])
     assert held == sorted({id(p) for p in model.parameters() if p.requires_grad})
@@ -783,7 +785,7 @@ def test_the_optimizers_hold_every_trained_parameter_exactly_once(architecture, 
 def test_the_optimizers_of_an_adapted_model_hold_the_adapters_alone():
     model = _lora()
     for optimizer in ("adamw", "muon"):
-        optimizers = loop.default_optimizers(model, _options(optimizer=optimizer))
+        optimizers = default_optimizers(model, _options(optimizer=optimizer))
         held = sorted(id(p) for o in optimizers for group in o.param_groups for p in group["params"])
         assert held == sorted(id(p) for name, p in model.named_parameters() if "lora_" in name)
 
@@ -802,11 +804,11 @@ def _flops_model(tied, trains):
     return cost.estimated_flops(model, TOKENS, TOKENS)
 
 
-@pytest.mark.parametrize("many", [loop.MANY_LOGITS, 0], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("many", [objectives.MANY_LOGITS, 0], ids=["at once", "in chunks"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture, many, monkeypatch):
     """In float64, with context, padding and a label at the first and the last place; gemma2's logits are capped."""
-    monkeypatch.setattr(loop, "MANY_LOGITS", many)
+    monkeypatch.setattr(objectives, "MANY_LOGITS", many)
     model = toy_model(architecture, layers=2).double()
     ids = torch.randint(1, 300, (3, 11), generator=torch.Generator().manual_seed(0))
     labels = ids.masked_fill(torch.rand(3, 11, generator=torch.Generator().manual_seed(1)) < 0.5, -100)
@@ -817,7 +819,7 @@ def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture, many, 
     plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     wanted = torch.autograd.grad(plain, list(model.parameters()), materialize_grads=True)
     with implementations.used() as ran:
-        loss = loop.causal_lm(model, {"input_ids": ids, "labels": labels})
+        loss = objectives.causal_lm(model, {"input_ids": ids, "labels": labels})
     assert bool(ran) == (many == 0 and architecture != "gemma2")
     found = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
     torch.testing.assert_close(loss, plain, rtol=1e-12, atol=0)

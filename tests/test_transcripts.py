@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from adaptbench import transcripts
 from adaptbench.agent import dialogue
+from adaptbench.report import transcripts
 
 HOSTILE = [
     "<script>alert(1)</script>",

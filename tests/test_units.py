@@ -8,9 +8,9 @@ Run: python -m pytest tests/test_units.py
 import pytest
 import torch
 
-from adaptbench import expansion
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.units import units
+from adaptbench.errors import AdaptbenchError
+from adaptbench.model import expansion
+from adaptbench.model.units import units
 from tools.small_models import small_model
 
 HEADED = {

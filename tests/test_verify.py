@@ -8,7 +8,7 @@ import json
 import pandas as pd
 import pytest
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from tools import verify
 
 

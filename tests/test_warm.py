@@ -17,7 +17,8 @@ import psutil
 import pytest
 from conftest import PROJECT, SMALL_GENERAL
 
-from adaptbench import plan, warm
+from adaptbench.graph import plan_files
+from adaptbench.jobs import warm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the warm process needs Linux's pidfd")
 
@@ -156,11 +157,12 @@ def _start_training(folder, environment):
     }  # fmt: skip
     from contextlib import chdir
 
-    from adaptbench import config, graph
+    from adaptbench.config import load
+    from adaptbench.graph import unfolding
 
-    unfolded = graph.unfold(config.validate(values, "long.yaml"))
+    unfolded = unfolding.unfold(load.validate(values, "long.yaml"))
     with chdir(folder):
-        plan.write(unfolded)
+        plan_files.write(unfolded)
     base = next(node for node in unfolded.nodes.values() if node.kind == "base")
     for name in unfolded.ancestors(base.id)[:-1]:
         done = _do(("stage", f"results/long/plan/{name}.json", unfolded.directory(name)), environment, cwd=folder)
@@ -231,7 +233,7 @@ def test_a_killed_warm_process_takes_its_jobs_along_and_they_say_so(running, tmp
 
 def test_it_ends_when_what_started_it_ends(tmp_path):
     code = (
-        "import os, sys, time; from pathlib import Path; from adaptbench import warm; process = warm.start();"
+        "import os, sys, time; from pathlib import Path; from adaptbench.jobs import warm; process = warm.start();"
         "print(process.pid, os.environ[warm.VARIABLE], flush=True);"
         "path = Path(os.environ[warm.VARIABLE]);"
         "[time.sleep(0.1) for _ in range(600) if not path.exists()]"

@@ -12,8 +12,11 @@ import torch
 from conftest import toy_model
 from safetensors.torch import load_file, save_file
 
-from adaptbench import expansion, hub, models, stages
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import hub
+from adaptbench.io.model_folder import check_folder, fetched
+from adaptbench.model import expansion, storage
+from adaptbench.stages import base
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def rewrite(folder: Path, changed) -> None:
 def take_in(folder: Path) -> Path:
     out = folder.parent / "out"
     out.mkdir()
-    stages._import_base({"options": {"model": str(folder), "revision": "main"}}, out, out)
+    base.import_base({"options": {"model": str(folder), "revision": "main"}}, out, out)
     return out
 
 
@@ -67,7 +70,7 @@ QUANTISED = {
 def test_quantised_weights_are_named_before_the_model_is_opened(name, folder):
     rewrite(folder, QUANTISED[name])
     with pytest.raises(AdaptbenchError, match=f"{MATRIX} is (F8_E4M3|F8_E5M2|I8|U8); quantised weights are not read"):
-        models.check_folder(folder)
+        check_folder(folder)
     assert MATRIX in refused(folder)
 
 
@@ -85,7 +88,7 @@ def test_a_configuration_of_quantised_weights_is_named(where, by, folder):
     change(folder / "config.json", **where)
     line = rf"config\.json: (quantization|compression)_config: quantised weights \({by}\) are not read; save them in 16 bits"
     with pytest.raises(AdaptbenchError, match=line):
-        models.check_folder(folder)
+        check_folder(folder)
 
 
 def test_a_configuration_with_fewer_layers_than_the_weights_is_refused(folder):
@@ -93,7 +96,7 @@ def test_a_configuration_with_fewer_layers_than_the_weights_is_refused(folder):
     said = refused(folder)
     assert "the model of config.json has no place for 22 of its tensors: model.layers.2." in said
     with pytest.raises(AdaptbenchError, match="no place for 22"):
-        models.load_model(folder)
+        storage.load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +109,9 @@ def test_a_tensor_that_has_no_place_is_named(more, folder):
 
 
 def test_what_earlier_versions_stored_beside_the_weights_is_no_error(folder, tokenizer, tmp_path):
-    expected = models.load_model(folder).state_dict()
+    expected = storage.load_model(folder).state_dict()
     rewrite(folder, lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
-    assert all(torch.equal(expected[name], tensor) for name, tensor in models.load_model(folder).state_dict().items())
+    assert all(torch.equal(expected[name], tensor) for name, tensor in storage.load_model(folder).state_dict().items())
     from transformers import AutoConfig, AutoModelForCausalLM
 
     for architecture, options, attention in (
@@ -121,15 +124,15 @@ def test_what_earlier_versions_stored_beside_the_weights_is_no_error(folder, tok
         AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, vocab_size=300, **options)).save_pretrained(old)  # fmt: skip
         masks = {f"{attention}.bias": torch.ones(1, 1, 9, 9), f"{attention}.masked_bias": torch.tensor(-1e4)}
         rewrite(old, lambda tensors, masks=masks: tensors | masks)
-        models.load_model(old)
+        storage.load_model(old)
 
 
 def test_a_head_that_is_stored_though_it_is_tied_is_no_error(tokenizer, tmp_path):
     model = toy_model("gemma", vocabulary=len(tokenizer))
     assert model.config.tie_word_embeddings
-    models.save_model(model, tokenizer, tmp_path)
+    storage.save_model(model, tokenizer, tmp_path)
     rewrite(tmp_path, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
-    loaded = models.load_model(tmp_path)
+    loaded = storage.load_model(tmp_path)
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
 
 
@@ -137,9 +140,9 @@ def test_a_head_that_is_said_to_be_tied_and_is_not_stays_apart(folder):
     """transformers opens both matrices where they differ; an expanded model is made from the configuration alone."""
     rewrite(folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].flip(0)})
     change(folder / "config.json", tie_word_embeddings=True)
-    made = stages._import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
+    made = base.import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
     assert "expansion" not in made["lacks"]
-    model = models.load_model(folder)
+    model = storage.load_model(folder)
     assert model.config.tie_word_embeddings is False
     ids = torch.arange(20, 40)[None]
     with torch.no_grad():
@@ -160,7 +163,7 @@ def test_a_configuration_that_transformers_reads_and_does_not_write_is_one_line(
 
 def test_a_configuration_without_a_padding_token_may_say_so_by_a_number(folder):
     change(folder / "config.json", pad_token_id=-1)
-    made = stages._import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
+    made = base.import_base({"options": {"model": str(folder), "revision": "main"}}, folder.parent, folder.parent)
     assert made["lacks"] == {}
 
 
@@ -195,13 +198,13 @@ def in_parts(folder: Path) -> list[Path]:
 
 
 def test_weights_in_a_second_format_are_neither_counted_nor_read(folder):
-    expected = models.load_model(folder).state_dict()
+    expected = storage.load_model(folder).state_dict()
     counted = hub.local(str(folder), "main")
     assert counted.bytes == bytes_of(folder / "model.safetensors")
     save_file({"output.weight": torch.ones(999)}, folder / "consolidated.safetensors")
     shutil.copyfile(folder / "model.safetensors", folder / "model.fp16.safetensors")
     assert hub.local(str(folder), "main") == counted
-    found = models.load_model(folder).state_dict()
+    found = storage.load_model(folder).state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     parts = in_parts(folder)
     split = hub.local(str(folder), "main")
@@ -214,8 +217,8 @@ def test_one_file_is_read_though_an_index_is_left_beside_it(folder):
         part.write_bytes(b"of another model")
     (folder / "model.safetensors").write_bytes(whole)
     assert hub.weights(folder) == [folder / "model.safetensors"]
-    models.check_folder(folder)
-    models.load_model(folder)
+    check_folder(folder)
+    storage.load_model(folder)
 
 
 def test_a_part_that_is_missing_is_one_line(folder):
@@ -230,7 +233,7 @@ def test_an_index_without_metadata_is_one_line_with_what_to_add(folder):
     index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
     assert refused(folder).endswith('add "metadata": {}')
     change(index, metadata={})
-    models.load_model(folder)
+    storage.load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ def test_weights_under_a_name_that_is_not_looked_for_are_not_found(name, folder)
     change(folder / "config.json", transformers_weights=name)
     (folder / "model.safetensors").touch()
     with pytest.raises(AdaptbenchError, match=r"transformers_weights is .*; call the weights model.safetensors"):
-        models.check_folder(folder)
+        check_folder(folder)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -266,8 +269,8 @@ def test_one_format_is_downloaded(split, folder, tmp_path, monkeypatch):
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    found = models.fetched("owner/name", "main")
+    found = fetched("owner/name", "main")
     assert {path.name for path in found.glob("*.safetensors")} == read
     assert set(asked[1:]) <= {"0123abc"}, "all of one commit, though the revision may move"
-    models.check_folder(found)
-    models.load_model(found)
+    check_folder(found)
+    storage.load_model(found)

@@ -16,10 +16,12 @@ import pytest
 from conftest import SMOKE, copy_of_project, finished, snakemake
 from smoke import AGENT, DOMAIN, NOTHING, POLICIES, REASONING, files_with, planned, run_json
 
-from adaptbench import config, graph
-from adaptbench.config import Training
-from adaptbench.estimate import Assumptions, Estimate
-from adaptbench.training import precision
+from adaptbench.config import load
+from adaptbench.config.training import Training
+from adaptbench.graph import unfolding
+from adaptbench.graph.estimate import Estimate
+from adaptbench.graph.model_size import Assumptions
+from adaptbench.train.attention import precision
 
 pytestmark = pytest.mark.graph
 
@@ -127,7 +129,7 @@ def test_snakemakes_own_report_holds_tables_figures_and_pages(smoke, tmp_path):
 
 
 def test_samples_hold_one_row_for_each_document_and_agree_with_the_metrics(smoke):
-    from adaptbench.results import read_samples
+    from adaptbench.io.results import read_samples
 
     samples = read_samples(smoke / "results/smoke/runs/domain/full/seed0/samples.parquet")
     metrics = run_json(smoke, "full")["metrics"]
@@ -169,7 +171,7 @@ def test_what_most_work_waits_for_comes_first(tmp_path):
         r"^    wildcards: (?:.*node|key)=(.*)\n    priority: (\d+)$", done.stdout + done.stderr, re.MULTILINE
     )
     urgency = {name: int(number) for name, number in said}
-    unfolded = graph.unfold(config.load(folder / "config" / "tiny.yaml"))
+    unfolded = unfolding.unfold(load.load(folder / "config" / "tiny.yaml"))
     jobs = Estimate(unfolded, Assumptions()).jobs
 
     def longest(name):
@@ -214,7 +216,7 @@ def test_every_model_directory_is_a_plain_one_and_scores_the_same_through_the_lm
     done = finished(command, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(next(tmp_path.rglob("results_*.json")).read_text())["results"]
-    from adaptbench.results import read_samples
+    from adaptbench.io.results import read_samples
 
     samples = read_samples(smoke / "results/smoke/runs/domain/lora/seed0/samples.parquet")
     for task, metric in expected["metrics"].items():

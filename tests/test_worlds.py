@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench import data
 from adaptbench.benchmarks import minerals
 from adaptbench.benchmarks.domain import gsm8k
 from adaptbench.benchmarks.domain import world as domain
 from adaptbench.benchmarks.general import world as general
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.documents import full_text, normalise
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.data.leakage import full_text, normalise
+from adaptbench.errors import AdaptbenchError
 
 GSM8K = PROJECT.parent / "shared" / "data" / "gsm8k"
 WORLDS = {"general": general, "domain": domain}
@@ -47,12 +48,12 @@ def test_no_tested_sentence_is_trained_on_in_either_world(splits):
         normalise(record["text"])
         for world in splits.values()
         for name, records in world.items()
-        if name in data.TRAINED
+        if name in benchmark_data.TRAINED
         for record in records
     }
     for world in splits.values():
         for name, records in world.items():
-            if name not in data.TRAINED:
+            if name not in benchmark_data.TRAINED:
                 assert not {normalise(full_text(record)) for record in records} & trained, name
 
 
@@ -63,7 +64,7 @@ def test_no_tested_prompt_is_continued_in_training(splits):
         prompts = {
             record["prompt"]
             for name, records in world.items()
-            if name not in data.TRAINED
+            if name not in benchmark_data.TRAINED
             for record in records
             if "prompt" in record
         }
@@ -73,7 +74,7 @@ def test_no_tested_prompt_is_continued_in_training(splits):
 
 
 def splits_trained(world):
-    return [(name, records) for name, records in world.items() if name in data.TRAINED]
+    return [(name, records) for name, records in world.items() if name in benchmark_data.TRAINED]
 
 
 def test_every_tested_fact_is_told_in_training_in_other_words(splits):
@@ -124,7 +125,7 @@ def test_the_worlds_can_be_made_a_hundred_times_larger():
     )
     splits = {**made, **general.build(large, 0, {})}
     assert sum(record["text"].count(".") for record in splits["pretrain"]) > 400_000, "sentences, several in a document"
-    data._check_leakage(splits, {})
+    benchmark_data._check_leakage(splits, {})
 
 
 @pytest.mark.parametrize("counts", [(20, 80), (20, 400), (400, 20), (2000, 8000)])
@@ -153,10 +154,10 @@ def test_an_overlap_stops_the_build(tmp_path, monkeypatch):
     class Module:
         Config, TASKS, build = domain.Config, domain.TASKS, staticmethod(leaky)
 
-    monkeypatch.setattr(data.registry, "benchmark", lambda track, kind: Module)
+    monkeypatch.setattr(benchmark_data.registry, "benchmark", lambda track, kind: Module)
     options = {"track": "domain", "config": {"kind": "world"}, "seed": 0, "public": {}}
     with pytest.raises(AdaptbenchError, match="domain_facts and train share a document"):
-        data.build(options, StageContext(0, {}), tmp_path)
+        benchmark_data.build(options, StageContext(0, {}), tmp_path)
 
 
 def test_a_probe_corpus_that_holds_a_test_stops_the_build(tmp_path, monkeypatch):
@@ -173,7 +174,7 @@ def test_a_probe_corpus_that_holds_a_test_stops_the_build(tmp_path, monkeypatch)
         "public": {},
     }
     with pytest.raises(AdaptbenchError, match=r"domain_(facts|answers) and general's probe share a document"):
-        data.build(options, StageContext(0, {"general": tmp_path / "general"}), tmp_path / "out")
+        benchmark_data.build(options, StageContext(0, {"general": tmp_path / "general"}), tmp_path / "out")
 
 
 def test_more_test_items_than_facts_are_refused():

@@ -8,7 +8,7 @@ documents: with few seeds its intervals are too narrow, since n seeds drawn with
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.files import write_text
+from adaptbench.io.files import write_text
 from adaptbench.statistics.answers import Answers
 from adaptbench.statistics.comparisons import LEVEL, compare, family
 from adaptbench.statistics.intervals import interval

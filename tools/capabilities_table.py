@@ -1,6 +1,6 @@
 """Measure what every causal architecture of the installed transformers can do, on a small random model of each.
 
-Run: make architectures (about two minutes). Writes adaptbench/model/architectures.json, which presets are checked against before any job, and
+Run: make architectures (about two minutes). Writes adaptbench/config/architectures.json, which presets are checked against before any job, and
 the table of docs/bases.md.
 """
 
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from adaptbench.files import write_text
-from adaptbench.model import capabilities
+from adaptbench.config.architectures import TABLE
+from adaptbench.io.files import write_text
+from adaptbench.stages import measuring
 from tools import small_models
 from tools.reference import show
 
@@ -31,7 +32,7 @@ COLUMNS = {
 
 def measure(kind: str) -> dict[str, str]:
     """Return the reasons for what a small model of this `model_type` lacks, by capability."""
-    measured = capabilities.measure(small_models.small_model(kind))
+    measured = measuring.measure(small_models.small_model(kind))
     return {name: reason for name, reason in measured.items() if reason}
 
 
@@ -66,7 +67,7 @@ def main() -> None:
         found[kind] = measure(kind)
         print(f"{kind}: {'; '.join(f'{name}: {why}' for name, why in found[kind].items()) or 'all'}", file=sys.stderr)
     content = {"transformers": version("transformers"), "architectures": found, "unbuilt": small_models.UNBUILT}
-    write_text(capabilities.TABLE, json.dumps(content, indent=1) + "\n")
+    write_text(TABLE, json.dumps(content, indent=1) + "\n")
     write_text(SHOWN, table(found, small_models.UNBUILT))
     show(PROJECT / "docs/bases.md")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import write_text
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.files import write_text
 
 KEPT = ("tables", "figures", "transcripts")
 MARKED = re.compile(r"(<!-- table: (\S+?)(?:: ([^:\n]+): ([^:\n]+))? -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.files import write_text
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.files import write_text
 from tools.reference import run_path
 
 if TYPE_CHECKING:

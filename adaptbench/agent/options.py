@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from adaptbench.config import TrainingOverrides
+from adaptbench.config.training import TrainingOverrides
 from adaptbench.contracts import CurriculumConfig, Real
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptbench.agent import dialogue
 from adaptbench.agent.trajectory import check
-from adaptbench.contracts import AdaptbenchError, Record, StageContext
-from adaptbench.documents import read_jsonl
-from adaptbench.packing import IGNORED, Example
-from adaptbench.prefixes import share
-from adaptbench.tokenizer import encode_prompts
+from adaptbench.contracts import Record, StageContext
+from adaptbench.data.packing import IGNORED, Example
+from adaptbench.data.prefixes import share
+from adaptbench.data.tokenizer import encode_prompts
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

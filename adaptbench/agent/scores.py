@@ -15,9 +15,10 @@ from pathlib import Path
 
 @cache
 def _beside(name):
-    """The module in the file next to this one (or, in the project, one folder up), which lm-eval loads by its path."""
-    here = Path(__file__).resolve().parent
-    path = next(path for path in (here / f"{name}.py", here.parent / f"{name}.py") if path.exists())
+    """Load the module in the file next to this one, or in the project in benchmarks/shared; lm-eval loads this file by its path."""
+    here = Path(__file__).resolve()
+    places = (here.parent, *(folder / "benchmarks" / "shared" for folder in here.parents))
+    path = next(path for place in places if (path := place / f"{name}.py").exists())
     spec = importlib.util.spec_from_file_location(f"adaptbench_agent_{name}", path)
     assert spec is not None
     assert spec.loader is not None

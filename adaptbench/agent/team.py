@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
 from adaptbench.agent.dialogue import TEAM
+from adaptbench.io import model_folder
 
 ADAPTER = "adapter_config.json"
 
@@ -28,14 +28,14 @@ def assemble(members: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """
     for role in TEAM:
         _link(members[role], out / role)
-    manifests = {role: models.read_manifest(members[role]) for role in TEAM}
+    manifests = {role: model_folder.read_manifest(members[role]) for role in TEAM}
     parameters = {"total": sum(one["parameters"]["total"] for one in manifests.values())}
     if not (members["planner"] / ADAPTER).exists():
         return {"decode": decode({role: role for role in TEAM}), "parameters": parameters}
     parent = manifests["planner"]["parents"]["model"]
     start = next(path for path in members.values() if path.name == parent)
     _link(start, out / "base")
-    shared = models.read_manifest(start)["parameters"]["total"]
+    shared = model_folder.read_manifest(start)["parameters"]["total"]
     adapters = sum(one["parameters"]["total"] - shared for one in manifests.values())
     return {
         "decode": decode({role: role for role in TEAM}, base="base"),

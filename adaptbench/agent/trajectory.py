@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptbench.agent.dialogue import ANSWER, CALL, DECISIONS, GIVE_UP, parse_arguments
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 
 _FIELDS = ("thought", "decision", "action", "arguments", "observation", "answer")
 

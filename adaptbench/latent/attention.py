@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.pieces import Band, Pieces
+from adaptbench.model.forward import attention_implementation
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def attending(model: Any) -> Iterator[None]:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
-    with models.attending((model,), NAME):
+    with attention_implementation((model,), NAME):
         if model.config._attn_implementation != NAME:
             raise unknown_attention(model)
         yield

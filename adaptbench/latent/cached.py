@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.data.padding import padded_left
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.embeddings import read, takes
-from adaptbench.model.padding import padded_left
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,11 @@ def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torc
     """The latents (n, width) of a model's responses to prompts, decoded as its directory says."""
     import torch
 
-    from adaptbench import models
-    from adaptbench.decoding.latent import language_model
-    from adaptbench.tokenizer import encode_prompts
+    from adaptbench.data.tokenizer import encode_prompts
+    from adaptbench.io import model_folder
+    from adaptbench.latent.language_model import language_model
 
-    answering = language_model(directory, batch_size=len(prompts), tasks={}, **models.decode_options(directory))
+    answering = language_model(directory, batch_size=len(prompts), tasks={}, **model_folder.decode_options(directory))
     written = answering.respond(encode_prompts(answering.tokenizer, prompts), most, keep=True)
     found = [latent for one in written for latent in one.latents]
     return torch.stack(found).double() if found else torch.empty(0, answering.model.config.hidden_size).double()

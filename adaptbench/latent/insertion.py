@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from adaptbench.contracts import Real, StrictModel
-from adaptbench.model.padding import padded
-from adaptbench.packing import IGNORED, Example
+from adaptbench.data.packing import IGNORED, Example
+from adaptbench.data.padding import padded
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.data.padding import padded
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import passes
 from adaptbench.latent.cached import Cached
 from adaptbench.latent.embeddings import read
 from adaptbench.latent.fusion import Fusion
-from adaptbench.model.padding import padded
 from adaptbench.model.temporary import evaluated
 
 if TYPE_CHECKING:

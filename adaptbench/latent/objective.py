@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from adaptbench.contracts import StrictModel
+from adaptbench.data.packing import IGNORED
 from adaptbench.latent import passes
 from adaptbench.latent.fusion import Fusion
-from adaptbench.packing import IGNORED
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.attention import Rows, attending
 from adaptbench.latent.embeddings import read, table
 from adaptbench.latent.fusion import Fusion, fuse

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.documents import read_jsonl
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED, Example
+from adaptbench.data.padding import padded
+from adaptbench.data.tokenizer import encode_prompts
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
 from adaptbench.latent import text
-from adaptbench.model.padding import padded
-from adaptbench.packing import IGNORED, Example
-from adaptbench.tokenizer import encode_prompts
 
 if TYPE_CHECKING:
     import torch

@@ -6,14 +6,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, merge_training
-from adaptbench.contracts import AdaptbenchError, CurriculumConfig, Real, StageContext
-from adaptbench.files import write_text
+from adaptbench.config.training import Training, TrainingOverrides, merge_training
+from adaptbench.contracts import CurriculumConfig, Real, StageContext
+from adaptbench.data.packing import IGNORED
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.files import write_text
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.insertion import Insertion
 from adaptbench.latent.objective import Forward
 from adaptbench.latent.text import LATENT
-from adaptbench.packing import IGNORED
 
 INSERTION = "insertion.json"
 SHOWN = 6  # samples that are kept token by token
@@ -156,9 +157,9 @@ def latent_examples(
 
     Only samples that the stage will read are looked at: latents take no room in a row, so that rows are known before them.
     """
+    from adaptbench.data.packing import Packed
     from adaptbench.latent import samples
     from adaptbench.latent.insertion import confidences, insert
-    from adaptbench.packing import Packed
 
     plain = samples.examples(context)
     tokenizer = context.tokenizer

@@ -1,4 +1,4 @@
-"""A problem and its worked answer as text: the one wording for training and decoding; adaptbench/answers.py scores it."""
+"""A problem and its worked answer as text: the one wording for training and decoding; benchmarks/shared/answers.py scores it."""
 
 LATENT = "<thinking>"
 MARK = "####"

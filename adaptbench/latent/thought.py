@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from adaptbench.contracts import Derived
+from adaptbench.tasks import Derived
 
 
 def _counts(latents: Any) -> Sequence[Any]:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from adaptbench.model.residual import some_tokens
 from adaptbench.model.temporary import evaluated
 

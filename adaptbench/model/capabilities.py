@@ -5,125 +5,26 @@ in, and kept in its adaptbench.json. Before any job they are known by `model_typ
 tools/capabilities_table.py makes from a small random model of each architecture.
 """
 
-import json
 import random
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.model.padding import padded, padded_left
+from adaptbench.data.padding import padded, padded_left
 from adaptbench.model.temporary import evaluated, generating
 
 if TYPE_CHECKING:
     import torch
 
-NAMES = {
-    "causal": "a token's logits do not depend on what follows it",
-    "packing": "documents that share a row do not see each other",
-    "sharing": "examples with a common beginning can share its computation",
-    "padding": "a row padded on the left computes what it computes alone",
-    "caching": "generation with the model's cache writes what it writes without",
-    "head": "logits are the product of the last hidden states and the output head's matrix, and nothing else",
-    "expansion": "copies of layers can be inserted as identities",
-    "embeddings": "it decodes from embeddings, in batches, with the model's own cache",
-    "latents": "a latent vector can take the place of a token's embedding",
-    "wavefront": "passes through latents can run in pieces",
-}
-INSTEAD = {
-    "packing": "each document has a row for itself",
-    "sharing": "the steps of a trajectory are separate samples",
-    "padding": "answers are written one at a time",
-    "caching": "answers are written without a cache",
-    "wavefront": "passes through latents are made by Jacobi, exact too",
-}
-"""What is done where a capability is lacking, which is slower and as right."""
+
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 """Options of configurations by which layers see a window or chunk alone."""
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
-POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
-"""Names of the number of layers and of the longest input (tokens) in config.json."""
-TABLE = Path(__file__).with_name("architectures.json")
+
+
 TOLERANCE, ROUNDING = 1e-4, 1e-5
 """Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
 
 
-@cache
-def known() -> dict[str, dict[str, str]]:
-    """Return the reasons by capability of every architecture in the table, by `model_type`."""
-    return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
-
-
-def layers(config: Mapping[str, Any]) -> int | None:
-    """Return how many layers a model with this config.json has, None where that does not say."""
-    text = _of_text(config)
-    return next((text[name] for name in LAYERS if isinstance(text.get(name), int)), None)
-
-
-def longest_input(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a model with this config.json reads, None where that does not say.
-
-    Of LongRoPE it is the original length: beyond, the longest row decides how all rows of a batch are rotated, from their first token on.
-    """
-    text = _of_text(config)
-    rope = _mapping(text.get("rope_parameters")) or _mapping(text.get("rope_scaling"))
-    found = [text.get(name) for name in POSITIONS]
-    for one in (rope, *map(_mapping, rope.values())):
-        if (one.get("rope_type") or one.get("type")) in ("longrope", "su"):
-            name = "original_max_position_embeddings"
-            found.append(text.get(name) or one.get(name))
-    return min((one for one in found if isinstance(one, int)), default=None)
-
-
-def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(config.get("text_config")) or config
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
-    """Return why a base that lacks these capabilities cannot serve all runs, "" if it can; `needs` as checks.needs returns them."""
-    for run, key, capability in needs:
-        if reason := lacks.get(capability):
-            return f"cannot be the base of the run {run!r}, whose {key} needs that {NAMES[capability]}: {reason}"
-    return ""
-
-
-def instead(lacking: Mapping[str, str]) -> dict[str, str]:
-    """Say in the log what is done in place of these capabilities, and why; return the same sentences by capability."""
-    said = {name: f"{INSTEAD[name]}: {reason}" for name, reason in lacking.items()}
-    for sentence in said.values():
-        print(sentence, file=sys.stderr)
-    return said
-
-
-def measure(model: Any) -> dict[str, str]:
-    """Return, for every name in NAMES, why the model lacks that capability, "" where it has it.
-
-    The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
-    """
-    from adaptbench import expansion
-    from adaptbench.latent import measure as latents
-
-    return _measured(model) | {"expansion": _reason(expansion.measure, model)} | latents.measure(model)
-
-
-def lacks(model: Any) -> dict[str, str]:
-    """Return the reasons for the capabilities that this base lacks.
-
-    What its architecture is known to lack counts, too: a limit of thousands of tokens does not show in short passes. Whether beginnings can be
-    shared follows from the configuration alone.
-    """
-    of_architecture = known().get(model.config.model_type, {})
-    measured = measure(model)
-    found = {name: measured[name] or (of_architecture.get(name, "") if name != "sharing" else "") for name in NAMES}
-    return {name: reason for name, reason in found.items() if reason}
-
-
-def _measured(model: Any) -> dict[str, str]:
+def measure_general(model: Any) -> dict[str, str]:
     """Return the reasons for what every run may need, whatever its method."""
     import torch
 
@@ -138,13 +39,13 @@ def _measured(model: Any) -> dict[str, str]:
     attention = model.config._attn_implementation
     try:
         with evaluated(model), torch.no_grad():
-            return {name: _reason(check, model) for name, check in checks.items()}
+            return {name: reason_of(check, model) for name, check in checks.items()}
     finally:
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
 
 
-def _reason(check: Callable[[Any], str], model: Any) -> str:
+def reason_of(check: Callable[[Any], str], model: Any) -> str:
     """Return what `check` says; an exception of a model's own code is a reason, too."""
     try:
         return check(model)
@@ -169,7 +70,7 @@ def _causal(model: Any) -> str:
 
 def _packing(model: Any) -> str:
     """Attend in both ways that training may choose: a row's later documents neither change with the first nor differ from alone."""
-    from adaptbench.packing import collate, document
+    from adaptbench.data.packing import collate, document
 
     ways = dict.fromkeys((model.config._attn_implementation, "eager"))
     documents = [_tokens(model, size, size) for size in (9, 37, 22)]
@@ -194,8 +95,8 @@ def _packing(model: Any) -> str:
 
 def sharing(model: Any) -> str:
     """Return why examples with a common beginning cannot share its computation; empty if they can."""
-    from adaptbench.packing import IGNORED, Example, collate, document
-    from adaptbench.prefixes import share
+    from adaptbench.data.packing import IGNORED, Example, collate, document
+    from adaptbench.data.prefixes import share
 
     if reason := windows(model.config.get_text_config()):
         return reason

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 
 if TYPE_CHECKING:
     import numpy as np

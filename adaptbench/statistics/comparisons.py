@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adaptbench.statistics.answers import Answers
 from adaptbench.statistics.intervals import between_seeds, error_of_mean, grouped, linearised
-from adaptbench.statistics.spread import Usual, usual
+from adaptbench.statistics.variance import VariancePrior, variance_prior
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ class Comparison:
         return "tie" if -relevant < self.low and self.high < relevant else "untestable"
 
 
-def compare(differences: Answers, comparisons: int = 1, usual: Usual | None = None) -> Comparison:
+def compare(differences: Answers, comparisons: int = 1, usual: VariancePrior | None = None) -> Comparison:
     """Test the paired `differences`; `comparisons` is how many the table makes, for the detectable effect.
 
     With `usual`, the test is made with the seeds' own spread and with the moderated one, and the more careful answer given.
@@ -124,7 +124,7 @@ def family(differences: Sequence[Answers]) -> list[tuple[Comparison, float]]:
         if min(one.values.shape) > 1:
             of_task.setdefault((one.task, one.metric), []).append(_by_group(one)[1])
     known = {
-        key: usual(list(map(between_seeds, spread)), [len(one) - 1.0 for one in spread])
+        key: variance_prior(list(map(between_seeds, spread)), [len(one) - 1.0 for one in spread])
         for key, spread in of_task.items()
     }
     found = [compare(one, len(differences), known.get((one.task, one.metric))) for one in differences]

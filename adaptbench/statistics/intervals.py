@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adaptbench.statistics.answers import Answers
-from adaptbench.statistics.spread import Usual
+from adaptbench.statistics.variance import VariancePrior
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +140,7 @@ def between_seeds(values: "np.ndarray") -> float:
     return float(values.shape[1] * values.mean(axis=1).var(ddof=1))
 
 
-def error_of_mean(values: "np.ndarray", usual: "Usual | None" = None) -> tuple[float, float]:
+def error_of_mean(values: "np.ndarray", usual: "VariancePrior | None" = None) -> tuple[float, float]:
     """The standard error of the mean of `values` (seeds, documents), and its degrees of freedom (Satterthwaite).
 
     The seeds' spread is their own, or with `usual` moderated by what it is for others.

@@ -30,8 +30,9 @@ from adaptbench.agent import dialogue
 from adaptbench.benchmarks.agent import measures
 from adaptbench.benchmarks.agent.measures import steps_task
 from adaptbench.benchmarks.agent.steps import step_documents
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import read_jsonl
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
 
 PUBLIC_DATA = {"api_bank": "AlibabaResearch/DAMO-ConvAI"}
 EVALUATION_ONLY = True

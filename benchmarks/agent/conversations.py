@@ -27,7 +27,8 @@ from typing import Any
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import line
 from adaptbench.agent.trajectory import check
-from adaptbench.contracts import AdaptbenchError, Record
+from adaptbench.contracts import Record
+from adaptbench.errors import AdaptbenchError
 
 NAME_CHARACTERS = 64  # the last of an API's name, as GLPFT's preprocessing keeps them
 TEXT_CHARACTERS = 256  # the first of its description, the last of a parameter's

@@ -12,7 +12,8 @@ def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figur
     """Live success by calls, of the problems that can be solved, the mean over seeds and problems with its 95 % interval; one line a run."""
     import matplotlib.pyplot as plt
 
-    from adaptbench import drawing, statistics
+    from adaptbench import statistics
+    from adaptbench.report.figures import layout
 
     live = samples[samples["task"].str.endswith("_live")]
     calls = live[live["metric"] == "calls"].drop_duplicates("document").set_index("document")["value"]
@@ -32,8 +33,8 @@ def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figur
     axes.set_ylim(0, 1)
     axes.set_xlabel("calls that the problem needs")
     axes.set_ylabel("solved, of the problems that can be")
-    drawing.name_runs(figure, axes)
-    drawing.title(figure, "Live success by length, 95 % intervals")
+    layout.name_runs(figure, axes)
+    layout.title(figure, "Live success by length, 95 % intervals")
     return figure
 
 

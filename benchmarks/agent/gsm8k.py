@@ -24,13 +24,14 @@ from pydantic import Field
 from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import CalculationError, calculate
 from adaptbench.agent.toolbox import Toolbox, ToolError
-from adaptbench.answers import marked_number, number, written
 from adaptbench.benchmarks.agent import baselines, figures, measures
 from adaptbench.benchmarks.agent.measures import live_task, steps_task
 from adaptbench.benchmarks.agent.steps import live_documents, step_documents, training_records
 from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.benchmarks.domain.gsm8k import load, set_apart
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.benchmarks.shared.answers import marked_number, number, written
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
 CALL_THOUGHT = "I calculate it."

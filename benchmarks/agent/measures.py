@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from adaptbench.contracts import Derived, Task
+from adaptbench.tasks import Derived, Task
 
 DECODE = {"kind": "agent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
 TASK_FILES = (
-    "adaptbench/answers.py",
+    "benchmarks/shared/answers.py",
     "adaptbench/agent/dialogue.py",
     "adaptbench/agent/scores.py",
     "benchmarks/agent/tasks/_steps",

@@ -26,8 +26,9 @@ from adaptbench.agent import dialogue
 from adaptbench.benchmarks.agent import measures
 from adaptbench.benchmarks.agent.measures import steps_task
 from adaptbench.benchmarks.agent.steps import step_documents
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
-from adaptbench.documents import read_json
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_json
 
 PUBLIC_DATA = {"toolalpaca": "tangqiaoyu/ToolAlpaca"}
 EVALUATION_ONLY = True

@@ -29,8 +29,11 @@ from adaptbench.benchmarks.agent.conversations import trajectories
 from adaptbench.benchmarks.agent.measures import steps_task
 from adaptbench.benchmarks.agent.steps import step_documents, training_records
 from adaptbench.benchmarks.domain.gsm8k import set_apart
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
-from adaptbench.documents import normalise, read_json
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.data.leakage import normalise
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_json
+from adaptbench.tasks import Splits
 
 PUBLIC_DATA = {"toolbench": "Yhyu13/ToolBench_toolllama_G123_dfs"}
 FILES = {

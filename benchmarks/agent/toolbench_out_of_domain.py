@@ -11,7 +11,9 @@ from typing import Any, Literal
 from adaptbench.benchmarks.agent import measures, toolbench
 from adaptbench.benchmarks.agent.measures import steps_task
 from adaptbench.benchmarks.agent.steps import step_documents
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Splits
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
+from adaptbench.tasks import Splits
 
 PUBLIC_DATA = toolbench.PUBLIC_DATA
 EVALUATION_ONLY = True

@@ -18,7 +18,8 @@ from adaptbench.benchmarks.agent.measures import live_task, steps_task
 from adaptbench.benchmarks.agent.problems import NICKNAMES, OFFERED, UNSOLVABLE, nth_problem, patient_toolbox
 from adaptbench.benchmarks.agent.steps import live_documents, step_documents, training_records
 from adaptbench.benchmarks.agent.wishes import Draw
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Real, Record
+from adaptbench.contracts import BenchmarkConfig, Real, Record
+from adaptbench.errors import AdaptbenchError
 
 
 class Config(BenchmarkConfig):

@@ -14,14 +14,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.answers import marked_number
 from adaptbench.benchmarks import hub
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
-from adaptbench.documents import normalise, read_jsonl
+from adaptbench.benchmarks.shared.answers import marked_number
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.data.leakage import normalise
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
+from adaptbench.tasks import Task
 
 PUBLIC_DATA = {"gsm8k": "openai/gsm8k"}
 READS = ("train.jsonl", "test.jsonl")
-TASK_FILES = ("adaptbench/answers.py",)
+TASK_FILES = ("benchmarks/shared/answers.py",)
 CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
 
 

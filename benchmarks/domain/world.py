@@ -13,7 +13,9 @@ from pydantic import Field
 
 from adaptbench.benchmarks import minerals
 from adaptbench.benchmarks.facts import split_phrasings
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record, Task
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
+from adaptbench.tasks import Task
 
 
 class Config(BenchmarkConfig):

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench import corpus
-from adaptbench.contracts import Record, Task
+from adaptbench.contracts import Record
+from adaptbench.data import corpus
+from adaptbench.tasks import Task
 
 READS = corpus.READS
 PUBLIC_DATA = {"general_corpus": "HuggingFaceFW/fineweb-edu"}

@@ -16,7 +16,8 @@ from adaptbench.benchmarks import minerals, words
 from adaptbench.benchmarks.agent.familiar import familiar_dialogues
 from adaptbench.benchmarks.facts import Relation, choice_item, make_facts, split_phrasings
 from adaptbench.benchmarks.general.skills import SKILLS, Instance
-from adaptbench.contracts import BenchmarkConfig, Record, Task
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.tasks import Task
 
 RELATIONS = (
     Relation(

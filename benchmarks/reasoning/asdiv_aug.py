@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.answers import marked_number
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
+from adaptbench.benchmarks.shared.answers import marked_number
 from adaptbench.contracts import BenchmarkConfig, Record
 
 PUBLIC_DATA = {"asdiv_aug": "xuyige/ASDiv-Aug"}

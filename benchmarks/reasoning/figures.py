@@ -14,7 +14,8 @@ def accuracy_and_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fi
     Side by side, since most runs write chains of one length, and would lie on one another in a plane of both. The axis of passes ends
     a little after the largest mean; an interval may go on beyond it.
     """
-    from adaptbench import drawing, statistics
+    from adaptbench import statistics
+    from adaptbench.report.figures import layout
 
     asked = samples[samples.groupby("task")["metric"].transform(lambda metrics: (metrics == "passes").any())]
     found = {
@@ -23,7 +24,7 @@ def accuracy_and_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fi
         if metric in ("passes", "exact_match")
     }
     runs = [run for run in dict.fromkeys(asked["run"]) if (run, "passes") in found]  # a baseline makes no passes
-    figure, panels = drawing.grid(2, 2, (3.2, 0.24 * len(runs) + 1.1), margin=1.0, sharey=True)
+    figure, panels = layout.grid(2, 2, (3.2, 0.24 * len(runs) + 1.1), margin=1.0, sharey=True)
     for axes, metric in zip(panels, ("exact_match", "passes"), strict=True):
         for place, run in enumerate(runs):
             one = found[run, metric]
@@ -37,7 +38,7 @@ def accuracy_and_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Fi
     panels[0].set_xlabel("answers right")
     panels[1].set_xlim(0, 1.15 * max((found[run, "passes"].mean for run in runs), default=1))
     panels[1].set_xlabel("sequential passes: prompt, then each token")
-    drawing.title(figure, "Accuracy, and the passes that it takes one after another; 95 % intervals")
+    layout.title(figure, "Accuracy, and the passes that it takes one after another; 95 % intervals")
     return figure
 
 

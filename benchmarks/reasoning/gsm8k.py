@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.answers import marked_number, written
 from adaptbench.benchmarks.domain import gsm8k as domain
 from adaptbench.benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.benchmarks.shared.answers import marked_number, written
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.text import prompt
 
 PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS

@@ -6,15 +6,15 @@ A problem is {"prompt", "steps", "target"}: the question, the worked steps (a li
 from dataclasses import replace
 
 from adaptbench.benchmarks.reasoning import figures
-from adaptbench.contracts import Task
 from adaptbench.latent.thought import RIGHT_OF_THOUGHT, THOUGHT
+from adaptbench.tasks import Task
 
 FIGURES = figures.FIGURES
 
 DECODE = {"kind": "latent"}
 """How a model that says nothing about it, the base, answers this track's tasks."""
 
-TASK_FILES = ("adaptbench/answers.py", "benchmarks/reasoning/tasks/_answers")
+TASK_FILES = ("benchmarks/shared/answers.py", "benchmarks/reasoning/tasks/_answers")
 """What the tasks' files need beside them, besides what all tracks' do."""
 
 

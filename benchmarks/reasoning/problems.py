@@ -5,7 +5,8 @@ from collections.abc import Callable, Hashable
 
 from pydantic import Field
 
-from adaptbench.contracts import AdaptbenchError, BenchmarkConfig, Record
+from adaptbench.contracts import BenchmarkConfig, Record
+from adaptbench.errors import AdaptbenchError
 
 
 class DrawnConfig(BenchmarkConfig):

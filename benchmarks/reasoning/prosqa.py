@@ -20,7 +20,8 @@ from pydantic import Field, model_validator
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
 from adaptbench.benchmarks.reasoning.problems import DrawnConfig, draw_splits
-from adaptbench.contracts import AdaptbenchError, Record
+from adaptbench.contracts import Record
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.text import MARK, prompt
 
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES

@@ -9,11 +9,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from adaptbench.answers import number, written
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
-from adaptbench.contracts import AdaptbenchError, Splits, Task
+from adaptbench.benchmarks.shared.answers import number, written
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.text import prompt
+from adaptbench.tasks import Splits, Task
 
 Read = Callable[[Mapping[str, Any]], tuple[str, Any]]
 """A record's question and answer: a number, or what is one when it is written."""

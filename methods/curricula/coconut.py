@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides
+from adaptbench.config.training import Training, TrainingOverrides
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion

@@ -5,7 +5,7 @@ Paper: LT-Tuning, arXiv 2602.10229, section 3.1.
 
 from typing import ClassVar, Literal
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training, TrainingOverrides, merge_training
+from adaptbench.config.training import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 from adaptbench.methods.curricula import cot
 
@@ -34,7 +34,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
     """The optimizer steps of LT-Tuning's three stages on the same samples without latents."""
-    from adaptbench.training import counted_steps
+    from adaptbench.train.optimizers import counted_steps
 
     overrides = [one.model_dump(exclude_none=True) for one in (config.hidden_training, config.fused_training)]
     samples = partial(examples, config, phase, model, context)

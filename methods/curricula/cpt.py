@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 
 
@@ -36,10 +36,10 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 def examples(config: Config, phase: str, model, context: StageContext):
     """Every document of the track's `train` split, and general documents until they are `replay` of all tokens."""
-    from adaptbench.documents import read_jsonl
-    from adaptbench.packing import document
-    from adaptbench.replay import with_replay
-    from adaptbench.tokenizer import encode_documents
+    from adaptbench.data.packing import document
+    from adaptbench.data.replay import with_replay
+    from adaptbench.data.tokenizer import encode_documents
+    from adaptbench.io.jsonl import read_jsonl
 
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
     texts = [record["text"] for record in read_jsonl(path, require=("text",))]
@@ -48,7 +48,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 def objective(config: Config, phase: str, model, context: StageContext):
     """Next-token cross-entropy, plus the penalties if there are any."""
-    from adaptbench.training import causal_lm
+    from adaptbench.train.objectives import causal_lm
 
     loss = _with_divergence(config.kl, model) if config.kl else causal_lm
     if not config.l2_sp:
@@ -82,8 +82,8 @@ def _with_divergence(weight: float, model):
 
     import torch
 
-    from adaptbench.models import logits_at
-    from adaptbench.training import inputs_of, next_tokens
+    from adaptbench.model.forward import logits_at
+    from adaptbench.train.objectives import inputs_of, next_tokens
 
     start = copy.deepcopy(model).eval().requires_grad_(False)
 

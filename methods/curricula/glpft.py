@@ -13,7 +13,7 @@ from pydantic import Field
 
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.options import TeamConfig
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import Phase, Real, StageContext
 from adaptbench.methods.curricula import single
 
@@ -43,7 +43,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 def examples(config: Config, phase: str, model, context: StageContext):
     """The samples of the phase's role."""
     from adaptbench.agent.samples import examples
-    from adaptbench.replay import with_replay
+    from adaptbench.data.replay import with_replay
 
     chosen = examples(context, (phase,), "all" if config.reuse else "second_half")
     return with_replay(chosen, config.replay, context)

@@ -5,10 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptbench import drawing, statistics
+from adaptbench import statistics
 from adaptbench.contracts import RunFiles
 from adaptbench.latent.stage import INSERTION
 from adaptbench.latent.thought import RIGHT_OF_THOUGHT
+from adaptbench.report.figures import layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
         vectors = shape.collect(directory, asked["prompt"].head(PROBLEMS).tolist())
         if len(vectors) > 2:
             found[name] = vectors
-    figure, panels = drawing.grid(len(found), 3, (3.1, 3.1))
+    figure, panels = layout.grid(len(found), 3, (3.1, 3.1))
     for axes, (name, vectors) in zip(panels, found.items(), strict=False):
         points, shares = shape.principal(vectors)
         axes.scatter(points[:, 0], points[:, 1], s=7, color=first[name].colour, alpha=0.5, linewidths=0)

@@ -6,7 +6,7 @@ the first one left, and puts latents before the tokens that it finds hard.
 
 from typing import Literal
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion

@@ -6,7 +6,7 @@ anew; each is `alpha` of the last hidden state and the rest of the mean embeddin
 
 from typing import Literal
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.fusion import Fusion

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from adaptbench.agent.dialogue import TEAM
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import CurriculumConfig, Phase, Real, StageContext
 
 ROLES = TEAM
@@ -27,7 +27,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 def examples(config: Config, phase: str, model, context: StageContext):
     """The samples of all three roles."""
     from adaptbench.agent.samples import examples
-    from adaptbench.replay import with_replay
+    from adaptbench.data.replay import with_replay
 
     return with_replay(examples(context, TEAM), config.replay, context)
 

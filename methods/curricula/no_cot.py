@@ -5,7 +5,7 @@ Source: the standard prompting that chain of thought is held against, arXiv 2201
 
 from typing import ClassVar, Literal
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import CurriculumConfig, Phase, StageContext
 
 

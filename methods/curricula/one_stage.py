@@ -7,7 +7,7 @@ from typing import Literal
 
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.options import TeamConfig
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import Phase, StageContext
 
 ROLES = TEAM
@@ -25,7 +25,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 def examples(config: Config, phase: str, model, context: StageContext):
     """The samples of the phase's role."""
     from adaptbench.agent.samples import examples
-    from adaptbench.replay import with_replay
+    from adaptbench.data.replay import with_replay
 
     return with_replay(examples(context, (phase,)), config.replay, context)
 

@@ -6,7 +6,7 @@ embedding. The second stage's positions are LT-Tuning's very own; the third is s
 
 from typing import Literal
 
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.latent import stage
 from adaptbench.latent.stage import FusedConfig

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from adaptbench.config import Training, merge_training
+from adaptbench.config.training import Training, merge_training
 from adaptbench.contracts import Phase, StageContext
 from adaptbench.methods.curricula import glpft, single
 
@@ -30,7 +30,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
     """The optimizer steps of GLPFT's four stages on the same data."""
-    from adaptbench.training import counted_steps
+    from adaptbench.train.optimizers import counted_steps
 
     total = 0
     for one in glpft.phases(config, "agent", training):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import AdaptbenchError, PosthocConfig, Real
+from adaptbench.contracts import PosthocConfig, Real
+from adaptbench.errors import AdaptbenchError
 
 if TYPE_CHECKING:
     import torch
@@ -56,10 +57,10 @@ def apply(config: Config, start: Path, end: Path, out: Path) -> None:
 
 def _tied(start: Path, before: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
     """The weights that the start's files leave out since others are the same, and its end, trained by adapters, has apart."""
-    from adaptbench import models
+    from adaptbench.model import storage
 
     names: dict[int, list[str]] = {}
-    for name, p in models.load_model(start).named_parameters(remove_duplicate=False):
+    for name, p in storage.load_model(start).named_parameters(remove_duplicate=False):
         names.setdefault(id(p), []).append(name)
     return {other: before[name] for alike in names.values() for name in alike if name in before for other in alike}
 

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from adaptbench.contracts import AdaptbenchError, Preparation, StageContext, TunerConfig
+from adaptbench.contracts import Preparation, StageContext, TunerConfig
+from adaptbench.errors import AdaptbenchError
 from adaptbench.methods.tuners import adept_figures
-from adaptbench.units import Units, units
+from adaptbench.model.units import Units, units
 
 if TYPE_CHECKING:
     import torch
 
-    from adaptbench.training import Run
+    from adaptbench.train.hooks import Run
 
 EXAMPLE = {"layers": 2, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64}
 PROBED = ("lowest", "highest")
@@ -181,11 +182,11 @@ def preparations(config: Config) -> tuple[Preparation, ...]:
 
 def probe(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> dict[str, Any]:
     """Write importance.json: every layer's importance on the general benchmark's probe corpus."""
-    from adaptbench import models
-    from adaptbench.cost import forward_flops
-    from adaptbench.files import write_text
+    from adaptbench.io.files import write_text
+    from adaptbench.model import storage
+    from adaptbench.train.cost import forward_flops
 
-    model = models.load_model(inputs["base"]).to(context.device)
+    model = storage.load_model(inputs["base"]).to(context.device)
     batches = probe_batches(config, context)
     loss, importance = layer_importance(model, batches)
     write_text(out / "importance.json", json.dumps({"base_loss": loss, "importance": importance}, indent=1) + "\n")
@@ -197,9 +198,9 @@ def probe(config: Config, inputs: Mapping[str, Path], out: Path, context: StageC
 
 def probe_batches(config: Config, context: StageContext) -> "list[Mapping[str, torch.Tensor]]":
     """The probe corpus as packed batches; documents do not see each other, padding has no label."""
-    from adaptbench.documents import read_jsonl
-    from adaptbench.packing import Packed, document
-    from adaptbench.tokenizer import encode_documents
+    from adaptbench.data.packing import Packed, document
+    from adaptbench.data.tokenizer import encode_documents
+    from adaptbench.io.jsonl import read_jsonl
 
     path = context.data["general"] / "splits" / "probe.jsonl"
     if not path.exists():
@@ -225,8 +226,8 @@ def layer_importance(model, batches: "Sequence[Mapping[str, torch.Tensor]]") -> 
     """
     import torch
 
-    from adaptbench.expansion import decoder_layers
-    from adaptbench.training import causal_lm
+    from adaptbench.model.expansion import decoder_layers
+    from adaptbench.train.objectives import causal_lm
 
     layers = decoder_layers(model)
     totals = torch.zeros(len(layers) + 1, dtype=torch.float64)
@@ -279,10 +280,10 @@ class _Bypass:
 
 def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> dict[str, Any]:
     """Write chosen.json and, unless the chosen layers themselves are trained, the model with their identity copies."""
-    from adaptbench import expansion, models
-    from adaptbench.files import write_text
+    from adaptbench.io.files import write_text
+    from adaptbench.model import expansion, storage
 
-    base = models.load_model(inputs["base"])
+    base = storage.load_model(inputs["base"])
     importance = None
     if config.placement in PROBED:
         importance = json.loads((inputs["probe"] / "importance.json").read_text())["importance"]
@@ -291,7 +292,7 @@ def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: Stage
     if config.expansion == "copy":
         expanded = expansion.expand(base, chosen)
         expansion.check_identity(base, expanded)
-        models.save_model(expanded, context.tokenizer, out)
+        storage.save_model(expanded, context.tokenizer, out)
     return {}
 
 
@@ -303,7 +304,7 @@ def chosen_layers(config: Config, layers: int, importance: Sequence[float] | Non
     """
     import random
 
-    from adaptbench.expansion import evenly_spread
+    from adaptbench.model.expansion import evenly_spread
 
     if problem := _missing_layers(config, layers):
         raise AdaptbenchError(f"tuner.{problem}")
@@ -332,7 +333,7 @@ def data(config: Config) -> tuple[str, ...]:
 
 def adapt(config: Config, model, context: StageContext):
     """Only the copies (or the chosen layers) require gradients; below the lowest of them nothing is differentiated."""
-    from adaptbench.expansion import decoder_layers, expanded_layers
+    from adaptbench.model.expansion import decoder_layers, expanded_layers
 
     model.requires_grad_(False)
     if config.expansion == "copy":
@@ -355,8 +356,8 @@ def unit_importance(
     """
     import torch
 
-    from adaptbench.parallel import whole
-    from adaptbench.training import causal_lm
+    from adaptbench.train.distributed import full_tensor
+    from adaptbench.train.objectives import causal_lm
 
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     before = {name: p.grad for name, p in trained.items()}
@@ -375,7 +376,7 @@ def unit_importance(
                 gradient, p.grad = p.grad, None
                 if name in split:
                     gradient = torch.zeros_like(p) if gradient is None else gradient
-                    mean = split[name].means(whole(p.detach()), whole(gradient)) * labelled
+                    mean = split[name].means(full_tensor(p.detach()), full_tensor(gradient)) * labelled
                     totals[name] = totals[name] + mean if name in totals else mean
             tokens += labelled
     for name, p in trained.items():
@@ -430,13 +431,13 @@ def optimizer(config: Config, model, training):
     """AdamW with a rate for each unit; weight decay on matrices only, as in every other run."""
     import torch
 
-    from adaptbench import models
     from adaptbench.kernels.unitwise_adamw import UnitwiseAdamW
+    from adaptbench.model import parameters
 
     if training.optimizer != "adamw":
         raise AdaptbenchError("tuner.unit_lr: rates by unit are AdamW's; set training.optimizer: adamw")
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = models.decay_groups(trained, training.weight_decay)
+    groups = parameters.decay_groups(trained, training.weight_decay)
     made = UnitwiseAdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-8, fused=True)
     if config.unit_lr == "uniform_2x":
         made.multipliers = {p: torch.tensor(2.0, device=p.device) for p in trained}
@@ -455,7 +456,7 @@ class Refresh:
     """
 
     def __init__(self, config: Config, model, unitwise, context: StageContext) -> None:
-        from adaptbench.expansion import decoder_layers
+        from adaptbench.model.expansion import decoder_layers
 
         self.config, self.model, self.unitwise, self.context = config, model, unitwise, context
         layer_of = {id(p): index for index, layer in enumerate(decoder_layers(model)) for p in layer.parameters()}

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adaptbench import drawing
 from adaptbench.contracts import RunFiles
+from adaptbench.report.figures import layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
         if rates.size:
             logs[run.name] = rates
     longest = max((len(rates.columns) for rates in logs.values()), default=1)
-    figure, panels = drawing.grid(len(logs), PANELS_IN_A_ROW, (2.6, 1.2 + 0.15 * longest), margin=2.2)
+    figure, panels = layout.grid(len(logs), PANELS_IN_A_ROW, (2.6, 1.2 + 0.15 * longest), margin=2.2)
     image = None
     for axes, (name, rates) in zip(panels, logs.items(), strict=False):
         labels = [_short(str(column)) for column in rates]

@@ -36,18 +36,18 @@ def preparations(config: Config) -> tuple[Preparation, ...]:
 
 def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: StageContext) -> None:
     """Write the expanded model, equal in output to the base."""
-    from adaptbench import expansion, models
+    from adaptbench.model import expansion, storage
 
-    base = models.load_model(inputs["base"])
+    base = storage.load_model(inputs["base"])
     layers = expansion.evenly_spread(len(expansion.decoder_layers(base)), config.layers)
     expanded = expansion.expand(base, layers)
     expansion.check_identity(base, expanded)
-    models.save_model(expanded, context.tokenizer, out)
+    storage.save_model(expanded, context.tokenizer, out)
 
 
 def adapt(config: Config, model, context: StageContext):
     """Only the copies require gradients."""
-    from adaptbench.expansion import expanded_layers
+    from adaptbench.model.expansion import expanded_layers
 
     model.requires_grad_(False)
     for layer in expanded_layers(model):

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
+from adaptbench.contracts import Real, StageContext, TunerConfig
+from adaptbench.errors import AdaptbenchError
 
 ADAPTERS = True  # what training adds can be kept apart from the model it was added to
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.contracts import AdaptbenchError, Real, StageContext, TunerConfig
+from adaptbench.contracts import Real, StageContext, TunerConfig
+from adaptbench.errors import AdaptbenchError
 
 
 class Config(TunerConfig):

@@ -22,20 +22,24 @@ from conftest import ARCHITECTURES, SMALL_GENERAL, toy_model
 from lm_eval.api.instance import Instance
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
-from adaptbench import data, evaluation, models, registry
-from adaptbench.agent import dialogue, episodes
+from adaptbench import registry
+from adaptbench.agent import dialogue, episodes, generate, language_model
 from adaptbench.agent.dialogue import TEAM
+from adaptbench.agent.generate import Member, greedy
+from adaptbench.agent.language_model import AgentLM
 from adaptbench.agent.memory import BYTES, Kept, Memory, layers_of
 from adaptbench.agent.samples import prompt_ids, role_examples
 from adaptbench.agent.scores import episode_scores, step_scores
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.decoding import agent, plain, policy
-from adaptbench.decoding.agent import AgentLM, Member, greedy
-from adaptbench.documents import read_jsonl
-from adaptbench.packing import collate, pack
-from adaptbench.prefixes import share
-from adaptbench.tokenizer import train
-from adaptbench.training import causal_lm
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.data.packing import collate, pack
+from adaptbench.data.prefixes import share
+from adaptbench.data.tokenizer import train
+from adaptbench.errors import AdaptbenchError
+from adaptbench.evaluate import harness, metrics, plain, policy
+from adaptbench.io.jsonl import read_jsonl
+from adaptbench.model import storage
+from adaptbench.train.objectives import causal_lm
 
 LENGTH = 1024  # the toys' longest input
 STEPS = 120
@@ -51,13 +55,13 @@ def folders(tmp_path_factory):
     for track, sizes in (("general", GENERAL), ("agent", SIZES)):
         (root / track).mkdir()
         spec = {"track": track, "config": sizes, "seed": 0, "public": {}}
-        data.build(spec, StageContext(0, dict(made)), root / track)
+        benchmark_data.build(spec, StageContext(0, dict(made)), root / track)
         made[track] = root / track
         (root / f"{track}-tasks").mkdir()
         module = registry.benchmark(track, "world")
         files = ("benchmarks/splits.py", *getattr(module, "TASK_FILES", ()))
         options = {"track": track, "tasks": [task.name for task in module.TASKS], "files": files}
-        data.lay_tasks(options, root / track, root / f"{track}-tasks")
+        benchmark_data.lay_tasks(options, root / track, root / f"{track}-tasks")
     return {"general": root / "general-tasks", "agent": root / "agent-tasks"}, root / "agent"
 
 
@@ -76,7 +80,7 @@ def reader(folders, trajectories, tmp_path_factory):
     """A tokenizer that reads this world in few tokens."""
     folder = tmp_path_factory.mktemp("reader")
     train([one["text"] for one in trajectories], 450, folder)
-    return models.load_tokenizer(folder)
+    return storage.load_tokenizer(folder)
 
 
 def _ending(model, end: int, weight: float = 3.0):
@@ -108,7 +112,7 @@ def _by_hand(model, ids, most, end) -> list[int]:
 @pytest.mark.parametrize("part", [3, 16], ids=["rows leave", "all at once"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_side_by_side_is_greedy_alone_and_without_a_cache(architecture, part, reader, monkeypatch):
-    monkeypatch.setattr(agent, "PART", part)
+    monkeypatch.setattr(generate, "PART", part)
     model = _toy(reader, architecture=architecture)
     if (
         architecture != "gemma2"
@@ -130,7 +134,7 @@ def test_greedy_side_by_side_is_greedy_alone_and_without_a_cache(architecture, p
 def test_rows_that_have_ended_leave_the_batch(reader, monkeypatch):
     model, sizes = _toy(reader).double(), []
     forward = model.forward
-    monkeypatch.setattr(agent, "PART", 2)
+    monkeypatch.setattr(generate, "PART", 2)
     monkeypatch.setattr(
         model, "forward", lambda *args, **kwargs: sizes.append(len(kwargs["input_ids"])) or forward(*args, **kwargs)
     )
@@ -155,7 +159,7 @@ def test_rows_that_have_ended_leave_the_batch(reader, monkeypatch):
     ids=lambda value: getattr(value, "model_type", ""),
 )
 def test_rows_stay_where_a_model_keeps_more_than_keys_and_values(config, separable):
-    assert agent._has_separable_cache(SimpleNamespace(config=config)) is separable
+    assert generate.has_separable_cache(SimpleNamespace(config=config)) is separable
 
 
 def test_the_padding_token_does_not_matter(reader):
@@ -189,7 +193,7 @@ def test_what_a_model_recommends_for_generation_changes_nothing(name, reader, tm
     model.save_pretrained(tmp_path)
     reader.save_pretrained(tmp_path)
     assert (tmp_path / "generation_config.json").exists()
-    lm = agent.language_model(tmp_path, batch_size=8, tasks={})
+    lm = language_model.language_model(tmp_path, batch_size=8, tasks={})
     member = lm.members["assistant"]
     assert greedy(member.model, member.tokenizer, prompts, 12) == expected
 
@@ -349,7 +353,7 @@ def test_each_task_has_its_own_most_tokens(mixed, tasks, reader, monkeypatch):
         seen.update((max_new_tokens, len(ids)) for ids in made)
         return made
 
-    monkeypatch.setattr(agent, "greedy", watched)
+    monkeypatch.setattr(generate, "greedy", watched)
     answers = lm.generate_until(mixed, disable_tqdm=True)
     assert seen.keys() == {(9, 9), (4, 4), (6, 6)}
     assert (seen[9, 9], seen[4, 4]) == (7, 5)
@@ -365,7 +369,7 @@ def test_each_task_has_its_own_most_tokens(mixed, tasks, reader, monkeypatch):
 def test_requests_that_ask_no_agent_are_answered_as_by_plain_decoding(mixed, tasks, reader, tmp_path):
     _toy(reader).save_pretrained(tmp_path)
     reader.save_pretrained(tmp_path)
-    ours = agent.language_model(tmp_path, batch_size=4, tasks=tasks)
+    ours = language_model.language_model(tmp_path, batch_size=4, tasks=tasks)
     theirs = plain.language_model(tmp_path, batch_size=4, tasks=tasks)
     rest = [one for one in mixed if "ask" not in one.doc]
     answers = dict(zip(map(id, mixed), ours.generate_until(mixed, disable_tqdm=True), strict=True))
@@ -403,8 +407,8 @@ def adapters(reader, tmp_path_factory):
     for seed, role in enumerate(TEAM):
         torch.manual_seed(seed)
         options = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = get_peft_model(models.load_model(folder / "base"), options)
-        merged = models.load_model(folder / "base")
+        model = get_peft_model(storage.load_model(folder / "base"), options)
+        merged = storage.load_model(folder / "base")
         matrices = dict(merged.named_parameters())
         with torch.no_grad():
             for name, b in model.named_parameters():
@@ -428,11 +432,13 @@ def _double(lm):
 def test_adapters_are_switched_with_the_role(adapters, trajectories):
     """Asked in turn, and again, every role writes what its merged model writes and no other role's does."""
     folder, decode = adapters
-    lm = _double(agent.language_model(folder, batch_size=4, tasks={}, **decode))
+    lm = _double(language_model.language_model(folder, batch_size=4, tasks={}, **decode))
     asked = _asked(trajectories[:2])
     expected = {}
     for role in TEAM:
-        alone = _double(agent.language_model(folder / "merged" / role, batch_size=4, tasks={}, roles={role: "."}))
+        alone = _double(
+            language_model.language_model(folder / "merged" / role, batch_size=4, tasks={}, roles={role: "."})
+        )
         expected[role] = alone.respond(role, asked, 8)
     for role in (*TEAM, *reversed(TEAM), "caller", "planner"):
         assert lm.respond(role, asked, 8) == expected[role]
@@ -449,9 +455,9 @@ def test_adapters_are_switched_with_the_role(adapters, trajectories):
 def test_a_teams_steps_and_episodes_are_those_of_its_members_each_for_itself(kind, request, tasks, reader):
     """Against three models loaded apart, asked one prompt at a time by hand."""
     folder, decode = request.getfixturevalue(kind)
-    lm = _double(agent.language_model(folder, batch_size=4, tasks=tasks, **decode))
+    lm = _double(language_model.language_model(folder, batch_size=4, tasks=tasks, **decode))
     places = {role: folder / "merged" / role if kind == "adapters" else folder / role for role in TEAM}
-    members = {role: models.load_model(place).double() for role, place in places.items()}
+    members = {role: storage.load_model(place).double() for role, place in places.items()}
 
     def respond(role, asked):
         written = []
@@ -464,7 +470,7 @@ def test_a_teams_steps_and_episodes_are_those_of_its_members_each_for_itself(kin
 
     requests = [_step_request("agent_live", one, 6) for one in _documents(tasks, "agent_live")[:4]]
     documents = [one.doc for one in requests]
-    boxes = [agent.toolbox("agent_live", tasks)] * len(documents)
+    boxes = [language_model.toolbox("agent_live", tasks)] * len(documents)
     played = episodes.play(documents, respond, boxes, single=False, max_turns=10)
     assert [json.loads(one) for one in lm.generate_until(requests, disable_tqdm=True)] == [
         one.record() for one in played
@@ -479,7 +485,7 @@ def test_the_planner_or_whom_general_names_answers_all_that_is_no_agents(kind, g
     folder, decode = request.getfixturevalue(kind)
     front = general or "planner"
     place = folder / "merged" / front if kind == "adapters" else folder / front
-    ours = agent.language_model(folder, batch_size=4, tasks=tasks, **decode, general=general)
+    ours = language_model.language_model(folder, batch_size=4, tasks=tasks, **decode, general=general)
     theirs = plain.language_model(place, batch_size=4, tasks=tasks)
     expected = [value for value, _ in theirs.loglikelihood(_likelihoods())]
     assert [value for value, _ in ours.loglikelihood(_likelihoods())] == pytest.approx(expected, abs=1e-4)
@@ -502,7 +508,7 @@ def test_a_whole_texts_likelihood_is_the_same_members_whoever_was_asked_before(k
     place = folder / "merged" / "planner" if kind == "adapters" else folder / "planner"
     asked = [Instance("loglikelihood_rolling", {}, ("The red cup is kept, the blue one too.",), 0)]
     expected = plain.language_model(place, batch_size=4, tasks={}).loglikelihood_rolling(asked, disable_tqdm=True)
-    ours = agent.language_model(folder, batch_size=4, tasks={}, **decode)
+    ours = language_model.language_model(folder, batch_size=4, tasks={}, **decode)
     for role in (None, *TEAM):
         if role is not None:
             _ask(ours, role)
@@ -522,7 +528,7 @@ def test_members_differ_so_that_it_shows_who_is_asked(team, adapters):
 def test_a_role_that_the_directory_does_not_have_is_one_line(team, general):
     folder, decode = team
     with pytest.raises(AdaptbenchError) as caught:
-        agent.language_model(folder, batch_size=4, tasks={}, **decode, general=general)
+        language_model.language_model(folder, batch_size=4, tasks={}, **decode, general=general)
     assert str(caught.value) == "decode.general: must be one of planner, caller, summarizer"
 
 
@@ -532,13 +538,13 @@ def test_the_general_tasks_of_a_team_are_scored_as_those_of_its_planner(team, ta
     general = [task for task in registry.benchmark("general", "world").TASKS if task.split == "test"]
     agents = [task for task in registry.benchmark("agent", "world").TASKS if task.split == "test"]
     names = [task.name for task in (*general, *agents)]
-    found, _ = evaluation.evaluate(folder, {"kind": "agent", **decode}, names, tasks, batch_size=16, limit=6)
-    alone, _ = evaluation.evaluate(
+    found, _ = harness.evaluate(folder, {"kind": "agent", **decode}, names, tasks, batch_size=16, limit=6)
+    alone, _ = harness.evaluate(
         folder / "planner", {"kind": "plain"}, [task.name for task in general], tasks, batch_size=16, limit=6
     )
     rows, expected = (
-        evaluation.sample_rows(found["samples"], [*general, *agents]),
-        evaluation.sample_rows(alone["samples"], general),
+        metrics.sample_rows(found["samples"], [*general, *agents]),
+        metrics.sample_rows(alone["samples"], general),
     )
     mine = rows[rows["task"].isin([task.name for task in general])].reset_index(drop=True)
     assert mine[["task", "document", "prediction"]].equals(expected[["task", "document", "prediction"]])
@@ -582,7 +588,7 @@ def test_a_history_that_is_too_long_is_cut_as_in_training(tasks, reader, traject
     lm = _lm(_toy(reader), reader, tasks)
     seen = []
     monkeypatch.setattr(
-        agent,
+        generate,
         "greedy",
         lambda model, tokenizer, prompts, most, *more, **_: seen.extend(prompts) or [[] for _ in prompts],
     )
@@ -608,7 +614,9 @@ def test_a_model_that_writes_on_is_read_up_to_the_tasks_stop(tasks, reader, monk
     """An observation of the model's own invention is none: as plain decoding cuts it, and alike in steps and episodes."""
     call = ' I add.\nAction: add\nAction Input: {"a": 1, "b": 2}'
     written = reader(f"{call}\nObservation: 3\nThought: I know.", add_special_tokens=False).input_ids
-    monkeypatch.setattr(agent, "greedy", lambda model, tokenizer, prompts, most, *more, **_: [written for _ in prompts])
+    monkeypatch.setattr(
+        generate, "greedy", lambda model, tokenizer, prompts, most, *more, **_: [written for _ in prompts]
+    )
     lm = _lm(_toy(reader), reader, tasks, max_turns=1)
     step, live = (_step_request(split, _documents(tasks, split)[0], 90) for split in ("agent_steps", "agent_live"))
     answer, episode = lm.generate_until([step, live], disable_tqdm=True)

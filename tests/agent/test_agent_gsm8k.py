@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench import data
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.agent.trajectory import check
 from adaptbench.benchmarks.agent import gsm8k
 from adaptbench.benchmarks.domain import gsm8k as domain
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.documents import read_jsonl
+from adaptbench.data import benchmark_data
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import read_jsonl
 
 SHARED = PROJECT.parent / "shared" / "data" / "gsm8k"
 published = pytest.mark.skipif(not SHARED.is_dir(), reason="the published GSM8K files are not beside the project")
@@ -195,7 +195,7 @@ def test_a_folder_becomes_splits(folder):
     sizes = {name: len(records) for name, records in made.items()}
     # The ninth training problem is also a test problem and so is not trained on; every problem has three steps.
     assert sizes == {"train": 6, "gsm8k_steps": 6, "gsm8k_live": 2, "gsm8k_agent_validation": 6}
-    data._check_leakage(made, {})
+    benchmark_data._check_leakage(made, {})
     assert "gsm8k_agent_validation" not in gsm8k.build(gsm8k.Config(train_items=1), 0, public(folder))
     live = made["gsm8k_live"][1]
     assert {name: live[name] for name in ("problem", "answer", "calls", "solvable", "target")} == {
@@ -371,4 +371,4 @@ def test_the_published_splits_have_their_sizes_and_do_not_overlap():
     steps = sum(len(record["steps"]) for record in made["train"]) + sizes["gsm8k_agent_validation"]
     assert (sizes["train"], sizes["gsm8k_steps"], sizes["gsm8k_live"]) == (6973, 4282 + 1319, 1319)
     assert steps == 23716 + 7473
-    data._check_leakage(made, {})
+    benchmark_data._check_leakage(made, {})

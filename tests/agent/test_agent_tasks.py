@@ -11,10 +11,11 @@ from conftest import PROJECT
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from adaptbench import data, registry
+from adaptbench import registry
 from adaptbench.benchmarks.agent import baselines, world
 from adaptbench.contracts import StageContext
-from adaptbench.decoding.policy import PolicyLM
+from adaptbench.data import benchmark_data
+from adaptbench.evaluate.policy import PolicyLM
 
 SIZES = {
     "world": {"train_problems": 40, "validation_problems": 4, "test_problems": 8},
@@ -46,11 +47,11 @@ def _laid(kind, out: Path) -> Path:
     config = module.Config(**SIZES[kind]).model_dump(mode="json")
     spec = {"track": "agent", "config": config, "seed": 0, "public": _public(kind)}
     (out / "data").mkdir()
-    data.build(spec, StageContext(0, {}), out / "data")
+    benchmark_data.build(spec, StageContext(0, {}), out / "data")
     (out / "laid").mkdir()
     names = [task.name for task in module.TASKS]
     files = ["benchmarks/splits.py", *module.TASK_FILES]
-    data.lay_tasks({"track": "agent", "tasks": names, "files": files}, out / "data", out / "laid")
+    benchmark_data.lay_tasks({"track": "agent", "tasks": names, "files": files}, out / "data", out / "laid")
     return out / "laid"
 
 

@@ -19,7 +19,7 @@ from adaptbench.agent.samples import prompt_ids, role_examples
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.agent.trajectory import check
 from adaptbench.benchmarks.agent import world
-from adaptbench.packing import IGNORED
+from adaptbench.data.packing import IGNORED
 
 THOROUGH = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -377,7 +377,7 @@ def test_nobody_else_spells_the_markers():
     assert all(cue.startswith(markers) for cue in dialogue.CUES.values())
     own = PROJECT / "adaptbench/agent/dialogue.py"
     assert all(any(marker in text for text in _spelled(own)) for marker in markers), "the check sees nothing"
-    folders = [PROJECT / "adaptbench/agent", PROJECT / "adaptbench/decoding", PROJECT / "methods"]
+    folders = [PROJECT / "adaptbench/agent", PROJECT / "adaptbench/evaluate", PROJECT / "methods"]
     files = [file for folder in folders for file in folder.rglob("*.py") if file != own]
     files += [PROJECT / "benchmarks/agent/steps.py", PROJECT / "benchmarks/agent/baselines.py"]
     assert len(files) > 20

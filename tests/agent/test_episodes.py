@@ -268,7 +268,7 @@ def _requests(task, docs):
 
 def _static(gold, script, *, single):
     """The scores of one step through the decoding that evaluation uses."""
-    from adaptbench.decoding.agent import answer
+    from adaptbench.agent.language_model import answer
 
     doc = {"ask": "step", **PROBLEM, "history": [], "step": gold}
     requests = _requests("steps", [doc])

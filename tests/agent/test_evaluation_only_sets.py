@@ -13,8 +13,8 @@ from conftest import PROJECT
 from adaptbench.agent import dialogue
 from adaptbench.agent.trajectory import check_tools
 from adaptbench.benchmarks.agent import api_bank, toolalpaca
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.documents import full_text
+from adaptbench.data.leakage import full_text
+from adaptbench.errors import AdaptbenchError
 
 SHARED = PROJECT.parent / "shared" / "data"
 

@@ -16,17 +16,17 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
-from adaptbench.agent import dialogue, episodes, samples
+from adaptbench.agent import dialogue, episodes, generate, language_model, samples
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.benchmarks.agent import world
 from adaptbench.benchmarks.agent.steps import live_documents, step_documents
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.decoding import agent
-from adaptbench.documents import write_jsonl
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED, Example
+from adaptbench.data.prefixes import share
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.curricula import glpft, multi_task, one_stage, single
-from adaptbench.packing import IGNORED, Example
-from adaptbench.prefixes import share
 
 LONG = 10**6
 FIRST, LAST = "<s>", "</s>"
@@ -339,8 +339,8 @@ def test_static_and_live_evaluation_ask_in_the_tokens_that_were_trained(trajecto
     }
     model = toy_model("qwen3", layers=1, vocabulary=len(tokens))
     model.config.max_position_embeddings = 2048
-    members = {role: agent.Member(model, tokens, lambda: None) for role in roles}
-    lm = agent.AgentLM(members, roles[0], 5, {}, max_turns=10)
+    members = {role: generate.Member(model, tokens, lambda: None) for role in roles}
+    lm = language_model.AgentLM(members, roles[0], 5, {}, max_turns=10)
 
     def respond(role, asked):
         return lm.respond(role, asked, 200)
@@ -348,11 +348,11 @@ def test_static_and_live_evaluation_ask_in_the_tokens_that_were_trained(trajecto
     single_model = roles == ("assistant",)
     for place in ("static", "live"):
         taught = _Taught(learned)
-        monkeypatch.setattr(agent, "greedy", taught)
+        monkeypatch.setattr(generate, "greedy", taught)
         if place == "static":
             # As lm-eval hands documents over: through JSON.
             documents = json.loads(json.dumps(step_documents(trajectories, "here")))
-            asked = [{name: document[name] for name in agent.ASKED} for document in documents]
+            asked = [{name: document[name] for name in language_model.ASKED} for document in documents]
             turns = episodes.steps(asked, respond, single=single_model)
             assert [turn.step for turn in turns] == [document["step"] | {"observation": ""} for document in documents]
         else:

@@ -21,14 +21,17 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from adaptbench import collect, data, evaluation
 from adaptbench.agent import dialogue
 from adaptbench.agent.scores import DECISIONS, AnyScript, argument_f1, episode_scores, rouge_l, same, step_scores
 from adaptbench.benchmarks import splits
 from adaptbench.benchmarks.agent import world
 from adaptbench.benchmarks.agent.measures import HALLUCINATION_PER_CALL, MACRO_F1
 from adaptbench.contracts import StageContext
-from adaptbench.statistics import interval_of_sums
+from adaptbench.data import benchmark_data
+from adaptbench.evaluate import harness
+from adaptbench.evaluate import metrics as evaluate_metrics
+from adaptbench.evaluate.metrics import sample_rows
+from adaptbench.statistics import collect, interval_of_sums
 
 THOROUGH = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -572,7 +575,7 @@ def test_a_run_that_never_calls_has_no_row_for_its_share_of_calls(called):
     assert ("hallucination_per_call" in scores.index) == bool(called)
     assert scores["macro_f1"] == 1
     (task,) = (task for task in world.TASKS if task.name == "agent_steps")
-    more = evaluation._metric(_rows(called), task)["more"]
+    more = evaluate_metrics.metric(_rows(called), task)["more"]
     assert ("hallucination_per_call" in more) == bool(called)
     json.dumps(more, allow_nan=False)
 
@@ -587,22 +590,24 @@ def laid(tmp_path_factory):
     config = {"kind": "world", "train_problems": 40, "validation_problems": 5, "test_problems": 12}
     for name in ("data", "tasks"):
         (root / name).mkdir()
-    data.build({"track": "agent", "config": config, "seed": 0, "public": {}}, StageContext(0, {}), root / "data")
+    benchmark_data.build(
+        {"track": "agent", "config": config, "seed": 0, "public": {}}, StageContext(0, {}), root / "data"
+    )
     options = {
         "track": "agent",
         "tasks": [task.name for task in world.TASKS],
         "files": ["benchmarks/splits.py", *world.TASK_FILES],
     }
-    data.lay_tasks(options, root / "data", root / "tasks")
+    benchmark_data.lay_tasks(options, root / "data", root / "tasks")
     return root
 
 
 def test_lm_eval_reads_the_tasks_and_scores_every_document_as_we_do(laid):
     names = [task.name for task in world.TASKS]
-    found, _ = evaluation.evaluate(
+    found, _ = harness.evaluate(
         laid / "data", {"kind": "policy", "policy": "majority"}, names, {"agent": laid / "tasks"}, batch_size=1, limit=None
     )  # fmt: skip
-    kept = data.read_splits(laid / "tasks")
+    kept = benchmark_data.read_splits(laid / "tasks")
     assert kept.keys() == set(names), "what is trained on does not lie beside the tasks"
     for task in world.TASKS:
         samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
@@ -614,7 +619,7 @@ def test_lm_eval_reads_the_tasks_and_scores_every_document_as_we_do(laid):
             expected = score(doc, sample["filtered_resps"])
             reported = {name: sample.get(name) for name in (task.metric, *task.more)}
             assert {name: value for name, value in reported.items() if value is not None} == expected
-        rows = evaluation.sample_rows(found["samples"], [task])
+        rows = sample_rows(found["samples"], [task])
         assert Counter(rows["metric"])[task.metric] == len(samples)
 
 
@@ -636,7 +641,7 @@ def test_a_split_is_read_whatever_its_documents_say(tmp_path, monkeypatch):
         {"prompt": "one\u2028two\x85three\x0bfour\x1cfive", "target": "日本 \r\n"},
         {"prompt": "", "target": ""},
     ]
-    data.write_jsonl(tmp_path / "splits/some.jsonl", documents)
+    benchmark_data.write_jsonl(tmp_path / "splits/some.jsonl", documents)
     monkeypatch.setattr(splits, "__file__", str(tmp_path / "tasks/splits.py"))
     assert list(splits.load("some")["test"]) == documents
 

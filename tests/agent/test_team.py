@@ -20,14 +20,18 @@ from conftest import SMALL_GENERAL, preset_values, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from adaptbench import config, graph, models, plan, stages
-from adaptbench import training as loop
-from adaptbench.agent import team
+from adaptbench.agent import language_model, team
 from adaptbench.agent.dialogue import TEAM
 from adaptbench.benchmarks.agent import world
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding import agent
-from adaptbench.tokenizer import train
+from adaptbench.config import load
+from adaptbench.data.tokenizer import train
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, unfolding
+from adaptbench.graph.nodes import Graph, Node
+from adaptbench.model import storage
+from adaptbench.stages import job
+from adaptbench.train import loop
+from adaptbench.train.optimizers import total_steps
 
 SIZES = {
     "kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4,
@@ -81,7 +85,7 @@ def base(tmp_path_factory):
     """A plain folder of a random Qwen3 that is wide against the adapters' rank, and reads this world in few tokens."""
     folder = tmp_path_factory.mktemp("base")
     train([one["text"] for one in world.build(world.Config.model_validate(SIZES), 0, {})["train"]], 450, folder)
-    tokenizer = models.load_tokenizer(folder)
+    tokenizer = storage.load_tokenizer(folder)
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
@@ -109,7 +113,7 @@ def _values(base, runs=RUNS):
 
 
 def _unfold(base, runs=RUNS):
-    return graph.unfold(config.validate(_values(base, runs), "teams.yaml"))
+    return unfolding.unfold(load.validate(_values(base, runs), "teams.yaml"))
 
 
 @dataclass
@@ -117,10 +121,10 @@ class _Workspace:
     """A folder with results/, in which the nodes of runs are made once."""
 
     folder: Path
-    unfolded: graph.Graph
+    unfolded: Graph
     before: dict[str, str] = field(default_factory=dict)
 
-    def node(self, run: str) -> graph.Node:
+    def node(self, run: str) -> Node:
         """The node that a run ends in."""
         return self.unfolded.nodes[self.unfolded.evaluation(f"agent/{run}/seed0").model]
 
@@ -142,8 +146,8 @@ class _Workspace:
 
     def stage(self, node: str) -> None:
         reset_accelerate()
-        plan.write(self.unfolded)
-        stages.run(self.unfolded.root / "plan" / f"{node}.json", self.unfolded.directory(node))
+        plan_files.write(self.unfolded)
+        job.run(self.unfolded.root / "plan" / f"{node}.json", self.unfolded.directory(node))
 
     def roles(self, run: str) -> dict[str, Path]:
         """The directories of the stages of a run's team."""
@@ -234,7 +238,7 @@ def test_one_model_plays_all_roles_under_multi_task_and_one_under_single(made, r
     decode = _manifest(folder)["decode"]
     assert decode == {"kind": "agent", "roles": dict.fromkeys(roles, ".")}
     assert list(decode["roles"]) == list(roles)
-    lm = agent.language_model(folder, batch_size=2, tasks={}, roles=decode["roles"])
+    lm = language_model.language_model(folder, batch_size=2, tasks={}, roles=decode["roles"])
     assert set(lm.members) == set(roles)
     assert len({id(member.model) for member in lm.members.values()}) == 1
     _opened(folder)
@@ -297,7 +301,7 @@ def _merged_by_hand(base: Path, adapter: Path, scale: float):
 def test_each_roles_logits_are_those_of_the_base_and_its_adapter_merged_by_hand(made, run):
     folder = made.make(run)
     decode = {name: value for name, value in _manifest(folder)["decode"].items() if name != "kind"}
-    lm = agent.language_model(folder, batch_size=2, tasks={}, **decode)
+    lm = language_model.language_model(folder, batch_size=2, tasks={}, **decode)
     ids = _ids(folder / "base")
     start = _logits(AutoModelForCausalLM.from_pretrained(folder / "base"), ids)
     found = {}
@@ -338,7 +342,7 @@ def test_assembling_changes_nothing_in_what_it_is_assembled_from(made, run):
     with chdir(made.folder):
         made.stage(made.node(run).id)
         decode = {name: value for name, value in _manifest(folder)["decode"].items() if name != "kind"}
-        agent.language_model(folder, batch_size=2, tasks={}, **decode)
+        language_model.language_model(folder, batch_size=2, tasks={}, **decode)
     for parent, contents in parents.items():
         assert _contents(parent) == contents
 
@@ -450,7 +454,7 @@ def _counted_steps(folder, unfolded, run, monkeypatch) -> int:
     counts = []
 
     def count(model, optimizers, data, objective, training, **more):
-        counts.append(loop.total_steps(training, data))
+        counts.append(total_steps(training, data))
         raise _Counted
 
     for node in unfolded.ancestors(end):
@@ -460,12 +464,12 @@ def _counted_steps(folder, unfolded, run, monkeypatch) -> int:
             with monkeypatch.context() as patch:
                 patch.setattr(loop, "train", count)
                 with pytest.raises(_Counted):
-                    stages.run(unfolded.root / "plan" / f"{node}.json", out)
+                    job.run(unfolded.root / "plan" / f"{node}.json", out)
             start = unfolded.directory(unfolded.nodes[node].parents["model"])
             if not out.exists():
                 shutil.copytree(folder / start, out)
         elif kind != "assemble" and not out.exists():
-            stages.run(unfolded.root / "plan" / f"{node}.json", out)
+            job.run(unfolded.root / "plan" / f"{node}.json", out)
     return sum(counts)
 
 
@@ -491,7 +495,7 @@ def test_the_steps_are_counted_right_whatever_a_role_overrides(base, tmp_path, m
     ]
     unfolded = _unfold(base, runs)
     monkeypatch.chdir(tmp_path)
-    plan.write(unfolded)
+    plan_files.write(unfolded)
     expected = _counted_steps(tmp_path, unfolded, "glpft", monkeypatch)
     assert expected > 4
     assert _counted_steps(tmp_path, unfolded, "matched", monkeypatch) == expected
@@ -502,7 +506,7 @@ def test_the_steps_are_counted_right_whatever_a_role_overrides(base, tmp_path, m
 
 def _refused(values) -> str:
     with pytest.raises(AdaptbenchError) as caught:
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     return message
@@ -522,7 +526,7 @@ CURRICULA = ("single", "single_matched", "multi_task", "one_stage", "glpft")
 def test_curricula_for_agents_train_on_no_other_track(kind):
     run = _run("one", kind, FULL) | {"track": "domain"}
     assert _refused(_preset(run)) == f"x.yaml: runs.0.curriculum.kind: {kind} trains on agent, not on domain"
-    assert config.validate(_preset(_run("one", kind, FULL)), "x.yaml")
+    assert load.validate(_preset(_run("one", kind, FULL)), "x.yaml")
 
 
 def test_other_curricula_do_not_train_agents():
@@ -538,7 +542,7 @@ def test_a_benchmark_that_is_only_asked_is_nothing_to_train_on(kind):
     assert message.startswith(f"x.yaml: runs.0.track: data.agent is {kind}, which has nothing to train on; ")
     values = _preset(_run("one", "glpft", FULL))
     values["data"]["agent_tests"] = [{"kind": kind}]
-    assert config.validate(values, "x.yaml")
+    assert load.validate(values, "x.yaml")
 
 
 @pytest.mark.parametrize("kind", CURRICULA)
@@ -547,7 +551,7 @@ def test_a_post_hoc_step_needs_one_model(kind):
     if kind in ("one_stage", "glpft"):
         assert _refused(values) == f"x.yaml: runs.0.posthoc: {kind} ends in several models; wise_ft needs one"
     else:
-        assert config.validate(values, "x.yaml")
+        assert load.validate(values, "x.yaml")
 
 
 @pytest.mark.parametrize("name", ["base", "majority", "always-call", "always-give-up", "Majority", "ALWAYS-CALL"])
@@ -559,7 +563,7 @@ def test_a_run_is_not_named_like_a_baseline(name):
 def test_on_another_track_the_baselines_names_are_free():
     values = preset_values()
     values["runs"][0]["name"] = "majority"
-    assert config.validate(values, "x.yaml")
+    assert load.validate(values, "x.yaml")
 
 
 @pytest.mark.parametrize("kind", ["one_stage", "glpft", "single_matched"])

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from test_evaluation_only_sets import asked_and_right, one_line, reads_back
 
-from adaptbench import data
 from adaptbench.agent import dialogue, samples
 from adaptbench.agent.trajectory import check
 from adaptbench.benchmarks.agent import toolbench, toolbench_out_of_domain
 from adaptbench.benchmarks.agent.conversations import trajectories, trajectory
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.errors import AdaptbenchError
 
 REMINDER = (
     "This is not the first time you try this task, all previous trails failed.\nHere are some previous actions candidates:\n"
@@ -358,7 +359,7 @@ def test_what_was_left_out_stands_in_the_manifest_and_in_the_log(tmp_path, capsy
     (tmp_path / "published").mkdir()
     source = public(folder(tmp_path / "published", train, test))
     spec = {"track": "agent", "config": {"kind": "toolbench", "form": "glpft"}, "seed": 0, "public": source}
-    data.build(spec, StageContext(0, {}), tmp_path)
+    benchmark_data.build(spec, StageContext(0, {}), tmp_path)
     assert json.loads((tmp_path / "manifest.json").read_text())["left_out"] == {
         "raw_data_stage_2.json": {
             "no end": [4],
@@ -374,7 +375,7 @@ def test_training_samples_that_cannot_fit_are_left_out_and_counted(tmp_path, tok
     (tmp_path / "published").mkdir()
     source = public(folder(tmp_path / "published", [*asking(3), long], [glpft(*GAVE_UP)]))
     spec = {"track": "agent", "config": {"kind": "toolbench", "form": "glpft"}, "seed": 0, "public": source}
-    data.build(spec, StageContext(0, {}), tmp_path)
+    benchmark_data.build(spec, StageContext(0, {}), tmp_path)
     apart = StageContext(0, {"agent": tmp_path}, tokenizer, 600, lacks={"sharing": "a reason"})
     made = samples.examples(apart, ("planner",))
     assert len(made) == 6

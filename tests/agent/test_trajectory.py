@@ -9,7 +9,7 @@ import json
 import pytest
 
 from adaptbench.agent.trajectory import check, check_tools
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 
 
 def _step(decision="caller", **fields):

@@ -17,19 +17,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptbench import data
 from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import number_text
 from adaptbench.agent.scores import step_scores
 from adaptbench.agent.toolbox import Toolbox, ToolError
-from adaptbench.answers import same_ending
 from adaptbench.benchmarks.agent import tables, tools, world
 from adaptbench.benchmarks.agent.familiar import familiar_dialogues
 from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
 from adaptbench.benchmarks.agent.problems import WISHES
 from adaptbench.benchmarks.agent.steps import training_records
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.documents import normalise
+from adaptbench.benchmarks.shared.answers import same_ending
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.data.leakage import normalise
+from adaptbench.errors import AdaptbenchError
 
 THOROUGH = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -258,13 +259,13 @@ def test_every_wish_is_trained_on_and_tested(problems):
 
 def test_the_build_s_own_check_finds_no_leak_and_would_find_one(tmp_path):
     config = {"kind": "world", "train_problems": 100, "validation_problems": 10, "test_problems": 20}
-    data.build({"track": "agent", "config": config, "seed": 0, "public": {}}, StageContext(0, {}), tmp_path)
-    made = data.read_splits(tmp_path)
-    data._check_leakage(made, {})
+    benchmark_data.build({"track": "agent", "config": config, "seed": 0, "public": {}}, StageContext(0, {}), tmp_path)
+    made = benchmark_data.read_splits(tmp_path)
+    benchmark_data._check_leakage(made, {})
     for name in ("agent_steps", "agent_validation"):
         leaked = training_records(_trajectories(made[name])[:1], "here")
         with pytest.raises(AdaptbenchError, match=f"{name} and train share a document"):
-            data._check_leakage(made | {"train": made["train"] + leaked}, {})
+            benchmark_data._check_leakage(made | {"train": made["train"] + leaked}, {})
 
 
 # --- the trajectories
@@ -598,4 +599,4 @@ def test_dialogues_that_a_base_has_read_name_nothing_that_tests_ask_about():
         assert not words & {*shop.items[split], *shop.people[split]}
     assert words & set(shop.items["train"])
     assert words & set(shop.people["train"])
-    data._check_leakage({**made, "pretrain": [{"text": text} for text in told]}, {})
+    benchmark_data._check_leakage({**made, "pretrain": [{"text": text} for text in told]}, {})

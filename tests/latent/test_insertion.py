@@ -11,8 +11,8 @@ import torch
 from conftest import toy_model
 from pydantic import ValidationError
 
+from adaptbench.data.packing import IGNORED, Example
 from adaptbench.latent.insertion import Insertion, confidences, insert
-from adaptbench.packing import IGNORED, Example
 
 LATENT = 299
 ALWAYS = {"once": 1.0, "twice": 0.0}

@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import toy_model
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.decoding.latent import PROBES, ROOM, language_model
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import stage
 from adaptbench.latent.decode import respond
+from adaptbench.latent.language_model import PROBES, ROOM, language_model
 from adaptbench.latent.text import LATENT, prompt, response
+from adaptbench.model import storage
 
 QUESTIONS = ["2 + 3", "number 4", "The red cup", "7", "blue key number 9 is kept", "1 - 1 + 5"]
 STEPS, TARGET = ["2 + 3 = 5"], "5"
@@ -33,7 +33,7 @@ def directory(tmp_path_factory, tokenizer):
         torch.manual_seed(1)
         output = model.get_output_embeddings().weight
         output[row] = torch.randn(output.shape[1]) * output[:row].norm(dim=1).mean() / output.shape[1] ** 0.5 * 3.0
-    models.save_model(model, own, folder, {"decode": {"kind": "latent", "thinks": True}})
+    storage.save_model(model, own, folder, {"decode": {"kind": "latent", "thinks": True}})
     (folder / stage.INSERTION).write_text(json.dumps({"latents": 30, "response_tokens": 100}))
     return folder
 
@@ -142,7 +142,7 @@ def test_thinking_by_chance_is_as_frequent_as_in_training(directory):
 
 
 def test_a_tokenizer_without_the_token_is_refused(tmp_path, tokenizer):
-    models.save_model(toy_model("llama", vocabulary=len(tokenizer)), tokenizer, tmp_path)
+    storage.save_model(toy_model("llama", vocabulary=len(tokenizer)), tokenizer, tmp_path)
     with pytest.raises(AdaptbenchError, match="has no token '<thinking>'"):
         _lm(tmp_path)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import passes
 from tools.speed import latents as latent_speed
 

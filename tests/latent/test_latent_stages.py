@@ -13,14 +13,14 @@ import pytest
 import torch
 from conftest import toy_model
 
-from adaptbench import models
-from adaptbench.config import Training, TrainingOverrides, merge_training
+from adaptbench.config.training import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import StageContext
+from adaptbench.data.packing import Packed
 from adaptbench.latent import geometry, insertion, stage
 from adaptbench.latent.insertion import Insertion, confidences
 from adaptbench.methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, pause
-from adaptbench.packing import Packed
-from adaptbench.training import counted_steps, default_optimizers
+from adaptbench.model import parameters
+from adaptbench.train.optimizers import counted_steps, default_optimizers
 
 RUN = Training(steps=100, learning_rate=0.01, batch_size=2, sequence_length=64)
 LATER = {
@@ -185,8 +185,8 @@ def test_of_frozen_embeddings_only_new_rows_move_even_under_weight_decay(tied):
     model.requires_grad_(False)
     model.model.layers[0].requires_grad_(True)
     layer = sum(p.numel() for p in model.model.layers[0].parameters())
-    models.train_rows(model, (5, 299))
-    assert models.parameter_counts(model)["trained"] == layer + (1 if tied else 2) * 2 * 32
+    parameters.train_rows(model, (5, 299))
+    assert parameters.parameter_counts(model)["trained"] == layer + (1 if tied else 2) * 2 * 32
     tables = {
         id(module.weight): module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings())
     }

@@ -10,7 +10,8 @@ import torch
 from conftest import toy_model
 from kinds import small
 
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.contracts import StageContext
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import embeddings, passes, stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.measure import check_supported, measure

@@ -13,11 +13,11 @@ from kinds import small
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.data.packing import IGNORED
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import attention, passes, pieces
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.objective import Forward, latent_loss
-from adaptbench.packing import IGNORED
 
 LATENT = 299
 FUSIONS = {

@@ -12,9 +12,9 @@ import pytest
 from conftest import PROJECT
 
 from adaptbench import registry
-from adaptbench.answers import exact_match
 from adaptbench.benchmarks.reasoning import chains, gsm8k, multiplication, prosqa
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.benchmarks.shared.answers import exact_match
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import text
 
 DATA = PROJECT.parent / "shared" / "data"

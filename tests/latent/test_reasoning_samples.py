@@ -9,11 +9,13 @@ import json
 import pytest
 from conftest import toy_model
 
-from adaptbench import config, models
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.config import load
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED
+from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import samples, stage, text
 from adaptbench.methods.curricula import coconut, lt_hidden, lt_tuning, no_cot, pause
-from adaptbench.packing import IGNORED
+from adaptbench.model import storage
 
 GOOD = {"prompt": text.prompt("2 + 3 - 1"), "steps": ["2 + 3 = 5", "5 - 1 = 4"], "target": "4"}
 LONGEST = 120
@@ -217,7 +219,7 @@ def _problem_of(tmp_path, curriculum, decode="{}", training="{steps: 1}"):
     )
     said = ""
     try:
-        config.load(preset)
+        load.load(preset)
     except AdaptbenchError as error:
         said = str(error)
     assert "\n" not in said
@@ -242,6 +244,6 @@ def test_a_model_keeps_its_plain_form_with_the_token(context, tmp_path):
     stage.add_tokens(model, made.tokenizer)
     model.save_pretrained(tmp_path / "model")
     made.tokenizer.save_pretrained(tmp_path / "model")
-    again = models.load_tokenizer(tmp_path / "model")
+    again = storage.load_tokenizer(tmp_path / "model")
     assert again.convert_tokens_to_ids(text.LATENT) == len(again) - 1
     assert again(text.LATENT, add_special_tokens=False).input_ids == [len(again) - 1]

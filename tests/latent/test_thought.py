@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptbench import collect, evaluation, statistics
+from adaptbench import statistics
 from adaptbench.benchmarks.reasoning import chains
+from adaptbench.evaluate import metrics
 from adaptbench.latent.thought import RIGHT_OF_THOUGHT, THOUGHT
+from adaptbench.statistics import collect
 
 (TASK,) = (task for task in chains.TASKS if task.split == "test")
 RIGHT = [[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 0]]
@@ -61,9 +63,7 @@ def test_tables_and_run_json_show_them_where_there_are_any():
         scores.index
     )
     of_seed = samples[samples["seed"] == 0]
-    kept = {
-        run: evaluation._metric(of_seed[of_seed["run"] == run], TASK).get("more", {}) for run in ("lt", "cot", "guess")
-    }
+    kept = {run: metrics.metric(of_seed[of_seed["run"] == run], TASK).get("more", {}) for run in ("lt", "cot", "guess")}
     assert kept["lt"] == {"latent_tokens": 1.0, "thought": 0.5, "exact_match_of_thought": pytest.approx(1 / 3)}
     assert kept["cot"] == {"latent_tokens": 0.0, "thought": 0.0}
     assert kept["guess"] == {}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from hub import add_data
 
-from adaptbench import data, registry
+from adaptbench import registry
 from adaptbench.benchmarks.domain import gsm8k
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.documents import write_jsonl
+from adaptbench.contracts import StageContext
+from adaptbench.data import benchmark_data
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.jsonl import write_jsonl
 
 SVAMP = {
     "ID": "chal-777",
@@ -143,4 +145,4 @@ def test_a_tested_problem_that_is_trained_on_stops_the_job(tmp_path, home):
     write_jsonl(tmp_path / "trained" / "splits" / "train.jsonl", [learned])
     spec = {"track": "reasoning", "config": {"kind": "multiarith"}, "seed": 0, "public": source("multiarith")}
     with pytest.raises(AdaptbenchError, match="share a document: 'Question: Tom has 4 pens"):
-        data.build(spec, StageContext(0, {"reasoning": tmp_path / "trained"}), tmp_path)
+        benchmark_data.build(spec, StageContext(0, {"reasoning": tmp_path / "trained"}), tmp_path)

@@ -16,12 +16,16 @@ from conftest import SMALL_GENERAL, preset_values
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaptbench import config, expansion, graph, plan, stages
-from adaptbench import training as loop
-from adaptbench.config import Training
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.config import load
+from adaptbench.config.training import Training
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import Packed, collate, document
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import plan_files, unfolding
 from adaptbench.methods.tuners import adept
-from adaptbench.packing import Packed, collate, document
+from adaptbench.model import expansion
+from adaptbench.stages import job
+from adaptbench.train import loop, objectives
 
 LENGTH = 32
 UNITS = ("tensor", "row", "head")
@@ -269,7 +273,7 @@ def _tune(model, work, cfg, options=None, **settings):
     settings = {"work": work, "pad_id": 0, "seed": 3} | settings
     context = settings.pop("context", EMPTY)
     callback = adept.callback(cfg, model, [optimizer], context)
-    outcome = loop.train(model, [optimizer], _data(1), loop.causal_lm, options, callback=callback, **settings)
+    outcome = loop.train(model, [optimizer], _data(1), objectives.causal_lm, options, callback=callback, **settings)
     return outcome, optimizer, callback
 
 
@@ -280,7 +284,7 @@ def _unfold(*tuners, **changed):
         {"name": str(i), "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "adept", "layers": 2} | t}
         for i, t in enumerate(tuners)
     ]
-    return graph.unfold(config.validate(values, "toy.yaml"))
+    return unfolding.unfold(load.validate(values, "toy.yaml"))
 
 
 def _lineage(unfolded, run, seed=0):
@@ -322,7 +326,7 @@ def _preset(base, tuners=VARIANTS, **changed):
             for name, options in tuners.items()
         ],
     } | changed
-    return config.validate(values, "toy.yaml")
+    return load.validate(values, "toy.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -333,14 +337,14 @@ def made(tmp_path_factory, model_folder):
 
     def make(architecture):
         if architecture not in done:
-            unfolded = graph.unfold(_preset(model_folder(architecture)))
+            unfolded = unfolding.unfold(_preset(model_folder(architecture)))
             found = {}
             with chdir(root):
-                plans = plan.write(unfolded)
+                plans = plan_files.write(unfolded)
                 for evaluated in unfolded.evaluations:
                     for node in unfolded.ancestors(evaluated.model):
                         if not unfolded.directory(node).exists():
-                            stages.run(plans / f"{node}.json", unfolded.directory(node))
+                            job.run(plans / f"{node}.json", unfolded.directory(node))
                     if evaluated.run != "base":
                         prepared, trained = _lineage(unfolded, evaluated.run)
                         nodes = {name: node.id for name, node in prepared.items()} | {"tune": trained.id}

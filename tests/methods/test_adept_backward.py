@@ -24,10 +24,10 @@ from conftest import toy_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaptbench import training as loop
 from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED, collate
 from adaptbench.methods.tuners import adept
-from adaptbench.packing import IGNORED, collate
+from adaptbench.train import objectives, optimizers
 
 
 def _chosen(model, folder, sources, expanded):
@@ -55,7 +55,7 @@ def test_nothing_is_differentiated_below_the_lowest_trained_layer(architecture, 
     before = _weights(model)
     optimizer = adept.optimizer(adept.Config(unit_lr="uniform"), model, _options())
     for batch in _batches():
-        loop.causal_lm(model.train(), batch).backward()
+        objectives.causal_lm(model.train(), batch).backward()
         assert {n for n, p in model.named_parameters() if p.grad is not None} == {
             n for n, p in model.named_parameters() if p.requires_grad
         }
@@ -105,7 +105,7 @@ def test_the_backward_pass_of_a_copy_of_the_last_layer_costs_that_layer_and_the_
     for model, forward, backward in ((full, 8 * layer, 2 * (8 * layer + head)), (ours, 9 * layer, 2 * layer + head)):
         model.set_attn_implementation("eager")
         with FlopCounterMode(display=False) as counter:
-            loss = loop.causal_lm(model.train(), batch)
+            loss = objectives.causal_lm(model.train(), batch)
         # Besides: the rotary angles, one number each.
         assert counter.get_total_flops() == pytest.approx(forward + head, rel=2e-3)
         with FlopCounterMode(display=False) as counter:
@@ -128,7 +128,7 @@ def test_a_step_with_one_copy_at_the_end_takes_its_arithmetic_share_of_a_full_on
     share = (9 * layer + head + 2 * layer + head) / (3 * (8 * layer + head))
     ours = _adapted(model, (7,), moved=False)
     runs = {
-        "full": (model, loop.default_optimizers(model, _options())[0]),
+        "full": (model, optimizers.default_optimizers(model, _options())[0]),
         "ours": (ours, adept.optimizer(adept.Config(layers=1, unit_lr="uniform"), ours, _options())),
     }
     ratio = 9.0
@@ -137,7 +137,7 @@ def test_a_step_with_one_copy_at_the_end_takes_its_arithmetic_share_of_a_full_on
         for _ in range(6):
             for name, (tuned, optimizer) in runs.items():
                 started = time.process_time()
-                loop.causal_lm(tuned.train(), batch).backward()
+                objectives.causal_lm(tuned.train(), batch).backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 seconds[name].append(time.process_time() - started)

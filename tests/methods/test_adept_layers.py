@@ -26,10 +26,10 @@ from adept_cases import (
 )
 from conftest import ARCHITECTURES, toy_model
 
-from adaptbench import expansion, models
-from adaptbench import training as loop
 from adaptbench.contracts import StageContext
 from adaptbench.methods.tuners import adept
+from adaptbench.model import expansion, storage
+from adaptbench.train import objectives
 from tools import small_models
 
 
@@ -57,7 +57,8 @@ def test_reusing_what_lies_below_the_bypassed_layer_changes_nothing(architecture
 
     def loss_of(model):
         found = [
-            loop.causal_lm(model, batch).item() * _labelled(rows) for batch, rows in zip(batches, PARTS, strict=True)
+            objectives.causal_lm(model, batch).item() * _labelled(rows)
+            for batch, rows in zip(batches, PARTS, strict=True)
         ]
         return sum(found) / _labelled(ROWS)
 
@@ -88,7 +89,7 @@ def test_probing_leaves_the_model_as_it_was():
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert torch.equal(_logits(model), logits)
     # It can still be trained: nothing of the inference mode is left in it.
-    loop.causal_lm(model, _batches()[0]).backward()
+    objectives.causal_lm(model, _batches()[0]).backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -126,7 +127,7 @@ def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(k
             lambda _, given, output: given[0] if isinstance(output, torch.Tensor) else (given[0], *output[1:])
         )
         with torch.no_grad():
-            rises.append(loop.causal_lm(model, batch).item() - base)
+            rises.append(objectives.causal_lm(model, batch).item() - base)
         hook.remove()
     assert importance == pytest.approx(rises, abs=1e-5)
     assert max(map(abs, importance)) > 1e-2
@@ -135,7 +136,7 @@ def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(k
 @pytest.mark.parametrize("kind", ["gemma3", "gpt2", "falcon"])
 def test_layers_are_chosen_and_copied_whatever_the_architecture_calls_them(kind, tmp_path, tokenizer):
     base = small_models.small_model(kind)
-    models.save_model(base, tokenizer, tmp_path / "base")
+    storage.save_model(base, tokenizer, tmp_path / "base")
     for cfg in (
         adept.Config(layers=2, placement="suffix"),
         adept.Config(layers=2, placement="suffix", expansion="none"),
@@ -145,7 +146,7 @@ def test_layers_are_chosen_and_copied_whatever_the_architecture_calls_them(kind,
         adept.expand(cfg, {"base": tmp_path / "base"}, out, StageContext(0, {}, tokenizer))
         layers = len(expansion.decoder_layers(base))
         assert json.loads((out / "chosen.json").read_text()) == [layers - 2, layers - 1]
-        model = models.load_model(out if cfg.expansion == "copy" else tmp_path / "base")
+        model = storage.load_model(out if cfg.expansion == "copy" else tmp_path / "base")
         adept.adapt(cfg, model, StageContext(0, {}, prepared={"expand": out}))
         trained = [layer for layer in expansion.decoder_layers(model) if next(layer.parameters()).requires_grad]
         assert len(trained) == 2
@@ -162,7 +163,7 @@ def _computed(model, monkeypatch, call):
 
 
 def _loss_of(batches):
-    return lambda model: sum(loop.causal_lm(model, batch).item() for batch in batches)
+    return lambda model: sum(objectives.causal_lm(model, batch).item() for batch in batches)
 
 
 def test_probing_28_layers_computes_at_most_55_percent_of_the_naive_layers(monkeypatch):

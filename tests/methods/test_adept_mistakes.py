@@ -10,11 +10,11 @@ from adept_cases import EMPTY, _adapted, _batches, _one_line, _options, _preset,
 from conftest import preset_values, toy_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaptbench import config
+from adaptbench.config import load
 from adaptbench.contracts import StageContext
-from adaptbench.documents import write_jsonl
+from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.tuners import adept
-from adaptbench.units import units
+from adaptbench.model.units import units
 
 
 def _corpus(folder, records):
@@ -36,7 +36,7 @@ def test_muon_in_a_run_is_refused_when_the_preset_is_read(unit_lr):
     values["runs"] = [
         values["runs"][0] | {"tuner": {"kind": "adept", "unit_lr": unit_lr}, "training": {"optimizer": "muon"}}
     ]
-    message = _one_line(config.validate, values, "toy.yaml")
+    message = _one_line(load.validate, values, "toy.yaml")
     assert message.startswith("toy.yaml: runs.0.tuner.unit_lr: ")
     assert "training.optimizer is muon" in message
 
@@ -44,7 +44,7 @@ def test_muon_in_a_run_is_refused_when_the_preset_is_read(unit_lr):
 def test_muon_in_the_whole_preset_is_refused_when_the_preset_is_read():
     values = preset_values() | {"training": {"steps": 10, "optimizer": "muon"}}
     values["runs"] = [values["runs"][0] | {"tuner": {"kind": "adept"}}]
-    message = _one_line(config.validate, values, "toy.yaml")
+    message = _one_line(load.validate, values, "toy.yaml")
     assert "runs.0.tuner" in message
     assert "muon" in message
 
@@ -73,7 +73,7 @@ def test_listed_layers_that_cannot_be_are_one_line_when_the_preset_is_read(tuner
         tuner = tuner | {"unit_lr": "uniform"}
         values = preset_values()
         values["runs"] = [values["runs"][0] | {"tuner": {"kind": "adept"} | tuner}]
-        found = _one_line(config.validate, values, "toy.yaml")
+        found = _one_line(load.validate, values, "toy.yaml")
     else:
         found = _one_line(_unfold, tuner)
     assert found.replace("tuner.adept.", "tuner.") == f"toy.yaml: runs.0.tuner.{message}"
@@ -119,7 +119,7 @@ def test_a_stage_in_which_nothing_would_be_measured_is_refused_when_the_preset_i
     curriculum, track, training, every, stage, steps, unit_lr
 ):
     values = _values(curriculum, track, training, refresh_every=every, unit_lr=unit_lr)
-    message = _one_line(config.validate, values, "toy.yaml")
+    message = _one_line(load.validate, values, "toy.yaml")
     expected = (
         f"toy.yaml: runs.0.tuner.refresh_every: importance is first measured after {every or 1} steps, and the stage "
     )
@@ -127,7 +127,7 @@ def test_a_stage_in_which_nothing_would_be_measured_is_refused_when_the_preset_i
     assert f" has {steps}, so that all its rates would be one; " in message
     assert stage in message
     for change in ({"unit_lr": "uniform"}, {"unit_lr": "uniform_2x"}, {"expansion": "none"}):
-        config.validate(_values(curriculum, track, training, refresh_every=every, **change), "toy.yaml")
+        load.validate(_values(curriculum, track, training, refresh_every=every, **change), "toy.yaml")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_stage_in_which_nothing_would_be_measured_is_refused_when_the_preset_i
     ],
 )
 def test_a_run_that_measures_in_every_stage_or_may_do_so_is_taken(curriculum, track, training, every):
-    config.validate(_values(curriculum, track, training, refresh_every=every), "toy.yaml")
+    load.validate(_values(curriculum, track, training, refresh_every=every), "toy.yaml")
 
 
 def test_more_probe_documents_than_there_are_is_one_line(tmp_path, tokenizer):

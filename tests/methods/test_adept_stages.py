@@ -10,10 +10,11 @@ import pytest
 from adept_cases import DATA, DECOUPLED, _lineage, _log, _naive, _preset, _token_losses, _unfold
 from transformers import AutoModelForCausalLM
 
-from adaptbench import graph, plan, stages
 from adaptbench.contracts import StageContext
+from adaptbench.data.packing import document
+from adaptbench.graph import plan_files, unfolding
 from adaptbench.methods.tuners import adept
-from adaptbench.packing import document
+from adaptbench.stages import job
 
 
 def test_the_probe_reads_every_document_of_its_corpus_once_and_cuts_long_ones(tmp_path, tokenizer, benchmark_data):
@@ -132,12 +133,12 @@ def test_the_local_stages_of_a_team_are_measured_before_their_first_step(model_f
         "tuner": {"kind": "adept", "layers": 1, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64},
     }  # fmt: skip
     agent = {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4}
-    unfolded = graph.unfold(_preset(model_folder("qwen3"), runs=[run], data=DATA | {"agent": agent}))
+    unfolded = unfolding.unfold(_preset(model_folder("qwen3"), runs=[run], data=DATA | {"agent": agent}))
     logs = {}
     with chdir(tmp_path):
-        plans = plan.write(unfolded)
+        plans = plan_files.write(unfolded)
         for node in unfolded.ancestors(unfolded.evaluation("agent/team/seed0").model):
-            stages.run(plans / f"{node}.json", unfolded.directory(node))
+            job.run(plans / f"{node}.json", unfolded.directory(node))
             if unfolded.nodes[node].kind == "train":
                 logs[unfolded.nodes[node].options["phase"]] = _log(unfolded.directory(node))
     measured = {

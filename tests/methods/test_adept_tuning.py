@@ -37,12 +37,12 @@ from adept_cases import (
 from conftest import toy_model
 from torch import nn
 
-from adaptbench import models
-from adaptbench import training as loop
 from adaptbench.contracts import StageContext
+from adaptbench.data.packing import collate
 from adaptbench.methods.tuners import adept
-from adaptbench.packing import collate
-from adaptbench.units import units
+from adaptbench.model import parameters
+from adaptbench.model.units import units
+from adaptbench.train import loop, objectives, optimizers
 
 
 def _hand_tuning(model, options, unit, unit_lr, refresh_every):
@@ -127,7 +127,7 @@ def test_the_uniform_rate_is_adamw_bit_for_bit_and_asks_for_no_general_text(tmp_
     _, _, callback = _tune(ours, tmp_path / "ours", cfg)
     assert callback is None
     loop.train(
-        plain, loop.default_optimizers(plain, _options()), _data(1), loop.causal_lm, _options(), work=tmp_path / "plain",
+        plain, optimizers.default_optimizers(plain, _options()), _data(1), objectives.causal_lm, _options(), work=tmp_path / "plain",
         pad_id=0, seed=3,
     )  # fmt: skip
     assert _differing(_weights(ours), _weights(plain)) == []
@@ -198,7 +198,9 @@ def _watch(callback, seen):
 def _tune_watched(model, work, cfg, options, seen):
     optimizer = adept.optimizer(cfg, model, options)
     callback = _watch(adept.callback(cfg, model, [optimizer], EMPTY), seen)
-    loop.train(model, [optimizer], _data(1), loop.causal_lm, options, work=work, pad_id=0, seed=3, callback=callback)
+    loop.train(
+        model, [optimizer], _data(1), objectives.causal_lm, options, work=work, pad_id=0, seed=3, callback=callback
+    )
     return optimizer, callback
 
 
@@ -321,7 +323,7 @@ def _layers(*indices):
 @pytest.mark.parametrize("epochs", [0.3, 1.0])
 def test_a_stage_of_epochs_that_measures_nothing_is_refused_before_its_first_step(epochs, tmp_path, probed):
     options = _options(steps=None, epochs=epochs)
-    steps = loop.total_steps(options, _data(1))
+    steps = optimizers.total_steps(options, _data(1))
     model = _adapted(toy_model("qwen3"), moved=False)
     before = _weights(model)
     message = _one_line(_tune, model, tmp_path, adept.Config(layers=2, refresh_every=steps), options)
@@ -377,7 +379,7 @@ def test_rows_of_new_tokens_train_at_the_base_rate_and_are_no_units(unit, tmp_pa
     rates = []
     for rows in ((), (5, 9)):
         model = _adapted(toy_model("qwen3"))
-        models.train_rows(model, rows)
+        parameters.train_rows(model, rows)
         assert model.get_input_embeddings().weight.requires_grad == bool(rows)
         _, optimizer, callback = _tune(
             model, tmp_path / str(len(rows)), adept.Config(layers=2, unit=unit), _options(steps=1)

@@ -37,7 +37,7 @@ from adept_cases import (
 from torch import nn
 
 from adaptbench.methods.tuners import adept
-from adaptbench.units import units
+from adaptbench.model.units import units
 
 
 @every_unit

@@ -30,9 +30,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adaptbench import config, graph, plan, registry, stages
-from adaptbench import training as loop
-from adaptbench.contracts import AdaptbenchError
+from adaptbench import registry
+from adaptbench.config import load
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import nodes, plan_files, unfolding
+from adaptbench.stages import job
+from adaptbench.train import loop
 
 FIELDS = {"tuners": "tuner", "curricula": "curriculum", "posthoc": "posthoc"}
 STEPS = 6
@@ -104,20 +107,20 @@ class _Workspace:
     folder: Path
     seen: dict[str, _Seen] = field(default_factory=dict)
 
-    def make(self, unfolded: graph.Graph, node: str) -> Path:
+    def make(self, unfolded: nodes.Graph, node: str) -> Path:
         """The node's directory, made if it is not there."""
         with chdir(self.folder):
             out = unfolded.directory(node)
             if not out.exists():
-                plan.write(unfolded)
+                plan_files.write(unfolded)
                 reset_accelerate()
                 _other_random_state()
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(loop, "train", self._watched(node))
-                    stages.run(unfolded.root / "plan" / f"{node}.json", out)
+                    job.run(unfolded.root / "plan" / f"{node}.json", out)
         return self.folder / out
 
-    def make_after_a_kill(self, unfolded: graph.Graph, node: str) -> Path:
+    def make_after_a_kill(self, unfolded: nodes.Graph, node: str) -> Path:
         """The same, killed after the third step's log row and before its checkpoint, then started again."""
         with pytest.MonkeyPatch.context() as patch:
             write = loop.Log.write
@@ -171,7 +174,7 @@ def _other_random_state() -> None:
 class _Method:
     """A method's graph, its nodes' directories in parents-first order, and what was seen of each training."""
 
-    graph: graph.Graph
+    graph: nodes.Graph
     folders: dict[str, Path]
     seen: dict[str, _Seen]
 
@@ -204,7 +207,7 @@ def made(tmp_path_factory, model_folder) -> Iterator[Any]:
 
     def make(axis: str, kind: str, place: str = "first") -> _Method:
         if (axis, kind, place) not in done:
-            unfolded = graph.unfold(config.validate(_values(axis, kind, model_folder("qwen3")), "contract.yaml"))
+            unfolded = unfolding.unfold(load.validate(_values(axis, kind, model_folder("qwen3")), "contract.yaml"))
             evaluation = unfolded.evaluation(f"{_track(axis, kind)}/run/seed0")
             if evaluation.model is None:
                 pytest.skip(evaluation.skipped)
@@ -266,7 +269,7 @@ def _mistake(axis: str, kind: str, tmp_path: Path) -> str:
     values = _values(axis, kind, tmp_path)
     values["runs"][0][FIELDS[axis]]["no_such_option"] = 1
     with pytest.raises(AdaptbenchError) as caught:
-        config.validate(values, "x.yaml")
+        load.validate(values, "x.yaml")
     return str(caught.value)
 
 
@@ -363,7 +366,7 @@ def test_the_result_opens_with_plain_transformers(axis, kind, made):
             assert model(IDS).logits.isfinite().all()
         assert "auto_map" not in json.loads((directory / "config.json").read_text())
     manifest = json.loads((result / "adaptbench.json").read_text())
-    assert (PROJECT / "adaptbench" / "decoding" / f"{manifest['decode']['kind']}.py").is_file()
+    assert manifest["decode"]["kind"] in registry.DECODINGS
     pickled = [p.name for p in result.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".py")]
     assert pickled == []
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import SENTENCES, toy_model
 
-from adaptbench import config
-from adaptbench import training as loop
-from adaptbench.config import Training
+from adaptbench.config import training
+from adaptbench.config.training import Training
 from adaptbench.contracts import StageContext
-from adaptbench.documents import write_jsonl
+from adaptbench.data.packing import IGNORED, Packed, collate, document
+from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.curricula import cpt
-from adaptbench.packing import IGNORED, Packed, collate, document
+from adaptbench.train import loop, objectives
 
 CONTEXT = StageContext(0, {})
 
@@ -96,7 +96,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_th
     model, start = toy_model("qwen3", layers=2), toy_model("qwen3", layers=2)
     objective = cpt.objective(cpt.Config(kl=weight), "tune", model, CONTEXT)
     batch = _batch()
-    assert objective(model, batch).item() == pytest.approx(loop.causal_lm(model, batch).item(), rel=1e-6)
+    assert objective(model, batch).item() == pytest.approx(objectives.causal_lm(model, batch).item(), rel=1e-6)
     _moved(model)
     inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"]}
     p, q = (one(**inputs).logits.double().softmax(-1) for one in (start, model))
@@ -106,7 +106,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_divergence_from_th
         count += 1
     assert total / count > 0.01
     assert objective(model, batch).item() == pytest.approx(
-        loop.causal_lm(model, batch).item() + weight * total / count, rel=1e-5
+        objectives.causal_lm(model, batch).item() + weight * total / count, rel=1e-5
     )
     # The start stays where it was while the model moves, and receives no gradient.
     before = objective(model, batch).item()
@@ -133,14 +133,14 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(a
     start = {name: p.detach().double().clone() for name, p in model.named_parameters()}
     objective = cpt.objective(cpt.Config(l2_sp=weight), "tune", model, CONTEXT)
     batch = _batch()
-    assert objective(model, batch).item() == loop.causal_lm(model, batch).item(), "no distance at the start"
+    assert objective(model, batch).item() == objectives.causal_lm(model, batch).item(), "no distance at the start"
     _moved(model)
     distance = {
         name: p.detach().double() - start[name] for name, p in model.named_parameters() if p.requires_grad
     }  # frozen weights are not pulled
     penalty = weight * sum(float((d * d).sum()) for d in distance.values())
     assert penalty > 0.1
-    loss, plain = objective(model, batch), loop.causal_lm(model, batch)
+    loss, plain = objective(model, batch), objectives.causal_lm(model, batch)
     assert loss.item() == pytest.approx(plain.item() + penalty, rel=1e-5)
 
     plain.backward()
@@ -157,7 +157,7 @@ def test_the_objective_is_cross_entropy_plus_lambda_times_the_squared_distance(a
 
 
 def test_without_the_penalty_the_objective_is_the_loops_own():
-    assert cpt.objective(cpt.Config(), "tune", toy_model("qwen3", layers=1), CONTEXT) is loop.causal_lm
+    assert cpt.objective(cpt.Config(), "tune", toy_model("qwen3", layers=1), CONTEXT) is objectives.causal_lm
 
 
 def test_the_penalty_counts_once_a_step_however_the_batch_is_cut(tmp_path):
@@ -167,7 +167,7 @@ def test_the_penalty_counts_once_a_step_however_the_batch_is_cut(tmp_path):
         model = toy_model("qwen3", layers=2)
         objective = cpt.objective(cpt.Config(l2_sp=0.5), "tune", model, CONTEXT)
         _moved(model)
-        options = config.Training(
+        options = training.Training(
             steps=2, batch_size=4, micro_batch_size=micro, sequence_length=32, precision="float32", schedule="constant"
         )
         optimizers = [torch.optim.SGD(model.parameters(), lr=0.01)]

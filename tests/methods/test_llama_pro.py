@@ -8,11 +8,14 @@ import torch
 from conftest import ARCHITECTURES
 from transformers import AutoModelForCausalLM
 
-from adaptbench import config, expansion, models
-from adaptbench import training as loop
-from adaptbench.contracts import AdaptbenchError, StageContext
+from adaptbench.config import training
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import Packed, document
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io.model_folder import check_folder
 from adaptbench.methods.tuners import adept, llama_pro
-from adaptbench.packing import Packed, document
+from adaptbench.model import expansion, storage
+from adaptbench.train import loop, objectives, optimizers
 from tools.small_models import small_model
 
 IDS = torch.arange(1, 61).reshape(2, 30)
@@ -35,7 +38,7 @@ def _logits(folder):
 def test_the_prepared_model_is_the_base_in_what_it_says(architecture, tmp_path, model_folder, tokenizer):
     base = model_folder(architecture)
     out = _expanded(base, tmp_path / "out", tokenizer, 3)
-    models.check_folder(out)
+    check_folder(out)
     torch.testing.assert_close(_logits(out), _logits(base), rtol=0, atol=1e-6)
 
 
@@ -43,14 +46,21 @@ def test_the_prepared_model_is_the_base_in_what_it_says(architecture, tmp_path, 
 def test_only_the_copies_train_also_where_the_layers_do_not_divide(copies, tmp_path, model_folder, tokenizer):
     out = _expanded(model_folder("qwen3"), tmp_path / "out", tokenizer, copies)
     cfg = llama_pro.Config(layers=copies)
-    model = llama_pro.adapt(cfg, models.load_model(out, attention="eager"), StageContext(0, {}))
+    model = llama_pro.adapt(cfg, storage.load_model(out, attention="eager"), StageContext(0, {}))
     of_copies = {name for name, _ in model.named_parameters() if any(f".layers.{i}." in name for i in PLACES[copies])}
     assert {name for name, p in model.named_parameters() if p.requires_grad} == of_copies
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    options = config.Training(steps=3, batch_size=2, sequence_length=32, precision="float32", weight_decay=0.1)
+    options = training.Training(steps=3, batch_size=2, sequence_length=32, precision="float32", weight_decay=0.1)
     data = Packed([document(list(range(i, i + 25))) for i in range(1, 40)], 32, 0)
     loop.train(
-        model, loop.default_optimizers(model, options), data, loop.causal_lm, options, work=tmp_path, pad_id=0, seed=0
+        model,
+        optimizers.default_optimizers(model, options),
+        data,
+        objectives.causal_lm,
+        options,
+        work=tmp_path,
+        pad_id=0,
+        seed=0,
     )
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     # A copy's queries and keys get a gradient only once its output projections have left zero, at the second step.
@@ -71,10 +81,10 @@ def test_only_the_copies_train_also_where_the_layers_do_not_divide(copies, tmp_p
 )
 def test_other_architectures_are_the_base_at_first_and_train_the_copies_alone(kind, options, tmp_path, tokenizer):
     base = small_model(kind, **options)
-    models.save_model(base, tokenizer, tmp_path / "base")
+    storage.save_model(base, tokenizer, tmp_path / "base")
     out = _expanded(tmp_path / "base", tmp_path / "out", tokenizer, 2)
     ids = IDS % 60 + 30
-    model = llama_pro.adapt(llama_pro.Config(layers=2), models.load_model(out), StageContext(0, {}))
+    model = llama_pro.adapt(llama_pro.Config(layers=2), storage.load_model(out), StageContext(0, {}))
     logits = model(input_ids=ids, use_cache=False).logits
     with torch.no_grad():
         torch.testing.assert_close(logits, base(input_ids=ids, use_cache=False).logits, rtol=0, atol=1e-5)
@@ -93,7 +103,7 @@ def test_other_architectures_are_the_base_at_first_and_train_the_copies_alone(ki
 
 
 def test_what_cannot_be_expanded_is_refused_by_its_stage_in_one_line_too(tmp_path, tokenizer):
-    models.save_model(small_model("jamba"), tokenizer, tmp_path / "base")
+    storage.save_model(small_model("jamba"), tokenizer, tmp_path / "base")
     with pytest.raises(AdaptbenchError, match=r"^JambaForCausalLM: copies would change what other layers are"):
         _expanded(tmp_path / "base", tmp_path / "out", tokenizer, 1)
 
@@ -115,4 +125,4 @@ def test_more_copies_than_layers_are_refused_in_the_preset_and_in_the_stage(tmp_
 
 def test_a_model_that_was_not_expanded_is_refused(model_folder):
     with pytest.raises(AdaptbenchError, match="it was not expanded"):
-        llama_pro.adapt(llama_pro.Config(layers=2), models.load_model(model_folder("qwen3")), StageContext(0, {}))
+        llama_pro.adapt(llama_pro.Config(layers=2), storage.load_model(model_folder("qwen3")), StageContext(0, {}))

@@ -13,11 +13,12 @@ import torch
 from conftest import ARCHITECTURES, toy_model
 from transformers import AutoModelForCausalLM
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError, StageContext
-from adaptbench.decoding import agent
+from adaptbench.agent import language_model
+from adaptbench.contracts import StageContext
+from adaptbench.errors import AdaptbenchError
 from adaptbench.methods.posthoc import wise_ft
 from adaptbench.methods.tuners import lora, osf
+from adaptbench.model import storage
 from tools.small_models import small_model
 
 RANK, ALPHA = 4, 12.0
@@ -163,8 +164,8 @@ def test_adapters_kept_apart_answer_as_the_trained_models(kind, targets, tmp_pat
                     p.mul_(1 + seed)
         expected[role] = _logits(adapted)
         adapted.save_pretrained(tmp_path / role)
-    models.save_model(small_model(kind, tie_word_embeddings=True), tokenizer, tmp_path / "base")
-    members = agent._adapted(tmp_path, {role: role for role in expected}, "base")
+    storage.save_model(small_model(kind, tie_word_embeddings=True), tokenizer, tmp_path / "base")
+    members = language_model._adapted(tmp_path, {role: role for role in expected}, "base")
     for role in (*expected, "planner"):
         members[role].use()
         torch.testing.assert_close(_logits(members[role].model), expected[role], rtol=1e-5, atol=3e-5)
@@ -210,7 +211,7 @@ def test_the_line_to_a_model_that_was_untied_begins_at_the_tied_one(tmp_path, to
     """WiSE-FT: half of the way from the base to the merged model, in the head as in the embeddings."""
     base, merged = small_model("qwen3", tie_word_embeddings=True), lora.merge(lora.Config(), _tied("qwen3", "head"))
     for name, model in (("start", base), ("end", merged)):
-        models.save_model(model, tokenizer, tmp_path / name)
+        storage.save_model(model, tokenizer, tmp_path / name)
     (tmp_path / "out").mkdir()
     wise_ft.apply(wise_ft.Config(alpha=0.5), tmp_path / "start", tmp_path / "end", tmp_path / "out")
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "out")

@@ -15,9 +15,10 @@ from conftest import toy_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from adaptbench import expansion, models
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import model_folder
 from adaptbench.methods.posthoc import wise_ft
+from adaptbench.model import expansion
 
 IDS = torch.arange(1, 61).reshape(2, 30)
 
@@ -45,7 +46,7 @@ def folders(tmp_path, tokenizer):
             folder = tmp_path / name
             model.to(dtype).save_pretrained(folder, **(saving if name == "end" else {}))
             tokenizer.save_pretrained(folder)
-            models.write_manifest(folder, {"made": name})
+            model_folder.write_manifest(folder, {"made": name})
             (folder / "training.jsonl").write_text("{}\n")
             ends.append(folder)
         return (*ends, tmp_path / "out")

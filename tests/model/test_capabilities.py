@@ -11,12 +11,16 @@ import pytest
 import torch
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, hub, models, preflight, stages, training, workflow
-from adaptbench.contracts import AdaptbenchError
-from adaptbench.model import capabilities
-from adaptbench.packing import Packed, collate, document
-from adaptbench.scoring import ScoringLM, greedily
-from adaptbench.training import causal_lm, inputs_of
+from adaptbench.config import architectures, load
+from adaptbench.data.packing import Packed, collate, document
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import preflight, surroundings, unfolding
+from adaptbench.io import hub, model_folder
+from adaptbench.model import storage
+from adaptbench.model.scoring import ScoringLM, greedily
+from adaptbench.stages import job, measuring
+from adaptbench.train import objectives
+from adaptbench.train.objectives import causal_lm, inputs_of
 from tools import capabilities_table, small_models
 
 NAMED = (
@@ -30,7 +34,7 @@ SEE_EACH_OTHER = (
 
 
 def test_the_table_is_of_the_installed_transformers_and_of_every_architecture():
-    content = json.loads(capabilities.TABLE.read_text())
+    content = json.loads(architectures.TABLE.read_text())
     import transformers
 
     assert content["transformers"] == transformers.__version__, "run `make architectures`"
@@ -40,7 +44,7 @@ def test_the_table_is_of_the_installed_transformers_and_of_every_architecture():
 @pytest.mark.parametrize("kind", [kind for kind in small_models.TYPES if kind not in small_models.UNBUILT])
 def test_the_table_says_what_is_measured(kind):
     """Attention to the few keys that an index scores highest may choose among equals by rounding, and so by the machine."""
-    measured, table = capabilities_table.measure(kind), capabilities.known()[kind]
+    measured, table = capabilities_table.measure(kind), architectures.known()[kind]
     if any(word in table.get("sharing", "") for word in ("indexed", "sparse")):
         assert measured.keys() ^ table.keys() <= {
             "packing",
@@ -56,10 +60,10 @@ def test_the_table_says_what_is_measured(kind):
 
 
 def test_the_architectures_that_most_bases_have_pack():
-    assert not [kind for kind in NAMED if capabilities.known()[kind].get("packing")]
+    assert not [kind for kind in NAMED if architectures.known()[kind].get("packing")]
 
 
-@pytest.mark.parametrize("kind", [kind for kind, lacks in capabilities.known().items() if "packing" not in lacks])
+@pytest.mark.parametrize("kind", [kind for kind, lacks in architectures.known().items() if "packing" not in lacks])
 def test_in_a_packed_row_the_first_document_changes_nothing_of_the_others(kind):
     """In both ways that training attends. Elsewhere than in NAMED a mixture of experts may round otherwise as their loads change."""
     model = small_models.small_model(kind)
@@ -81,7 +85,7 @@ def test_in_a_packed_row_the_first_document_changes_nothing_of_the_others(kind):
 @pytest.mark.parametrize("kind", SEE_EACH_OTHER)
 def test_where_documents_would_see_each_other_each_has_a_row(kind):
     """Loss and gradients of a padded batch are those of the documents one by one."""
-    assert capabilities.known()[kind]["packing"]
+    assert architectures.known()[kind]["packing"]
     model = small_models.small_model(kind)
     documents = [document(list(range(20, 20 + size))) for size in (9, 31, 14)]
     packed = Packed(documents, 32, seed=0, together=False)
@@ -109,7 +113,7 @@ def test_measuring_leaves_the_model_as_it_was():
     model = small_models.small_model("gpt2").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     attention, generation = model.config._attn_implementation, model.generation_config
-    capabilities.measure(model)
+    measuring.measure(model)
     assert model.training
     assert model.config._attn_implementation == attention
     assert model.generation_config is generation
@@ -120,8 +124,8 @@ def test_measuring_leaves_the_model_as_it_was():
 def test_what_a_models_code_raises_is_a_reason_and_no_traceback():
     model = small_models.small_model("llama")
     model.forward = lambda **_: (_ for _ in ()).throw(RuntimeError("of its own\nin two lines"))
-    found = capabilities.measure(model)
-    assert set(found) == set(capabilities.NAMES)
+    found = measuring.measure(model)
+    assert set(found) == set(architectures.NAMES)
     assert found["packing"] == "raises RuntimeError: of its own in two lines"
 
 
@@ -162,17 +166,17 @@ def test_a_base_that_is_not_causal_is_refused_at_planning(kind, tmp_path):
     assert said.count("\n") == 0
     assert "the run 'mine'" in said
     assert str(tmp_path / kind) in said
-    assert capabilities.known()[kind]["causal"] in said
+    assert architectures.known()[kind]["causal"] in said
     assert torch_there == "False"
 
 
 @pytest.mark.parametrize("kind", ["rwkv", "bert"])
 def test_a_run_that_needs_what_its_base_lacks_is_refused_at_planning(kind, tmp_path):
-    reason = capabilities.known()[kind]["expansion"]
+    reason = architectures.known()[kind]["expansion"]
     assert reason
     said, torch_there = checked(tmp_path, kind, **CPT, tuner={"kind": "llama_pro", "layers": 1})
     assert said.count("\n") == 0
-    assert (reason if kind == "rwkv" else capabilities.known()[kind]["causal"]) in said
+    assert (reason if kind == "rwkv" else architectures.known()[kind]["causal"]) in said
     assert torch_there == "False"
 
 
@@ -186,16 +190,16 @@ def test_a_base_is_taken_for_what_it_can_do(kind, tmp_path):
     "kind",
     [
         kind
-        for kind, lacks in capabilities.known().items()
+        for kind, lacks in architectures.known().items()
         if {"padding", "caching"} & lacks.keys() and "causal" not in lacks
     ],
 )
 def test_where_batches_or_caches_are_wrong_answers_are_written_the_slow_way(kind, tokenizer):
     """One prompt at a time, without a cache where need be: each token is the likeliest of a fresh pass over the text before it."""
     model = small_models.small_model(kind)
-    scoring = ScoringLM(model, tokenizer, 4, capabilities.known()[kind])
+    scoring = ScoringLM(model, tokenizer, 4, architectures.known()[kind])
     assert scoring.generation_batch_size == 1
-    assert scoring.cached == ("caching" not in capabilities.known()[kind])
+    assert scoring.cached == ("caching" not in architectures.known()[kind])
     prompt = list(range(30, 55))
     with torch.no_grad(), greedily(model, tokenizer, cached=scoring.cached):
         ids = torch.tensor([prompt])
@@ -211,8 +215,8 @@ def test_where_batches_or_caches_are_wrong_answers_are_written_the_slow_way(kind
 def _on(model: str):
     """The graph of a preset with one LLaMA-Pro run on this base."""
     run = CPT | {"tuner": {"kind": "llama_pro", "layers": 1}}
-    preset = config.validate(preset_values() | {"base": {"model": model}, "runs": [run]}, "toy.yaml")
-    return graph.unfold(preset)
+    preset = load.validate(preset_values() | {"base": {"model": model}, "runs": [run]}, "toy.yaml")
+    return unfolding.unfold(preset)
 
 
 def test_a_base_that_only_the_hub_knows_is_refused_before_any_job(monkeypatch):
@@ -228,12 +232,12 @@ def test_a_base_that_only_the_hub_knows_is_refused_before_any_job(monkeypatch):
 def test_what_was_measured_of_a_base_that_is_there_counts_at_planning(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     unfolded = _on("owner/unheard-of")
-    workflow._check_base(unfolded)
+    surroundings._check_base(unfolded)
     (node,) = (one for one in unfolded.nodes.values() if one.kind == "imported_base")
     unfolded.directory(node.id).mkdir(parents=True)
-    models.write_manifest(unfolded.directory(node.id), {"lacks": {"expansion": "copies are not identities"}})
+    model_folder.write_manifest(unfolded.directory(node.id), {"lacks": {"expansion": "copies are not identities"}})
     with pytest.raises(AdaptbenchError, match=r"owner/unheard-of: .*'mine'.*: copies are not identities$"):
-        workflow._check_base(unfolded)
+        surroundings._check_base(unfolded)
 
 
 def test_the_first_job_measures_a_base_and_refuses_what_it_cannot_do(tmp_path, tokenizer):
@@ -247,23 +251,23 @@ def test_the_first_job_measures_a_base_and_refuses_what_it_cannot_do(tmp_path, t
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "base-x.json").write_text(json.dumps(spec))
     with pytest.raises(AdaptbenchError, match=r"'mine', whose tuner needs that copies .*: copies are not identities"):
-        stages.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
+        job.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "plan" / "base-x.json").write_text(json.dumps(spec | {"needs": []}))
-    stages.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
-    assert models.lacks(tmp_path / "out") == capabilities.known()["openai-gpt"]
+    job.run(tmp_path / "plan" / "base-x.json", tmp_path / "out")
+    assert model_folder.lacks(tmp_path / "out") == architectures.known()["openai-gpt"]
 
 
 def test_what_the_real_base_adds_to_its_logits_counts_in_the_loss(tmp_path, monkeypatch):
     """Falcon-H1's default scales them by 1, its released models do not; the table knows the default alone."""
     model = small_models.small_model("falcon_h1", lm_head_multiplier=0.5)
-    lacks = capabilities.lacks(model)
+    lacks = measuring.lacks(model)
     assert "head" in lacks
-    assert "head" not in capabilities.known()["falcon_h1"]
+    assert "head" not in architectures.known()["falcon_h1"]
     model.save_pretrained(tmp_path)
-    models.write_manifest(tmp_path, {"lacks": lacks})
-    opened = models.load_model(tmp_path)
+    model_folder.write_manifest(tmp_path, {"lacks": lacks})
+    opened = storage.load_model(tmp_path)
     batch = {"input_ids": torch.arange(20, 40)[None], "labels": torch.arange(20, 40)[None]}
     plain = causal_lm(opened, batch)
-    monkeypatch.setattr(training, "MANY_LOGITS", 0)
+    monkeypatch.setattr(objectives, "MANY_LOGITS", 0)
     assert torch.allclose(causal_lm(opened, batch), plain)

@@ -9,25 +9,27 @@ from pathlib import Path
 import yaml
 from conftest import PROJECT, preset_values
 
-from adaptbench import config, graph, workflow
+from adaptbench.config import load
+from adaptbench.graph import targets, unfolding
+from adaptbench.graph.rules import evaluation_gpus, stage_gpus
 
 
 def test_jobs_that_train_or_score_a_model_use_a_gpu_and_no_others():
-    unfolded = graph.unfold(config.load(PROJECT / "config/smoke.yaml"))
-    asked = {(node.kind, workflow.stage_gpus(unfolded, node.id)) for node in unfolded.nodes.values()}
+    unfolded = unfolding.unfold(load.load(PROJECT / "config/smoke.yaml"))
+    asked = {(node.kind, stage_gpus(unfolded, node.id)) for node in unfolded.nodes.values()}
     none = ("data", "tasks", "tokenizer", "assemble", "posthoc")
     assert asked == {(kind, 0) for kind in none} | {(kind, 1) for kind in ("base", "prepare", "train")}
-    of_policies = {one.run: workflow.evaluation_gpus(unfolded, one.key) for one in unfolded.evaluations if one.policy}
+    of_policies = {one.run: evaluation_gpus(unfolded, one.key) for one in unfolded.evaluations if one.policy}
     assert of_policies == {"majority": 0, "always-call": 0, "always-give-up": 0}
-    assert {workflow.evaluation_gpus(unfolded, one.key) for one in unfolded.evaluations if not one.policy} == {1}
+    assert {evaluation_gpus(unfolded, one.key) for one in unfolded.evaluations if not one.policy} == {1}
 
 
 def test_the_profile_gives_the_rules_that_compute_memory_and_time():
     profile = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
     text = (PROJECT / "Snakefile").read_text()
     rules = re.findall(r"^\s*(?:rule|use rule \w+ as) (\w+)(?: with)?:", text, re.MULTILINE)
-    assert set(profile["set-resources"]) == {"stage", "stage_between", "evaluate"} < set(rules)
-    assert profile["set-resources"]["stage"] == profile["set-resources"]["stage_between"]
+    assert set(profile["set-resources"]) == {"stage", "intermediate_stage", "evaluate"} < set(rules)
+    assert profile["set-resources"]["stage"] == profile["set-resources"]["intermediate_stage"]
     for resources in (profile["default-resources"], *profile["set-resources"].values()):
         assert resources.keys() == {"mem_mb", "runtime"}
     assert profile["executor"] == "slurm"
@@ -36,7 +38,7 @@ def test_the_profile_gives_the_rules_that_compute_memory_and_time():
 
 def test_what_is_done_is_reported_though_the_log_shows_how_a_job_was_cancelled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    unfolded = graph.unfold(config.validate(preset_values(), "toy.yaml"))
+    unfolded = unfolding.unfold(load.validate(preset_values(), "toy.yaml"))
     done = Path("results/toy/runs/domain/full/seed0/run.json")
     done.parent.mkdir(parents=True)
     done.touch()
@@ -54,4 +56,4 @@ def test_what_is_done_is_reported_though_the_log_shows_how_a_job_was_cancelled(t
         ("Terminating processes on user request, this might take some time.\n", []),
     ):
         log.write_text(text)
-        assert workflow.after_failure(unfolded, [str(log)]) == commands
+        assert targets.after_failure(unfolded, [str(log)]) == commands

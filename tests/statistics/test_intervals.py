@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
 from adaptbench.statistics import answers, interval, interval_of_sums, paired
 from adaptbench.statistics.intervals import error_of_mean, grouped
 

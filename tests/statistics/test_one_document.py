@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adaptbench import cells, collect, conclusions, figures, overall, tables
-from adaptbench.explorer import page
-from adaptbench.paper import claims, numbers
-from adaptbench.paper import tables as paper_tables
-from adaptbench.statistics import Answers, compare, family, holm
+from adaptbench.report import overall, table_text, tables
+from adaptbench.report.explorer import page
+from adaptbench.report.figures import draw
+from adaptbench.report.paper import claims, numbers
+from adaptbench.report.paper import tables as paper_tables
+from adaptbench.statistics import Answers, collect, compare, family, holm, verdicts
 
 RUNS = ("base", "full", "lora")
 VALUES = {
@@ -49,10 +50,10 @@ def reported(root: Path, documents: int, seeds: int, value) -> Path:
     planned = json.loads(report.read_text()) | {"part": "main", "sweep": None}
     planned["tables"]["domain"]["baseline"] = "full"
     report.write_text(json.dumps(planned))
-    conclusions.write(root / "collected", report)
+    verdicts.write(root / "collected", report)
     tables.write(root / "collected", report, root / "tables")
     overall.write(root / "collected", report, root / "tables")
-    figures.draw(root / "collected", report, root / "figures")
+    draw.draw(root / "collected", report, root / "figures")
     page.write([(root / "collected", report)], root / "index.html")
     return root
 
@@ -110,8 +111,8 @@ def test_what_is_not_tested_costs_the_others_nothing():
 
 
 def test_cells_of_what_was_not_tested_are_empty():
-    assert cells.p_value(math.nan) == cells.detectable(math.nan, 0.1) == ""
-    assert cells.with_interval(0.5, math.nan, math.nan, sign=True) == "+0.500"
+    assert table_text.p_value(math.nan) == table_text.detectable(math.nan, 0.1) == ""
+    assert table_text.with_interval(0.5, math.nan, math.nan, sign=True) == "+0.500"
 
 
 def test_a_papers_number_and_claim_beside_one_document_are_untestable():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adaptbench.statistics import Answers, compare, family
-from adaptbench.statistics.spread import Usual, usual
+from adaptbench.statistics.variance import VariancePrior, variance_prior
 
 
 @pytest.mark.parametrize("freedom", [2, 4])
@@ -18,31 +18,31 @@ def test_place_and_freedom_are_those_that_the_mean_squares_were_drawn_with(freed
     rng = np.random.default_rng(0)
     d0, s0 = 6.0, 0.3
     own = s0 * d0 / rng.chisquare(d0, 40_000)
-    found = usual((own * rng.chisquare(freedom, own.size) / freedom).tolist(), [float(freedom)] * own.size)
+    found = variance_prior((own * rng.chisquare(freedom, own.size) / freedom).tolist(), [float(freedom)] * own.size)
     assert found is not None
     assert found.freedom == pytest.approx(d0, rel=0.1)
     assert found.mean_square == pytest.approx(s0, rel=0.03)
 
 
 def test_where_all_have_one_spread_it_is_all_that_counts():
-    even = usual([1.0, 1.1, 0.9], [2.0] * 3)
+    even = variance_prior([1.0, 1.1, 0.9], [2.0] * 3)
     assert even is not None
     assert math.isinf(even.freedom)
     assert even.moderated(1e-9, 2.0) == (even.mean_square, 6.0)
 
 
 def test_a_mean_square_is_drawn_by_the_freedom_of_both():
-    assert Usual(0.4, 6.0, 100.0).moderated(0.1, 2.0) == pytest.approx(((6 * 0.4 + 2 * 0.1) / 8, 8.0))
-    assert Usual(0.4, 6.0, 4.0).moderated(0.1, 2.0)[1] == 4.0  # never worth more than what it was learned from
+    assert VariancePrior(0.4, 6.0, 100.0).moderated(0.1, 2.0) == pytest.approx(((6 * 0.4 + 2 * 0.1) / 8, 8.0))
+    assert VariancePrior(0.4, 6.0, 4.0).moderated(0.1, 2.0)[1] == 4.0  # never worth more than what it was learned from
 
 
 @pytest.mark.parametrize("squares", [[], [0.3], [0.0, 0.0, 0.2]])
 def test_there_is_nothing_to_learn_from_one_or_from_seeds_that_do_not_differ(squares):
-    assert usual(squares, [2.0] * len(squares)) is None
+    assert variance_prior(squares, [2.0] * len(squares)) is None
 
 
 def test_seeds_that_agree_to_the_last_answer_have_a_place_too():
-    found = usual([0.0, 0.2, 0.4, 0.3], [2.0] * 4)
+    found = variance_prior([0.0, 0.2, 0.4, 0.3], [2.0] * 4)
     assert found is not None
     assert math.isfinite(found.mean_square)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from adaptbench import models
+from adaptbench.jobs import gpus
 from tools.speed import tables
 
 REPEATS = 15
@@ -31,7 +31,7 @@ def measure(out: Path) -> None:
     """Write kernels_cpu.csv or kernels_gpu.csv, its Markdown and its figure to the folder `out`."""
     import torch
 
-    device = models.device()
+    device = gpus.device()
     speed = _copy_speed(device)
     measured = {
         "unit_importance": _importance(device),
@@ -62,13 +62,13 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    from adaptbench import drawing, figures
+    from adaptbench.report.figures import layout, palette
 
     compared = {row["operation"] for row in rows if row["times_faster"] != 1}  # others have one way here
     rows = [row for row in rows if row["operation"] in compared] or rows
     operations = list(dict.fromkeys(row["operation"] for row in rows))
     counts = [sum(row["operation"] == one for row in rows) for one in operations]
-    with plt.rc_context(figures.STYLE):
+    with plt.rc_context(palette.STYLE):
         figure, panels = plt.subplots(
             len(operations),
             1,
@@ -86,7 +86,7 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
                 median, low, high = (
                     base / max(row[f"{name}_milliseconds"], 1e-6) for name in ("median", "high", "low")
                 )
-                colour = figures.COLOURS[ways.index(row["implementation"]) % len(figures.COLOURS)]
+                colour = palette.COLOURS[ways.index(row["implementation"]) % len(palette.COLOURS)]
                 axes.barh(
                     place,
                     median,
@@ -105,8 +105,8 @@ def _draw(rows: list[dict[str, Any]], stem: Path) -> None:
             axes.set_title(operation, fontsize=9, loc="left")
             axes.grid(axis="y", visible=False)
         panels[-1, 0].set_xlabel("times faster than the first way of each shape")
-        drawing.title(figure, "Operations against what they replace")
-        figures.save_images(figure, stem)
+        layout.title(figure, "Operations against what they replace")
+        palette.save_images(figure, stem)
 
 
 def _rows(
@@ -340,7 +340,7 @@ def _muon(device: str) -> Cases:
     """A step of all matrices of a Qwen3 model: as deep and wide as the default preset's, and four times as wide."""
     import torch
 
-    from adaptbench.muon import Muon
+    from adaptbench.train.muon import Muon
 
     cases: Cases = []
     for layers, width in ((6, 64), (6, 256)):

@@ -15,8 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.jobs import gpus
 from adaptbench.latent import passes
 from adaptbench.latent.decode import Thinking, respond
 from adaptbench.latent.fusion import Fusion
@@ -97,7 +97,7 @@ def _model(architecture: dict[str, int]) -> Any:
     torch.manual_seed(0)
     heads = architecture["num_attention_heads"]
     config = Qwen3Config(**architecture, num_key_value_heads=heads, head_dim=32, tie_word_embeddings=True)
-    model = Qwen3ForCausalLM(config).to(models.device())
+    model = Qwen3ForCausalLM(config).to(gpus.device())
     with torch.no_grad():
         model.model.norm.weight *= SPREAD / (config.initializer_range * architecture["hidden_size"] ** 0.5)
     return model

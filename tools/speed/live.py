@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import model_folder
 from tools.speed import tables
 
 REPEATS = 3
@@ -28,7 +28,7 @@ def measure(run: Path, out: Path) -> None:
     """
     from lm_eval.tasks import TaskManager
 
-    from adaptbench.decoding.agent import language_model
+    from adaptbench.agent.language_model import language_model
 
     done = json.loads((run / "run.json").read_text())
     directory = Path(done["model"]["directory"])
@@ -36,7 +36,9 @@ def measure(run: Path, out: Path) -> None:
     planned = json.loads(plan.read_text())
     tasks = {name: Path(path) for name, path in planned["task_directories"].items()}
     side_by_side = planned["options"]["batch_size"]
-    answering = language_model(directory, batch_size=side_by_side, tasks=tasks, **models.decode_options(directory))
+    answering = language_model(
+        directory, batch_size=side_by_side, tasks=tasks, **model_folder.decode_options(directory)
+    )
     manager = TaskManager(include_path=[str(path / "tasks") for path in tasks.values()], include_defaults=False)
     task = manager.load([TASK])["tasks"][TASK]
     task.build_all_requests()

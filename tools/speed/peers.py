@@ -17,8 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.jobs import gpus
 from tools.speed import kernels, tables
 from tools.speed.ways import OURS, Sizes, Trace, Way, version, works
 
@@ -41,7 +41,7 @@ def measure(out: Path) -> None:
     """
     if not version("trl"):
         raise AdaptbenchError("trl is not installed: pip install 'adaptbench[peers]'")
-    on_gpu = models.device() == "cuda"
+    on_gpu = gpus.device() == "cuda"
     sizes = GPU if on_gpu else CPU
     rows = [row for work, ways in works(sizes).items() for row in compare(work, ways, sizes)]
     caption = (
@@ -73,9 +73,9 @@ def compare(work: str, ways: Mapping[str, Way], sizes: Sizes) -> list[dict[str, 
         rows.append({
             "work": work, "way": name, "dtype": sizes.precision, "shape": _shape(sizes), "tokens_a_second": round(tokens / median),
             "low": round(twentieth), "high": round(eightieth), "times_ours": round(ours / median, 2),
-            "median_milliseconds": round(1e3 * median, 2), "peak_megabytes": round(kernels.peak(partial(_run, way, 2), models.device()) / 1e6),
+            "median_milliseconds": round(1e3 * median, 2), "peak_megabytes": round(kernels.peak(partial(_run, way, 2), gpus.device()) / 1e6),
             "trained_parameters": traces[name].trained, "loss_difference": f"{apart[name]:.1e}",
-            **_versions(), **tables.surroundings(models.device()),
+            **_versions(), **tables.surroundings(gpus.device()),
         })  # fmt: skip
     return rows
 

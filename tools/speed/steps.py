@@ -20,8 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptbench import models, provenance, results, stages, training
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import results
+from adaptbench.jobs import gpus
+from adaptbench.stages import job
+from adaptbench.train import loop, provenance
 from tools.speed import tables
 
 WARM_UP, STEPS, PROFILED = 5, 50, 5  # ADEPT measures its units every 50 steps
@@ -53,7 +56,7 @@ def measure(root: Path, out: Path) -> None:
         raise AdaptbenchError(
             f"{root}: none of the runs {', '.join('/'.join(one) for one in RUNS)} is done; run `make`"
         )
-    device = models.device()
+    device = gpus.device()
     fastest = _product_rate(device)
     rows = [{"stage": name, **_measured(plan, fastest), **tables.surroundings(device)} for name, plan in found.items()]
     caption = (
@@ -170,7 +173,7 @@ def _watched(spec: dict[str, Any], *, compile_layers: bool) -> "tuple[dict[str, 
     options = spec["options"] | {"training": spec["options"]["training"] | {"compile": compile_layers}}
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder, watch.installed():
-        made = stages.KINDS[spec["kind"]](
+        made = job.KINDS[spec["kind"]](
             spec | {"options": options}, _made(Path(folder) / "out"), _made(Path(folder) / "work")
         )
     return made, watch
@@ -206,14 +209,14 @@ class _Watch:
         """Put the watch around `training.train`."""
         import torch
 
-        train, backward, clip = training.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
+        train, backward, clip = loop.train, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
         try:
-            training.train = self._around(train)
+            loop.train = self._around(train)
             torch.Tensor.backward = self.timed("backward", backward)
             torch.nn.utils.clip_grad_norm_ = self.timed("clipping", clip)
             yield
         finally:
-            training.train, torch.Tensor.backward = train, backward
+            loop.train, torch.Tensor.backward = train, backward
             torch.nn.utils.clip_grad_norm_ = clip
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptbench import provenance
-from adaptbench.cells import markdown
-from adaptbench.files import write_text
+from adaptbench.io.files import write_text
+from adaptbench.report.table_text import markdown
+from adaptbench.train import provenance
 
 
 def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[Any, Any], dict[Any, list[float]]]:

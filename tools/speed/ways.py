@@ -19,12 +19,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from unittest import mock
 
-from adaptbench import expansion, models
-from adaptbench.config import Training
+from adaptbench.config.training import Training
 from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED, Example, Packed
+from adaptbench.jobs import gpus
 from adaptbench.methods.tuners import llama_pro, lora
-from adaptbench.packing import IGNORED, Example, Packed
-from adaptbench.training import causal_lm, default_optimizers, train
+from adaptbench.model import expansion, parameters
+from adaptbench.train.loop import train
+from adaptbench.train.objectives import causal_lm
+from adaptbench.train.optimizers import default_optimizers
 
 OURS = "adaptbench"
 SEED = 0
@@ -121,7 +124,7 @@ def _sft(sizes: Sizes, base: Any) -> dict[str, Way]:
     trainers = {"transformers Trainer": partial(_by_trainer, sizes, base)}
     if version("trl"):
         trainers["TRL SFTTrainer"] = partial(_by_trainer, sizes, base, trl=True)
-    if version("liger_kernel") and models.device() == "cuda":
+    if version("liger_kernel") and gpus.device() == "cuda":
         trainers |= {f"{name}, Liger": partial(way, liger=True) for name, way in trainers.items()}
     return {OURS: partial(_ours, sizes, base), **trainers}
 
@@ -136,9 +139,9 @@ def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, tuner: Any = None,
     set_seed(SEED)
     model = copy.deepcopy(start)
     if tuner is not None:
-        model = tuner.adapt(config, model, StageContext(SEED, {}, sequence_length=sizes.length, device=models.device()))
-    trace.trained = models.parameter_counts(model)["trained"]
-    optimizers = default_optimizers(model.to(models.device()), training)
+        model = tuner.adapt(config, model, StageContext(SEED, {}, sequence_length=sizes.length, device=gpus.device()))
+    trace.trained = parameters.parameter_counts(model)["trained"]
+    optimizers = default_optimizers(model.to(gpus.device()), training)
     with TemporaryDirectory() as folder:
         train(
             model, optimizers, _data(sizes), causal_lm, training, work=Path(folder), pad_id=0, seed=SEED, checkpoint_seconds=math.inf,
@@ -154,10 +157,10 @@ def _plain(sizes: Sizes, start: Any, adapter: Any, steps: int, trace: Trace) -> 
     from peft import get_peft_model
     from transformers import set_seed
 
-    device = models.device()
+    device = gpus.device()
     set_seed(SEED)
     model = get_peft_model(copy.deepcopy(start), copy.deepcopy(adapter)).to(device).train()
-    trace.trained = models.parameter_counts(model)["trained"]
+    trace.trained = parameters.parameter_counts(model)["trained"]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=sizes.rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, fused=True)
     rows = _rows(sizes, steps)
@@ -189,7 +192,7 @@ def _by_trainer(
         options: dict[str, Any] = dict(
             output_dir=stack.enter_context(TemporaryDirectory()), max_steps=steps, per_device_train_batch_size=sizes.rows, learning_rate=sizes.rate,
             adam_beta1=0.9, adam_beta2=0.95, adam_epsilon=1e-8, weight_decay=0.0, optim="adamw_torch_fused", max_grad_norm=1.0,
-            lr_scheduler_type="constant", bf16=sizes.precision == "bfloat16", use_cpu=models.device() == "cpu", seed=SEED,
+            lr_scheduler_type="constant", bf16=sizes.precision == "bfloat16", use_cpu=gpus.device() == "cpu", seed=SEED,
             train_sampling_strategy="sequential", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
             use_liger_kernel=liger,
         )  # fmt: skip
@@ -207,7 +210,7 @@ def _by_trainer(
         else:
             arguments = TrainingArguments(**options)
             trainer = Trainer(model, arguments, default_data_collator, train_dataset=rows, callbacks=[Ends()])
-        trace.trained = models.parameter_counts(trainer.model)["trained"]
+        trace.trained = parameters.parameter_counts(trainer.model)["trained"]
         step = trainer.training_step
 
         def training_step(*given: Any, **named: Any) -> Any:

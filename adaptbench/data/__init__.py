@@ -1,0 +1,1 @@
+"""Documents, tokenizers and packed batches. Imports graph and below."""

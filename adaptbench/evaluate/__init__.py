@@ -1,0 +1,1 @@
+"""Scores one run through lm-eval. Imports stages and below."""

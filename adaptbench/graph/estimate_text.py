@@ -1,0 +1,99 @@
+"""Prints an estimate as text."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+
+from adaptbench import registry
+from adaptbench.config.preset import Preset
+from adaptbench.config.schema import HubData
+from adaptbench.graph import plan_files, stock_tasks
+from adaptbench.graph.estimate import Estimate, Job, published_epoch
+from adaptbench.graph.model_size import Assumptions, Shape
+from adaptbench.graph.nodes import Graph
+
+REPORTS = ("collect", "conclude", "tables", "figures", "paper", "explorer")
+
+
+def public_data(preset: Preset) -> dict[str, HubData]:
+    """The data sets of the hub that the preset's benchmarks read, by their key under `data`."""
+    names = (
+        name
+        for track in registry.tracks()
+        for one in (preset.benchmark(track), *preset.further_tests(track))
+        if one is not None
+        for name in getattr(registry.benchmark(track, one.kind), "PUBLIC_DATA", {})
+    )
+    return {name: source for name in names if (source := getattr(preset.data, name)).path is None}
+
+
+def report(graph: Graph, assumed: Assumptions) -> str:
+    """What `make plan` prints of a preset.
+
+    Raises:
+        AdaptbenchError: the hub refuses the base, or nothing says how large it is.
+    """
+    preset = graph.preset
+    estimate = Estimate(graph, assumed)
+    size = estimate.size
+    model = preset.base.model or "a base pre-trained here"
+    lines = [
+        f"{preset.name}: {model}, {size.parameters(size.layers):.3g} parameters in {size.layers} layers (known from {size.origin})"
+    ]
+    done: Collection[str] = ()
+    for part in plan_files.parts(graph):
+        jobs = estimate.of_part(part)
+        episodes = any(table["episodes"] for table in plan_files.tables(graph, part).values())
+        reports = Counter((*REPORTS, "transcripts") if episodes else REPORTS)
+        lines.append(f"  {part if part == 'main' else f'{part}, besides'}")
+        lines += _of_jobs([job for name, job in jobs.items() if name not in done], reports, assumed)
+        done = {*done, *jobs}
+    lines.append(f"  downloads    {_downloads(preset, size)}")
+    for track in registry.tracks():
+        if epoch := published_epoch(preset, track):
+            lines.append(f"  an epoch     {track}: {epoch.documents} times {epoch.tokens:.3g} tokens ({epoch.source})")
+    values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
+    lines.append(f"  assumed      {values}; only models on disk and their checkpoints")
+    return "\n".join(lines)
+
+
+def _of_jobs(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:
+    counts = Counter(job.kind for job in jobs) + reports
+    hours = {kind: sum(job.seconds * job.gpus for job in jobs if job.kind == kind) / 3600 for kind in counts}
+    shown = ", ".join(f"{kind} {value:.3g}" for kind, value in hours.items() if value)
+    longest = max(jobs, key=lambda job: job.seconds)
+    largest = max(jobs, key=lambda job: job.state + job.activations)
+    host = max(jobs, key=lambda job: job.host)
+    gpus = max(assumed.gpus, *(job.gpus for job in jobs))
+    wall = max(longest.seconds, sum(job.seconds / (gpus // job.gpus) for job in jobs)) / 3600
+    each = f" on each of {largest.gpus} GPUs" if largest.gpus > 1 else ""
+    kept = sum(job.kept for job in jobs)
+    return [
+        f"    jobs         {sum(counts.values())}: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()),
+        f"    GPU hours    {sum(hours.values()):.3g} ({shown}); about {wall:.3g} hours on {gpus} GPU",
+        f"    longest job  {longest.name}: {longest.seconds / 3600:.3g} hours",
+        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations{each}: {largest.name}",
+        f"    host memory  about {gb(host.host)}: {host.name}",
+        f"    disk         {gb(kept)} kept, {gb(kept + checkpoints(jobs, gpus))} at most",
+    ]
+
+
+def checkpoints(jobs: Sequence[Job], gpus: int) -> float:
+    """Bytes of the checkpoints that may lie there at a time."""
+    return sum(sorted((job.checkpoint for job in jobs), reverse=True)[:gpus])
+
+
+def _downloads(preset: Preset, size: Shape) -> str:
+    model = f"{gb(size.missing)} of {preset.base.model}" if size.missing else "no model"
+    names = [source.hub_id for source in public_data(preset).values()]
+    names += [
+        name
+        for tasks in preset.evaluation.stock_tasks.values()
+        for task in tasks
+        for name in stock_tasks.describe(task.task).data
+    ]
+    return f"{model}; data: {', '.join(dict.fromkeys(names))} (not counted)" if names else f"{model}, no data"
+
+
+def gb(size: float) -> str:
+    return f"{size / 1e9:.3g} GB"

@@ -1,0 +1,137 @@
+"""The figures of a table: learning against forgetting, scores with intervals, loss curves; and those that methods draw.
+
+SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour, marker and line in every figure of its track.
+A figure whose files are missing or damaged says so in its place, and the others are drawn.
+"""
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench import registry
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import targets
+from adaptbench.io import results
+from adaptbench.report import overall
+from adaptbench.report.figures import effects
+from adaptbench.report.figures.bars import score_bars
+from adaptbench.report.figures.palette import STYLE, decoding_variants, save_images, styles
+from adaptbench.report.figures.runs import learning_against_forgetting, loss_curves, run_files
+from adaptbench.report.tables import shown
+from adaptbench.statistics.collect import main_scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+Makers = Iterator[tuple[str, Callable[[], "Figure"]]]
+"""Names of figures and the functions that draw them."""
+
+
+def draw(collected: Path, report: Path, out: Path, only: str | None = None) -> None:
+    """Draw the figures of the plan's `report` into the folder `out`: all, or the `only` one of that name."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    planned = json.loads(report.read_text())
+    runs = [run for run in json.loads((collected / "runs.json").read_text()) if run["status"] == "done"]
+    out.mkdir(parents=True, exist_ok=True)
+    looks = {track: styles(_of_track(planned, track)) for track in {run["key"]["track"] for run in planned["order"]}}
+    whole = targets.overall_figure(planned["part"]), partial(_cost_and_gain, collected, report, planned, looks)
+    makers: Makers = chain(
+        _of_tables(collected, planned, runs, looks), iter([whole]), _of_methods(planned, runs, looks)
+    )
+    with plt.rc_context(STYLE):
+        for name, make in makers:
+            if only in (None, name):
+                save_images(_drawn(name, make), out / name)
+
+
+def _drawn(name: str, make: Callable[[], "Figure"]) -> "Figure":
+    """Return the figure, or one that says why it cannot be drawn."""
+    import matplotlib.pyplot as plt
+
+    try:
+        return make()
+    except (OSError, ValueError, LookupError, StopIteration, AdaptbenchError) as error:
+        plt.close("all")
+        reason = f"{name} is not drawn: {type(error).__name__}: {error}".partition("\n")[0]
+        print(f"{reason}; run that stage again", file=sys.stderr)
+        return _notes(reason)
+
+
+def _of_track(planned: Mapping[str, Any], track: str) -> list[dict[str, Any]]:
+    return [run for run in planned["order"] if run["key"]["track"] == track]
+
+
+def _of_tables(
+    collected: Path, planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: Mapping[str, Any]
+) -> Makers:
+    """Yield what draws the figures of every table: those that all have, and those of the track's benchmark."""
+    import pandas as pd
+
+    scores, comparisons = (pd.read_csv(collected / name) for name in ("scores.csv", "comparisons.csv"))
+    for table, content in planned["tables"].items():
+        ours = [run for run in runs if shown(run, content)]
+        if not ours:
+            continue
+        look = looks[content["track"]]
+        mine = scores[(scores["track"] == content["track"]) & scores["run"].isin(content["runs"])]
+        yield f"{table}_forgetting", partial(learning_against_forgetting, main_scores(mine), ours, look)
+        yield f"{table}_scores", partial(score_bars, mine, look)
+        yield f"{table}_loss", partial(loss_curves, ours, look)
+        compared = comparisons[comparisons["table"] == table]
+        yield f"{table}_effects", partial(effects.forest, compared, content["runs"], look)
+        for name, figure in content["figures"].items():
+            yield f"{table}_{name}", partial(_of_benchmark, collected, content, figure, look)
+
+
+def _of_benchmark(
+    collected: Path, table: Mapping[str, Any], figure: Mapping[str, str], look: Mapping[str, Any]
+) -> "Figure":
+    samples = results.read_samples(collected / "samples.parquet")
+    answered = samples[(samples["track"] == table["track"]) & samples["run"].isin(table["runs"])]
+    make = registry.benchmark(table["track"], figure["kind"]).FIGURES[figure["name"]]
+    drawn: Figure = make(answered, look)
+    return drawn
+
+
+def _cost_and_gain(collected: Path, report: Path, planned: Mapping[str, Any], looks: Mapping[str, Any]) -> "Figure":
+    gains = overall.gains(collected, report)
+    for track in looks:  # a decoding variant evaluates another run's model and was trained no other way
+        again = gains["run"].isin(decoding_variants(_of_track(planned, track)))
+        gains = gains[~(again & (gains["track"] == track))]
+    return effects.cost_and_gain(gains, looks)
+
+
+def _of_methods(planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: Mapping[str, Any]) -> Makers:
+    """Yield what draws the figures of methods, each from all runs of its method."""
+    for name, figure in planned["figures"].items():
+        mine = [
+            run_files(run, looks[run["key"]["track"]][run["key"]["run"]]["color"]) for run in runs if _uses(run, figure)
+        ]
+        if mine:
+            yield name, partial(registry.method(figure["axis"], figure["kind"]).FIGURES[figure["name"]], mine)
+
+
+def _notes(reason: str) -> "Figure":
+    """A figure that says why there is none."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(6.4, 1.2))
+    figure.text(0.02, 0.5, "\n".join(textwrap.wrap(reason, 90)), va="center", parse_math=False)
+    return figure
+
+
+def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
+    """Whether the run is one of the method that draws `figure`."""
+    part = {"tuners": "tuner", "curricula": "curriculum", "posthoc": "posthoc"}[figure["axis"]]
+    config = (run["config"] or {}).get(part)
+    return config is not None and config["kind"] == figure["kind"]

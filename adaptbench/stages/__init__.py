@@ -1,0 +1,1 @@
+"""Runs one stage of the graph and writes its directory. Imports train, agent, latent and below."""

@@ -1,0 +1,175 @@
+"""Joins the runs of a preset into one set of scores: the seam between running and concluding.
+
+    runs.json         every run.json, as it is
+    samples.parquet   every document of every run
+    scores.csv        one row per run and task: mean over seeds and documents, interval, and change against the base
+
+A run that is missing or damaged stands in runs.json with that status and the reason, so that every table says it; the
+others are still collected.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from adaptbench import statistics
+from adaptbench.errors import AdaptbenchError
+from adaptbench.graph.known_tasks import known_tasks
+from adaptbench.io import results
+from adaptbench.io.files import write_text
+from adaptbench.tasks import Derived
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Asked = tuple[str, str, str, str]
+"""Track, run, task and metric."""
+
+
+SCORE_COLUMNS = (
+    "track", "run", "task", "metric", "mean", "low", "high", "standard_error", "seeds", "documents",
+    "change", "change_low", "change_high",
+)  # fmt: skip
+
+
+def run(paths: list[Path], out: Path) -> None:
+    """Collect the run.json files at `paths` into the directory `out`."""
+    import pandas as pd
+
+    runs: list[dict[str, Any]] = []
+    samples: dict[int, pd.DataFrame] = {}  # by place in `runs`
+    read: dict[tuple[Any, ...], Path] = {}  # by key
+
+    def leave_out(place: int, reason: str) -> None:
+        print(f"left out: {reason}", file=sys.stderr)
+        runs[place] = {"key": runs[place]["key"], "status": "left out", "reason": reason}
+        samples.pop(place, None)
+
+    for place, path in enumerate(paths):
+        track, name, seed = path.parts[-4:-1]
+        runs.append({"key": {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}})
+        try:
+            one = results.read_run(path)
+            results.check_counted(one, path)
+            rows = results.read_samples(path.with_name("samples.parquet"))
+        except AdaptbenchError as error:
+            leave_out(place, str(error))
+            continue
+        first = read.setdefault(tuple(sorted(one["key"].items())), path)
+        if first != path:
+            leave_out(place, f"{path}: has the key of {first}; delete one of both")
+            continue
+        if any(one["key"][name] != value for name, value in runs[place]["key"].items()):
+            said = "/".join(str(one["key"][name]) for name in ("track", "run", "seed"))
+            leave_out(place, f"{path}: has the key {said}, not that of its folder; delete it and run again")
+            continue
+        runs[place], samples[place] = one, rows
+    places: dict[tuple[str, str], list[int]] = {}  # by track and run, those with documents
+    for place, rows in samples.items():
+        if len(rows):
+            places.setdefault((runs[place]["key"]["track"], runs[place]["key"]["run"]), []).append(place)
+    asked: dict[Asked, statistics.Answers] = {}
+    for mine in places.values():
+        try:
+            asked |= answers(pd.concat([samples[place] for place in mine]))
+        except AdaptbenchError as error:
+            for place in mine:
+                leave_out(place, str(error))
+    if not any(run["status"] != "left out" for run in runs):
+        raise AdaptbenchError("no run to collect")
+    empty = pd.DataFrame(columns=results.SAMPLE_COLUMNS)
+    together = pd.concat([rows for rows in samples.values() if len(rows)] or [empty], ignore_index=True)
+    results.write_samples(out / "samples.parquet", together)
+    write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
+    write_text(out / "scores.csv", scores(runs, asked).to_csv(index=False))
+
+
+def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of each task's main metric."""
+    tasks = known_tasks()
+    main = [(name, tasks[name].metric) for name in dict.fromkeys(scores["task"])]
+    return scores[scores.set_index(["task", "metric"]).index.isin(main)]
+
+
+def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]) -> "pd.DataFrame":
+    """One row per track, run, task and metric of the `answers`, with SCORE_COLUMNS.
+
+    low and high bound the mean at 95 %; change, change_low and change_high are the mean paired difference after - base,
+    empty for the base itself and where the base is missing.
+    """
+    import math
+
+    import pandas as pd
+
+    tasks = known_tasks()
+    shares = _shares(asked)
+    order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
+    rows = []
+    for track, name in order:
+        mine = {
+            (task, metric): found
+            for (of_track, run, task, metric), found in asked.items()
+            if (of_track, run) == (track, name)
+        }
+        for (task, metric), found in mine.items():
+            row = {
+                "track": track,
+                "run": name,
+                "task": task,
+                "metric": metric,
+                **vars(statistics.mean_interval(found, share=(task, metric) in shares)),
+            }
+            before = asked.get((track, "base", task, metric))
+            if name != "base" and before is not None:
+                row |= _change(found, before)
+            rows.append(row)
+        for task, derived in (
+            (one, of) for one in dict.fromkeys(task for task, _ in mine) for of in tasks[one].derived
+        ):
+            if not all((task, metric) in mine for metric in derived.of):
+                continue  # a baseline's answers lack what a model's take
+            whole = _derived([mine[task, metric] for metric in derived.of], derived)
+            if not math.isnan(whole.mean):
+                rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(whole)})
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def _shares(asked: Mapping[Asked, statistics.Answers]) -> set[tuple[str, str]]:
+    """The tasks and metrics of which no run has anything but right and wrong: what is 0 or 1 everywhere is no count."""
+    import numpy as np
+
+    by_metric: dict[tuple[str, str], bool] = {}
+    for (_, _, task, metric), found in asked.items():
+        here = bool(np.isin(found.values, (0, 1)).all())
+        by_metric[task, metric] = by_metric.get((task, metric), True) and here
+    return {key for key, holds in by_metric.items() if holds}
+
+
+def answers(samples: "pd.DataFrame") -> dict[Asked, statistics.Answers]:
+    """By track, run, task and metric.
+
+    Raises:
+        AdaptbenchError: a run's seeds did not answer the same documents.
+    """
+    grouped = samples.groupby(["track", "run", "task", "metric"], sort=False)
+    return {cast(Asked, of): statistics.answers(rows) for of, rows in grouped}
+
+
+def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, float]:
+    try:
+        change = statistics.mean_interval(statistics.paired(after, before), share=False)
+    except AdaptbenchError as error:
+        print(f"no change against the base: {error}", file=sys.stderr)
+        return {}
+    return {"change": change.mean, "change_low": change.low, "change_high": change.high}
+
+
+def _derived(answers: list[statistics.Answers], metric: Derived) -> statistics.Interval:
+    """A metric of all documents together; it has no change against the base."""
+    counts = metric.counts(*(one.values for one in answers))
+    found = statistics.interval_of_sums(counts, metric.combine, answers[0].groups)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -1,0 +1,1 @@
+"""Operations with several implementations: the reference, and faster ones that equal it."""

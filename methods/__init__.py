@@ -1,0 +1,1 @@
+"""Methods: tuners, curricula and post-hoc steps, a file for each, found by adaptbench/registry.py."""

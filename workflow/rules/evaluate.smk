@@ -1,0 +1,23 @@
+"""One job a run: its model on all tasks of its track and on the general ones."""
+
+
+rule evaluate:
+    input:
+        lambda wildcards: flow.evaluation_inputs(GRAPH, wildcards.key),
+    output:
+        run=f"{ROOT}/runs/{{key}}/run.json",
+        samples=f"{ROOT}/runs/{{key}}/samples.parquet",
+    log:
+        f"{ROOT}/logs/runs/{{key}}.log",
+    priority: lambda wildcards: PRIORITIES.get(wildcards.key, 0)
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=lambda wildcards: flow.evaluation_gpus(GRAPH, wildcards.key),
+    params:
+        spec=lambda wildcards: PLAN.read(plan.evaluation_file(GRAPH, wildcards.key)),
+        # The run's directory is named after the run, not after its content; a changed preset changes this.
+        digest=lambda wildcards: GRAPH.evaluation(wildcards.key).digest,
+        code=lambda wildcards: flow.evaluation_code(GRAPH, wildcards.key),
+    shell:
+        f"{RUN} --log {{log}} evaluate {{params.spec}} $(dirname {{output.run}})"
