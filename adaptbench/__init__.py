@@ -1,7 +1,8 @@
 """Reruns whole language-model adaptation methods and compares what they learn, forget and cost.
 
-In a checkout kernels/, methods/ and benchmarks/ stand beside this folder, in an installed package inside it. Both are imported as
-`adaptbench.kernels`, `adaptbench.methods` and `adaptbench.benchmarks`: their short names belong to other packages.
+In a checkout, kernels/, methods/ and benchmarks/ are beside this folder; in an installed package they are inside it.
+Both are imported as `adaptbench.kernels`, `adaptbench.methods` and `adaptbench.benchmarks`, because their short names
+belong to other packages.
 """
 
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""`python -m adaptbench`: a command, in a process that has its imports already where there is one (adaptbench/jobs/warm.py)."""
+"""Runs a command of `python -m adaptbench`, in a process with preloaded imports if there is one.
+
+See adaptbench/jobs/warm.py.
+"""
 
 import os
 import sys
@@ -13,5 +16,5 @@ if __name__ == "__main__":
         status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # torch and its thread pools take seconds to tear down; everything is written and closed by now.
+    # torch and its thread pools take seconds to shut down; everything is written and closed by now.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Runs a command of a table. `python -m adaptbench --help` imports nothing heavy."""
+"""Parses the command line and runs a command. `python -m adaptbench --help` imports nothing heavy."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from adaptbench.errors import AdaptbenchError, user_message
 
 
 def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
-    """Run one command; every foreseen failure is one line on standard error."""
+    """Run one command and return its exit status; an error that the user can fix is one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = vars(_parser(commands, arguments).parse_args(arguments))
     log, function = options.pop("log"), options.pop("function")
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command]
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             sys.stderr = _Tee(sys.stderr, log.open("w"))
-        if said := imported(function)(**options):
-            print(said)
+        if text := import_function(function)(**options):
+            print(text)
     except AdaptbenchError as error:
         from adaptbench.errors import Interrupted
 
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str] | None = None, commands: Mapping[str, Command]
     except KeyboardInterrupt:
         return _fail("interrupted; run again to go on", 130)
     except Exception as error:
-        said = user_message(error, options.get("out", "the output"))
-        if not said:
+        message = user_message(error, options.get("out", "the output"))
+        if not message:
             raise
-        return _fail(said, 1)
+        return _fail(message, 1)
     return 0
 
 
@@ -43,7 +43,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _parser(commands: Mapping[str, Command], named: Collection[str]) -> argparse.ArgumentParser:
-    """Return the parser; commands that are not `named` take no arguments, for which some would import much."""
+    """Return the parser. Only commands in `named` get their arguments, because some import much to define them."""
     parser = argparse.ArgumentParser(prog="adaptbench", description="Jobs of the adaptbench graph.")
     parser.add_argument("--log", type=Path, help="also write standard error to this file")
     parsers = parser.add_subparsers(required=True, metavar="command")
@@ -54,19 +54,19 @@ def _parser(commands: Mapping[str, Command], named: Collection[str]) -> argparse
             for argument, options in command.arguments.items():
                 sub.add_argument(argument, **options)
             if command.more:
-                imported(command.more)(sub)
+                import_function(command.more)(sub)
     return parser
 
 
-def imported(function: str) -> Callable[..., Any]:
-    """Return the function that "module:name" stands for."""
+def import_function(function: str) -> Callable[..., Any]:
+    """Import and return the function that "module:name" names."""
     module, _, name = function.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 
 class _Tee:
-    """Standard error that is also kept in a file. Libraries' progress bars stay out of both unless there is a terminal."""
+    """Standard error that is also written to a file. Without a terminal, progress bars are left out of both."""
 
     def __init__(self, terminal: TextIO, file: TextIO) -> None:
         self.terminal, self.file = terminal, file
@@ -74,13 +74,13 @@ class _Tee:
 
     def write(self, text: str) -> int:
         if not self.terminal.isatty():
-            # A bar redraws its line from the start, and ends in a line break.
+            # A progress bar redraws its line from the start and ends with a line break.
             ends_bar = self.in_bar and not text.strip()
             self.in_bar = text.startswith("\r")
             if self.in_bar or ends_bar:
                 return len(text)
         written = self.terminal.write(text)
-        with contextlib.suppress(OSError):  # where the disk is full, the terminal still says so
+        with contextlib.suppress(OSError):  # if the disk is full, the terminal still shows the text
             self.file.write(text)
             self.file.flush()
         return written

@@ -1,4 +1,7 @@
-"""The commands of `python -m adaptbench`: functions that are imported when they run. This module imports nothing of the project."""
+"""Lists the commands of `python -m adaptbench`.
+
+Their functions are imported when they run. This module imports nothing of the project.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +14,14 @@ PATHS: Mapping[str, Any] = {"type": Path, "nargs": "+"}
 
 @dataclass(frozen=True)
 class Command:
-    """A function and what it takes from the command line.
+    """A function and its command-line arguments.
 
-    `function` is "module:name". `arguments` maps what argparse calls each argument to its options there; the parsed values are
-    the function's keyword arguments. `more` names a function that takes the parser and adds others. What the function returns is printed.
+    Attributes:
+        function: "module:name"; the text that it returns is printed.
+        help: one line for `--help`.
+        arguments: argparse's name of each argument -> its options for `add_argument`. The parsed values are the
+            function's keyword arguments.
+        more: "module:name" of a function that takes the parser and adds further arguments.
     """
 
     function: str
@@ -28,11 +35,11 @@ _COLLECTED: _Arguments = {"collected": PATH, "report": PATH}
 _DRAWN: _Arguments = {
     **_COLLECTED,
     "out": PATH,
-    "--only": {"metavar": "NAME", "help": "the one of this name; default: all"},
+    "--only": {"metavar": "NAME", "help": "draw only the one with this name; default: all"},
 }
 _PRESETS = {
     "presets": PATHS,
-    "--config": {"nargs": "+", "default": [], "metavar": "KEY=VALUE", "help": "changes options, as Snakemake's"},
+    "--config": {"nargs": "+", "default": [], "metavar": "KEY=VALUE", "help": "change options, as in Snakemake"},
 }
 
 COMMANDS: Mapping[str, Command] = {
@@ -41,13 +48,15 @@ COMMANDS: Mapping[str, Command] = {
     "collect": Command(
         "adaptbench.statistics.collect:run", "join runs into one set of scores", {"out": PATH, "paths": PATHS}
     ),
-    "conclude": Command("adaptbench.statistics.verdicts:write", "test the runs of every table", _COLLECTED),
+    "conclude": Command(
+        "adaptbench.statistics.verdicts:write", "run the significance tests of every table", _COLLECTED
+    ),
     "tables": Command("adaptbench.report.write:write_tables", "write the tables", _DRAWN),
     "figures": Command("adaptbench.report.figures.draw:draw", "draw the figures", _DRAWN),
-    "transcripts": Command("adaptbench.report.transcripts:write", "write pages with episodes to read", _DRAWN),
+    "transcripts": Command("adaptbench.report.transcripts:write", "write pages of episodes to read", _DRAWN),
     "explorer": Command(
         "adaptbench.report.explorer.page:write",
-        "write the page to look around in all results",
+        "write the page that explores all results",
         {
             "out": PATH,
             "--part": {
@@ -57,32 +66,30 @@ COMMANDS: Mapping[str, Command] = {
                 "action": "append",
                 "required": True,
                 "metavar": ("COLLECTED", "REPORT"),
-                "help": "a part's collected runs and its report; one that was not made is passed over; may be given again",
+                "help": "collected runs and report of a part; repeatable; missing parts are skipped",
             },
         },
     ),
     "partial": Command(
         "adaptbench.report.write:write_partial",
-        "tables and figures of the runs that are done",
+        "write tables and figures of the finished runs",
         {"report": PATH, "out": PATH},
     ),
     "paper": Command(
         "adaptbench.report.paper.tables:write",
-        "hold the runs against what papers report",
+        "compare the runs with what papers report",
         {"plan": PATH, "out": PATH, "collected": {**PATHS, "help": "collected parts, main first"}},
     ),
-    "check": Command(
-        "adaptbench.graph.planning:check", "say of presets what is wrong with them, if anything", _PRESETS
-    ),
+    "check": Command("adaptbench.graph.planning:check", "check presets and report the first mistake", _PRESETS),
     "estimate": Command(
         "adaptbench.graph.planning:estimates",
-        "say what presets will take: jobs, GPU hours, memory, disk, downloads",
+        "estimate what presets need: jobs, GPU hours, memory, disk, downloads",
         _PRESETS,
         more="adaptbench.graph.planning:add_assumptions",
     ),
     "schema": Command(
-        "adaptbench.config.preset:write_schema",
+        "adaptbench.config.preset_model:write_schema",
         "write the presets' JSON schema",
-        {"file": PATH, "--check": {"action": "store_true", "help": "only say whether the file is up to date"}},
+        {"file": PATH, "--check": {"action": "store_true", "help": "only check that the file is up to date"}},
     ),
 }

@@ -1,6 +1,7 @@
-"""The contract of a method's or benchmark's file, checked when the file is found: what docs/architecture.md lists, by name and parameters.
+"""Checks that a method's or benchmark's file keeps the contract of docs/architecture.md, when the file is found.
 
-A function that is missing, misspelt or takes something else would fail only when it is called, after the bases are trained.
+Otherwise a function that is missing, misspelt or takes other parameters would fail only when it is called, after the
+bases are trained.
 """
 
 import inspect
@@ -51,20 +52,25 @@ CURRICULUM: Mapping[str, Parameters] = {
 POSTHOC: Mapping[str, Parameters] = {"apply": ("config", "start", "end", "out"), "skip_reason": ("config",)}
 BENCHMARK: Mapping[str, Parameters] = {"build": ("config", "seed", "public")}
 PREPARATION: Parameters = ("config", "inputs", "out", "context")
-OF_CONFIG: Mapping[str, Parameters] = {"problem": ("run", "base_layers"), "sharded_problem": ("run",), "share": ("layers",), "needs": ()}  # fmt: skip
-TEXTS = ("READS", "TASK_FILES", "ROLES")
-"""Constants that are tuples of text."""
-TRUTHS = ("ADAPTERS", "EVALUATION_ONLY", "PRETRAINS")
+CONFIG_METHODS: Mapping[str, Parameters] = {
+    "problem": ("run", "base_layers"),
+    "sharded_problem": ("run",),
+    "share": ("layers",),
+    "forward_passes": ("batch_size", "longest", "lacks"),
+    "needs": (),
+}
+TEXT_TUPLES = ("READS", "TASK_FILES", "ROLES")
+FLAGS = ("ADAPTERS", "EVALUATION_ONLY", "PRETRAINS")
 MAPPINGS = ("FIGURES", "FIGURE_NEEDS", "BASELINES", "DECODE", "PUBLIC_DATA", "EXAMPLE")
 
 
 def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
-    """Say whether a module of `package` (methods.tuners, benchmarks.domain, ...) is a method or benchmark, and check that it is a whole one.
+    """Check a module of `package` (methods.tuners, benchmarks.domain, ...); return whether it is a method or benchmark.
 
-    `root` is the project's folder; where that is no checkout, files that a module names are not looked for.
+    `root` is the project's folder. If it is no checkout, the existence of files that a module names is not checked.
 
     Raises:
-        AdaptbenchError: the file, and what it lacks or has in another form.
+        AdaptbenchError: the module breaks the contract.
     """
     file = f"{package.replace('.', '/')}/{name}.py"
     required, hooks, base = _contract(package)
@@ -74,10 +80,12 @@ def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
             raise AdaptbenchError(f"{file}: has {' and '.join(required)}, but no Config")
         return False
     problems = chain(
-        _of_config(config, name, base),
-        _of_functions(module, required, hooks),
-        _of_constants(module, root),
-        _of_benchmark(module, package.replace(".", "/"), root) if base is BenchmarkConfig else _of_preparations(module),
+        _config_problems(config, name, base),
+        _function_problems(module, required, hooks),
+        _constant_problems(module, root),
+        _benchmark_problems(module, package.replace(".", "/"), root)
+        if base is BenchmarkConfig
+        else _preparation_problems(module),
     )
     for problem in problems:
         raise AdaptbenchError(f"{file}: {problem}")
@@ -85,7 +93,7 @@ def check(package: str, name: str, module: ModuleType, root: Path) -> bool:
 
 
 def _contract(package: str) -> tuple[Parameters, Mapping[str, Parameters], type[StrictModel]]:
-    """Return the functions that a file of the package must have, those that it may have, and what its Config is."""
+    """Return the required functions of a package's files, all functions with parameters, and the base of Config."""
     if package == "methods.tuners":
         return ("adapt",), TUNER, TunerConfig
     if package == "methods.curricula":
@@ -95,7 +103,7 @@ def _contract(package: str) -> tuple[Parameters, Mapping[str, Parameters], type[
     return ("build",), BENCHMARK, BenchmarkConfig
 
 
-def _of_config(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]:
+def _config_problems(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]:
     if not isinstance(config, type) or not issubclass(config, base):
         yield f"Config must be a subclass of {base.__name__}"
         return
@@ -107,52 +115,52 @@ def _of_config(config: Any, name: str, base: type[StrictModel]) -> Iterator[str]
     if not issubclass(config, MethodConfig):
         return
     own = {one: value for one, value in vars(config).items() if inspect.isfunction(value)}
-    for one, parameters in OF_CONFIG.items():
+    for one, parameters in CONFIG_METHODS.items():
         if one in config.model_fields or isinstance(inspect.getattr_static(config, one, None), property):
             yield f"Config.{one} must be a method that takes ({', '.join(('self', *parameters))})"
-        if one in own and (said := _signature(own[one], ("self", *parameters))):
+        if one in own and (said := _signature_problem(own[one], ("self", *parameters))):
             yield f"Config.{one} {said}"
     if issubclass(config, TunerConfig) and not isinstance(
         inspect.getattr_static(config, "moves_base_weights"), property
     ):
         yield "Config.moves_base_weights must be a property"
-    yield from _misspelt(own, {one: ("self", *taken) for one, taken in OF_CONFIG.items() if taken}, "Config.")
+    yield from _misspellings(own, {one: ("self", *taken) for one, taken in CONFIG_METHODS.items() if taken}, "Config.")
     tracks = getattr(config, "tracks", None)
     if tracks is not None and (isinstance(tracks, str) or not isinstance(tracks, tuple | list)):
         yield f"Config.tracks must be a tuple of text, not {tracks!r:.60}"
 
 
-def _of_functions(module: ModuleType, required: Parameters, hooks: Mapping[str, Parameters]) -> Iterator[str]:
+def _function_problems(module: ModuleType, required: Parameters, hooks: Mapping[str, Parameters]) -> Iterator[str]:
     own = {
         name: value
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__
     }
-    yield from _misspelt(own, {name: taken for name, taken in hooks.items() if not hasattr(module, name)})
+    yield from _misspellings(own, {name: taken for name, taken in hooks.items() if not hasattr(module, name)})
     for name, parameters in hooks.items():
         function = getattr(module, name, None)
         if name in required and not hasattr(module, name):
             yield f"no function {name}({', '.join(parameters)})"
         elif hasattr(module, name) and not callable(function):
             yield f"{name} must be a function, not {function!r:.60}"
-        elif callable(function) and (said := _signature(function, parameters)):
+        elif callable(function) and (said := _signature_problem(function, parameters)):
             yield f"{name} {said}"
 
 
-def _misspelt(own: Mapping[str, Any], missing: Mapping[str, Parameters], owner: str = "") -> Iterator[str]:
-    """Name functions that take what a missing one does and are called nearly so."""
+def _misspellings(own: Mapping[str, Any], missing: Mapping[str, Parameters], owner: str = "") -> Iterator[str]:
+    """Yield functions with the parameters of a missing function and nearly its name."""
     for name in own:
         for meant in get_close_matches(name.strip("_").lower(), missing, cutoff=0.8):
-            if meant not in own and not _signature(own[name], missing[meant]):
+            if meant not in own and not _signature_problem(own[name], missing[meant]):
                 yield f"{owner}{name} is no function that is known; is {meant} meant?"
 
 
-def _signature(function: Callable[..., Any], parameters: Parameters) -> str:
-    """Return why a function cannot be called with these arguments by place; empty if it can."""
+def _signature_problem(function: Callable[..., Any], parameters: Parameters) -> str:
+    """Return why a function cannot be called with these positional arguments; empty if it can."""
     wanted = f"must take ({', '.join(parameters)})"
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # one that is not written in Python
+    except (TypeError, ValueError):  # a function that is not written in Python
         return ""
     plain = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
     signature = signature.replace(parameters=plain, return_annotation=signature.empty)
@@ -164,8 +172,8 @@ def _signature(function: Callable[..., Any], parameters: Parameters) -> str:
     return f"{wanted} in this order, not {signature}" if moved else ""
 
 
-def _of_constants(module: ModuleType, root: Path) -> Iterator[str]:
-    for name in TEXTS:
+def _constant_problems(module: ModuleType, root: Path) -> Iterator[str]:
+    for name in TEXT_TUPLES:
         value = getattr(module, name, ())
         if (
             isinstance(value, str)
@@ -175,28 +183,28 @@ def _of_constants(module: ModuleType, root: Path) -> Iterator[str]:
             yield f"{name} must be a tuple of text, not {value!r:.60}"
         elif name == "TASK_FILES" and (gone := [one for one in value if _is_missing(root, one)]):
             yield f"{name}: {gone[0]}: no such file of the project"
-    for name in TRUTHS:
+    for name in FLAGS:
         if not isinstance(getattr(module, name, False), bool):
             yield f"{name} must be True or False"
     for name in MAPPINGS:
         if not isinstance(getattr(module, name, {}), Mapping):
             yield f"{name} must be a mapping"
             return
-    of_benchmark = hasattr(module, "TASKS")
-    called = {"FIGURES": ("answered", "look") if of_benchmark else ("runs",), "BASELINES": ("train",)}
+    is_benchmark = hasattr(module, "TASKS")
+    called = {"FIGURES": ("answered", "look") if is_benchmark else ("runs",), "BASELINES": ("train",)}
     for name, parameters in called.items():
         for key, function in getattr(module, name, {}).items():
             if not callable(function):
                 yield f"{name}[{key!r}] must be a function"
-            elif said := _signature(function, parameters):
+            elif said := _signature_problem(function, parameters):
                 yield f"{name}[{key!r}] {said}"
     for key in getattr(module, "FIGURE_NEEDS", {}):
         if key not in getattr(module, "FIGURES", {}):
             yield f"FIGURE_NEEDS[{key!r}] is none of FIGURES"
-    yield from _of_swept(module)
+    yield from _swept_problems(module)
 
 
-def _of_swept(module: ModuleType) -> Iterator[str]:
+def _swept_problems(module: ModuleType) -> Iterator[str]:
     swept = getattr(module, "SWEPT", None)
     if swept is None:
         return
@@ -213,9 +221,9 @@ def _of_swept(module: ModuleType) -> Iterator[str]:
         yield "SWEPT has no values"
 
 
-def _of_preparations(module: ModuleType) -> Iterator[str]:
-    """Check the functions that a tuner's preparations name, as far as its options have defaults."""
-    if not callable(getattr(module, "preparations", None)) or _signature(module.preparations, ("config",)):
+def _preparation_problems(module: ModuleType) -> Iterator[str]:
+    """Yield problems of the functions that a tuner's preparations name, as far as its options have defaults."""
+    if not callable(getattr(module, "preparations", None)) or _signature_problem(module.preparations, ("config",)):
         return
     try:
         config = module.Config.model_validate(getattr(module, "EXAMPLE", {}))
@@ -235,7 +243,7 @@ def _of_preparations(module: ModuleType) -> Iterator[str]:
         function = getattr(module, one.name, None)
         if not callable(function):
             yield f"no function {one.name}({', '.join(PREPARATION)}), which preparations names"
-        elif said := _signature(function, PREPARATION):
+        elif said := _signature_problem(function, PREPARATION):
             yield f"{one.name} {said}"
         for option in one.options or ():
             if option not in module.Config.model_fields:
@@ -246,7 +254,7 @@ def _is_missing(root: Path, file: str) -> bool:
     return not (root / file).is_file() and (root / "Snakefile").is_file()
 
 
-def _of_benchmark(module: ModuleType, folder: str, root: Path) -> Iterator[str]:
+def _benchmark_problems(module: ModuleType, folder: str, root: Path) -> Iterator[str]:
     tasks = getattr(module, "TASKS", None)
     if not isinstance(tasks, tuple | list) or not tasks or not all(isinstance(task, Task) for task in tasks):
         yield "TASKS must be a tuple of Task, at least one"
@@ -258,16 +266,19 @@ def _of_benchmark(module: ModuleType, folder: str, root: Path) -> Iterator[str]:
         yield "FILE must be text"
     for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():
         if not isinstance(hub_id, str) or not str(name).isidentifier():
-            yield f"PUBLIC_DATA[{name!r}] must be the id of a data set of the hub, under a name of letters, digits and _"
+            wanted = "the id of a data set of the hub, under a name of letters, digits and _"
+            yield f"PUBLIC_DATA[{name!r}] must be {wanted}"
 
 
 def check_names(benchmarks: Mapping[str, Mapping[str, ModuleType]], fixed: Iterable[str]) -> None:
-    """See that names which all benchmarks share are given once: of tasks, and of public data for one hub id.
+    """Check that names of tasks are unique over all benchmarks, and that a name of public data has one hub id.
 
-    `benchmarks` are the modules by package and kind, `fixed` the options of `data` that are no public data.
+    Args:
+        benchmarks: the modules by package and kind.
+        fixed: the options of `data` that are no public data.
 
     Raises:
-        AdaptbenchError: the file that takes a name which is taken.
+        AdaptbenchError: a file uses a name that is taken.
     """
     tasks: dict[str, str] = {}
     public = dict.fromkeys(fixed, "an option of every preset")

@@ -1,11 +1,12 @@
-"""What a benchmark and a method are: the few types that their files share with the machinery.
+"""Types that the files of benchmarks and methods share with the rest of the package.
 
-A benchmark is a file benchmarks/<track>/<kind>.py, a method a file methods/<axis>/<kind>.py. Each holds a `Config` and a
-few functions with agreed names; docs/architecture.md lists them. Nothing here imports torch, so that the Snakefile may.
+A benchmark is a file benchmarks/<track>/<kind>.py, a method a file methods/<axis>/<kind>.py. Each has a `Config` and a
+few functions with agreed names; docs/architecture.md lists them. Nothing here imports torch, so the Snakefile can
+import it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -23,7 +24,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # a file's or folder's name
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 (no dot) as text; take such text for the number that was meant."""
+    """Return text such as 1e-3 as a number: YAML 1.1 reads it as text because it has no dot."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)
     return value
@@ -33,11 +34,14 @@ Real = Annotated[float, BeforeValidator(_number)]
 
 
 LARGEST = 10**12
-"""No number of things in a preset is larger: products of such numbers are still floats, and what is larger is a slip."""
+"""Upper bound for integers in a preset; larger values are typing errors.
+
+Products of such numbers are still finite floats.
+"""
 
 
 class StrictModel(BaseModel):
-    """Every configuration: no unknown key, no coercion, no change after reading."""
+    """Base class of all configurations: no unknown keys, no coercion, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -62,60 +66,80 @@ class MethodConfig(StrictModel):
     kind: str
 
     def problem(self, run: Any, base_layers: int | None) -> str:
-        """Why these options cannot work in `run` (a config.Run, its `training` with the preset's filled in), as
-        "<key>: <reason>"; empty if they can.
+        """Return why these options cannot work in `run`, as "<key>: <reason>"; empty if they can.
 
-        `base_layers` is the base's number of layers, None where only the hub knows it.
+        Args:
+            run: a config.Run whose `training` is merged with the preset's.
+            base_layers: the base's number of layers; None if only the hub knows it.
         """
         return ""
 
     def needs(self) -> tuple[str, ...]:
-        """Name the capabilities (adaptbench/model/capabilities.py) that the base must have for these options."""
+        """Return the capabilities (adaptbench/model/capabilities.py) that the base must have for these options."""
         return ()
 
     def sharded_problem(self, run: Any) -> str:
-        """Why they cannot work where the model is sharded over processes (FSDP2), as `problem` says it."""
+        """Return why they cannot work if the model is sharded over processes (FSDP2), in the form of `problem`."""
         return ""
 
 
 class TunerConfig(MethodConfig):
-    """Which weights move, and how fast."""
+    """The options of a tuner: which weights are trained, and at which rates."""
 
     @property
     def moves_base_weights(self) -> bool:
-        """Whether training changes the base's own weights in place (a penalty on their distance needs that)."""
+        """Return whether training changes the base's weights in place, as a penalty on their distance needs."""
         return False
 
     def share(self, layers: int) -> tuple[int, int | None]:
-        """For estimates: layers that it adds to a model of `layers` layers, and layers that train (None: the whole model; 0 for
-        adapters, which are small).
+        """Return, for estimates, how many layers it adds to a model of `layers` layers, and how many layers it trains.
+
+        None means that the whole model is trained. Adapters train 0 layers, because they are small.
         """
         return 0, None
 
 
 class CurriculumConfig(MethodConfig):
-    """Which stages, what targets, what the forward pass looks like. `tracks` are those it can train on (None: any).
+    """The options of a curriculum: its stages, their targets and their forward pass.
 
-    `takes_place` names a metric of the answers and its least mean: below it, what the method adds is hardly in them.
+    Attributes:
+        tracks: the tracks that it can train on; None: any.
+        takes_place: a metric of the answers and its smallest mean; below it, answers hardly use what the method adds.
     """
 
     tracks: ClassVar[tuple[str, ...] | None] = None
     takes_place: ClassVar[tuple[str, float] | None] = None
 
+    def forward_passes(self, batch_size: int, longest: float, lacks: Collection[str]) -> tuple[float, float]:
+        """Return, for estimates, the sequential forward passes of a step, and how often all its tokens are processed.
+
+        Args:
+            batch_size: sequences in a step.
+            longest: passes of the sequence that needs most of them.
+            lacks: capabilities that the base lacks.
+        """
+        return 1.0, 1.0
+
 
 class PosthocConfig(MethodConfig):
-    """What happens to the tuned model afterwards, without training."""
+    """The options of a post-hoc step, which changes the tuned model without training."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A tuner's stage before any training: a function of the tuner's file, run once as a graph node of its own.
+    """A tuner's stage before training: a function in the tuner's file that runs as a separate graph node.
 
-    The function is called as `function(config, inputs, out, context)`: `inputs` maps "base" and the names of the tuner's
-    earlier preparations to their directories; it writes its result into the empty directory `out` and may return entries
-    for its adaptbench.json (a cost, say). The last preparation that `makes_model` is where the curriculum starts.
-    `options` names the config's fields that the function reads (default: all of them), so that runs which differ in others
-    share the stage; the rest have their defaults when it is called.
+    It is called as `function(config, inputs, out, context)`. `inputs` maps "base" and the names of the tuner's earlier
+    preparations to their directories. The function writes its result into the empty directory `out`. It may return
+    entries for its adaptbench.json, such as a cost.
+
+    Attributes:
+        name: the function's name.
+        makes_model: whether the result is a model; the curriculum starts from the last such preparation.
+        data: the benchmarks that it reads.
+        seeded: whether it depends on the seed.
+        options: the config's fields that the function reads (None: all). Runs that differ only in other fields share
+            the stage; those fields have their defaults when it is called.
     """
 
     name: str
@@ -129,10 +153,14 @@ class Preparation:
 class Phase:
     """One training stage of a curriculum.
 
-    `parent` names the phase that it continues (None: the prepared base), `data` the benchmarks that it reads, `training`
-    what it overrides in the run's training options, `tuner` a tuner other than the run's. `curriculum` says that the
-    phase is another curriculum's phase of that name under those options, so that both share the stage. With `merge` off
-    a tuner with `ADAPTERS` leaves them unmerged, beside nothing else; `assemble` then builds from them.
+    Attributes:
+        name: the phase's name.
+        parent: the phase that it continues; None: the prepared base.
+        data: the benchmarks that it reads.
+        training: overrides of the run's training options.
+        tuner: a tuner other than the run's.
+        curriculum: another curriculum whose phase of that name this is, so that both share the stage.
+        merge: whether a tuner with `ADAPTERS` merges them. If not, only the adapters are saved, for `assemble`.
     """
 
     name: str = "tune"
@@ -146,14 +174,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage knows about its surroundings.
+    """What a stage passes to a method's functions.
 
-    `data` maps a benchmark's name ("general", "domain", ...) to the directory of its splits, `prepared` the tuner's
-    preparations to theirs. `device` is where training will run; the model is still on the CPU when hooks are called.
-    `out` is the directory that the stage makes, for what a method wants to keep beside the model. `rows` is how many packed rows the
-    stage will read, None where that follows from the examples (epochs). `lacks` maps what the base cannot do
-    (adaptbench/model/capabilities.py) to the reason. `instead` gathers the capabilities of these in whose place the stage takes a slower way;
-    its log and record say so.
+    Attributes:
+        seed: the run's seed.
+        data: benchmark ("general", "domain", ...) -> the directory of its splits.
+        tokenizer: the model's tokenizer.
+        sequence_length: tokens in a packed row.
+        prepared: the tuner's preparations -> their directories.
+        device: where training will run; the model is still on the CPU when hooks are called.
+        out: the directory that the stage makes, for what a method saves beside the model.
+        rows: the number of packed rows that the stage will read; None if it follows from the examples (epochs).
+        lacks: capability (adaptbench/model/capabilities.py) that the base lacks -> the reason.
+        instead: those of `lacks` that a slower method replaces; filled by `can`, and noted in the log and the record.
     """
 
     seed: int
@@ -168,7 +201,7 @@ class StageContext:
     instead: dict[str, str] = field(default_factory=dict)
 
     def can(self, capability: str) -> bool:
-        """Return whether the base can do this; if not, it is noted that the stage does something else instead."""
+        """Return whether the base has a capability; if not, note in `instead` that the stage does without it."""
         if reason := self.lacks.get(capability, ""):
             self.instead[capability] = reason
         return not reason
@@ -176,11 +209,16 @@ class StageContext:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a finished run's files lie, for a method that draws figures of its own.
+    """A finished run's files, for a method that draws its own figures.
 
-    `config` is the run's entry in the preset; `stages` maps the name of each of its own stages (a preparation's or a
-    phase's) to its directory, or to its record (all but weights and tokenizer) where the run is not scored on its model and that is gone; `results` holds run.json, samples.parquet and what decoding left beside them; `colour` is the
-    run's in every figure of its track.
+    Attributes:
+        name: the run's name.
+        seed: the run's seed.
+        config: the run's entry in the preset.
+        stages: preparation or phase -> its directory, or its record if an intermediate model was removed. A record has
+            all files but weights and tokenizer.
+        results: the folder of run.json, samples.parquet and what decoding saved beside them.
+        colour: the run's colour in all figures of its track.
     """
 
     name: str

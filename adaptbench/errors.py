@@ -14,18 +14,18 @@ class AdaptbenchError(Exception):
     """A user-fixable error, printed as one line; control characters are escaped."""
 
     def __str__(self) -> str:
-        return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda sign: ascii(sign[0])[1:-1], super().__str__())
+        return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: ascii(match[0])[1:-1], super().__str__())
 
 
 class Interrupted(AdaptbenchError):
-    """Stopped by a signal after a checkpoint was written."""
+    """A stop by a signal, after a checkpoint was written."""
 
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def user_message(error: Exception, out: object) -> str:
-    """Return one line for an error the user can fix, else an empty string; `out` is what was being written."""
+    """Return one line for an error the user can fix, else an empty string; `out` names what was being written."""
     if isinstance(error, AdaptbenchError):
         return str(error)
     written = getattr(error, "filename2", None) or getattr(error, "filename", None)  # a copy's target is the second
@@ -35,7 +35,10 @@ def user_message(error: Exception, out: object) -> str:
 
 
 def _out_of_space(error: Exception) -> str:
-    """Return the system's message if an error means a full disk, a quota or a limit, else an empty string; libraries wrap such errors."""
+    """Return the system's message if an error means a full disk, a quota or a limit, else an empty string.
+
+    Libraries wrap such errors, so their text is searched too.
+    """
     wrapped = (int(number) for number in re.findall(r"(?:\[Errno |os error )(\d+)", str(error)))
     numbers = (getattr(error, "errno", None), *wrapped)
     return next((os.strerror(number) for number in numbers if number in OUT_OF_SPACE), "")
@@ -67,19 +70,19 @@ _MESSAGES = {
 }
 
 
-_READ = ((bool, "true or false"), ((int, float), "a number"), (date, "a date"), (type(None), "nothing"))
-"""What YAML makes of text without quotes."""
+_YAML_TYPES = ((bool, "true or false"), ((int, float), "a number"), (date, "a date"), (type(None), "nothing"))
+"""What YAML may read unquoted text as."""
 
 
 def mistakes(error: "ValidationError") -> list[dict[str, Any]]:
-    """The mistakes, without "too short" for a list whose entries are wrong themselves."""
+    """Return the mistakes, without "too short" for a list whose entries are invalid themselves."""
     found = cast(list[dict[str, Any]], error.errors())
     inner = {one["loc"][:depth] for one in found for depth in range(1, len(one["loc"]))}
     return [one for one in found if not (one["type"] == "too_short" and one["loc"] in inner)]
 
 
 def reason(error: "ValidationError") -> str:
-    """The first mistake as `key.path: what it must be`."""
+    """Return the first mistake as `key.path: what it must be`."""
     first = mistakes(error)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":
@@ -90,7 +93,7 @@ def reason(error: "ValidationError") -> str:
             key: f"{value:g}" if isinstance(value, float) else value for key, value in first.get("ctx", {}).items()
         }
         message = template.format(**context) if template else first["msg"]
-        read = next((named for kind, named in _READ if isinstance(first["input"], kind)), None)
-        if first["type"] == "string_type" and read:
-            message += f", and YAML reads {read}; put it in quotes"
+        read_as = next((name for kind, name in _YAML_TYPES if isinstance(first["input"], kind)), None)
+        if first["type"] == "string_type" and read_as:
+            message += f", and YAML reads {read_as}; put it in quotes"
     return f"{key}: {message}" if key else message

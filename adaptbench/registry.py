@@ -1,4 +1,4 @@
-"""Finds benchmarks and methods by file name: a new file in the folder is a new choice in the presets."""
+"""Finds benchmarks and methods by file name: a new file in a folder is a new choice in presets."""
 
 import importlib
 import importlib.util
@@ -17,15 +17,18 @@ DECODINGS = {
     "plain": "adaptbench.evaluate.plain",
     "policy": "adaptbench.evaluate.policy",
 }
-"""Modules whose `language_model(directory, *, batch_size, tasks, **options)` returns the lm-eval model that answers, by kind of decoding."""
+"""Modules by kind of decoding.
+
+Each has `language_model(directory, *, batch_size, tasks, **options)`, which returns the lm-eval model that answers.
+"""
 
 
 @cache
 def discover(package: str) -> dict[str, ModuleType]:
-    """The modules of a package that hold a `Config`, by kind, in alphabetical order.
+    """Return the modules of a package that have a `Config`, by kind, in alphabetical order.
 
     Raises:
-        AdaptbenchError: a file cannot be imported, or does not keep the contract (contract_checks.py).
+        AdaptbenchError: a file cannot be imported or breaks the contract (contract_checks.py).
     """
     parent = importlib.import_module(f"adaptbench.{package}")
     names = sorted(info.name for info in pkgutil.iter_modules(parent.__path__))
@@ -46,12 +49,12 @@ def _opened(package: str, name: str) -> ModuleType | None:
 
 
 def source_of(package: str, name: str) -> str:
-    """The path of a module's file, relative to the project's root."""
+    """Return the path of a module's file, relative to the project's root."""
     return f"{package.replace('.', '/')}/{name}.py"
 
 
 def tracks() -> tuple[str, ...]:
-    """The folders of benchmarks/ that hold at least one benchmark."""
+    """Return the folders of benchmarks/ with at least one benchmark."""
     benchmarks = importlib.import_module("adaptbench.benchmarks")
     folders = (info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.ispkg)
     return tuple(name for name in sorted(folders) if discover(f"benchmarks.{name}"))
@@ -74,9 +77,11 @@ def _of_kind(package: str, kind: str) -> ModuleType:
 
 
 def decoding(kind: str) -> ModuleType:
+    """Import and return the module of a kind of decoding."""
     return importlib.import_module(DECODINGS[kind])
 
 
 @cache
 def project_root() -> Path:
+    """Return the folder that holds the package."""
     return Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""What an lm-eval task of a benchmark is, and a benchmark's splits."""
+"""Types of a benchmark's lm-eval tasks and splits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ from adaptbench.contracts import Record
 
 @dataclass(frozen=True)
 class Derived:
-    """A metric of all documents together, such as a ratio or an F1: no mean of documents' values.
+    """A metric over all documents together, such as a ratio or an F1, that is no mean of documents' values.
 
-    `counts` is given the documents' values of the metrics `of` (arrays of one shape) and returns arrays of that shape;
-    `combine` turns their sums over documents into the metric, which is between 0 and 1. Both work on numpy arrays; nothing to
-    count gives nan.
+    Attributes:
+        name: the metric's name.
+        of: the per-document metrics that `counts` takes.
+        counts: maps the documents' values of `of` (numpy arrays of one shape) to arrays of that shape.
+        combine: maps the sums of those arrays over documents to the metric, between 0 and 1; nan if there is nothing to
+            count.
     """
 
     name: str
@@ -24,14 +27,23 @@ class Derived:
 
 @dataclass(frozen=True)
 class Task:
-    """One lm-eval task and how its main number is shown.
+    """One lm-eval task and how its main metric is shown.
 
-    `more` are further metrics of the same answers, kept beside the main one; a document may lack any of them, the same
-    ones whatever the model answers; `derived` are made of all documents' values of those. `shown` says which of both tables
-    show beside the main one, as pairs of a metric and its heading. `weight`
-    names the sample's field that weights a document, for metrics that are ratios; `group` the document's field whose equal
-    values mark documents that belong together (the steps of one problem, say) and are drawn together for intervals. `episodes` says that answers are played episodes, kept as JSON to be read. `split` says what the task may be used
-    for: "test" for reporting, "validation" for choosing. `primary` marks the track's main task of its split; hyper-parameters are chosen by the validation one.
+    Attributes:
+        name: the task's name in lm-eval.
+        metric: the main metric.
+        label: the task's heading in tables and figures.
+        unit: the main metric's unit.
+        higher_is_better: whether a larger value is better.
+        more: further metrics of the same answers. A document may lack some; which ones does not depend on the answers.
+        derived: metrics computed from all documents' values of the metrics above.
+        shown: pairs (metric, heading) of `more` and `derived` that tables show beside the main one.
+        weight: the sample's field that weights a document, for metrics that are ratios.
+        group: the document's field that is equal for documents that belong together, such as the steps of one problem.
+            They are resampled together for intervals.
+        episodes: whether answers are played episodes, kept as JSON to be read.
+        split: "test" for reporting, "validation" for choosing hyper-parameters.
+        primary: whether it is the track's main task of its split; the validation one chooses hyper-parameters.
     """
 
     name: str
@@ -52,7 +64,7 @@ class Task:
 class Splits(dict[str, list[Record]]):
     """A benchmark's splits by name, where some published records are in none of them.
 
-    `left_out` tells why: for each source and each reason the numbers, from 1, of its records.
+    `left_out` maps each source and each reason to the numbers, from 1, of the records that were left out.
     """
 
     def __init__(self, splits: Mapping[str, list[Record]], left_out: Mapping[str, Mapping[str, Sequence[int]]]) -> None:

@@ -56,7 +56,7 @@ def _of_hub(name: str, source: Mapping[str, Any], config: Sequence[str], splits:
         for file in (file for split in splits if split in found for file in found[split].cache_files):
             hub.check_commit(place, revision, Path(file["filename"]).parent.name)
     except AdaptbenchError as error:
-        raise hub.or_a_folder(name, error) from None
+        raise hub.with_folder_hint(name, error) from None
     return found
 
 

@@ -94,10 +94,10 @@ def question(task: str, number: int) -> dict:
 
 def add_stock(home: Path, tasks: Iterable[str]) -> None:
     """The data of lm-eval's tasks, two documents to test on."""
-    from adaptbench.graph import stock_tasks
+    from adaptbench.graph import lm_eval_index, stock_tasks
 
     for task in tasks:
-        index = stock_tasks._manager((task,)).task_index
+        index = lm_eval_index.task_manager((task,)).task_index
         for leaf in stock_tasks.describe(task).tasks:
             options = index[leaf].cfg
             splits = {

@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_config_or_of_other_code_is_never_resumed(model_
     )
     assert other.evaluations[-1].model != node
     copy = copy_of_project(tmp_path / "copy")
-    monkeypatch.setattr(sources, "of_project", lambda: sources.Code(copy))
+    monkeypatch.setattr(sources, "project_code", lambda: sources.Code(copy))
     assert job._digest(spec) == before
     for name in ("methods/tuners/full.py", "adaptbench/train/loop.py"):
         text = (copy / name).read_text()

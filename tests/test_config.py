@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from adaptbench.config import load, training, yaml_text
-from adaptbench.config.preset import json_schema
+from adaptbench.config.preset_model import json_schema
 from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import nodes, plan_files, rules, surroundings, targets
 
@@ -371,7 +371,7 @@ def test_what_a_line_cannot_hold_stands_as_its_escape():
 )
 def test_a_name_that_no_file_can_have_is_one_line(changed, line):
     with pytest.raises(SystemExit) as end:
-        surroundings.start(changed, [PROJECT / "config/tiny.yaml"])
+        surroundings.load_graph(changed, [PROJECT / "config/tiny.yaml"])
     assert re.fullmatch(f"error: {line}", str(end.value))
 
 
@@ -384,12 +384,12 @@ def test_what_is_in_the_place_of_a_results_folder_is_one_line(tmp_path, monkeypa
     there.parent.mkdir(parents=True, exist_ok=True)
     there.touch() if instead == "file" else there.symlink_to("nowhere" if instead == "link" else there.name)
     with pytest.raises(SystemExit) as end:
-        surroundings.start({}, [])
+        surroundings.load_graph({}, [])
     assert str(end.value) == f"error: {place}: no folder, and results go there; remove or rename it"
     there.unlink()
     (tmp_path / "elsewhere").mkdir()
     there.symlink_to(tmp_path / "elsewhere")
-    assert surroundings.start({}, []).nodes
+    assert surroundings.load_graph({}, []).nodes
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -424,7 +424,7 @@ def test_any_changes_to_a_preset_are_a_plan_or_one_line(preset, tmp_path, monkey
         path.write_bytes(content)
         note(f"{path}: {content!r}, --config {overrides!r}")
         try:
-            _planned(surroundings.start(overrides, [path]))
+            _planned(surroundings.load_graph(overrides, [path]))
         except SystemExit as end:
             assert re.match(r"error: (given\.yaml|--config|base\.model|sweep|data\.|evaluation\.)", end.code), end.code  # noqa: PT017
             assert len(end.code.splitlines()) == 1, end.code  # noqa: PT017
@@ -445,8 +445,8 @@ def test_the_schema_in_the_repository_is_up_to_date():
 
 def test_configuration_and_graph_import_nothing_heavy():
     code = (
-        "import sys; from adaptbench.config import load; from pathlib import Path;"
-        "from adaptbench.graph import rules; from adaptbench.graph.unfolding import unfold; unfold(load.load(Path('config/tiny.yaml')));"
+        "import sys; from pathlib import Path; from adaptbench.config import load;"
+        "from adaptbench.graph import snakefile, unfolding; unfolding.unfold(load.load(Path('config/tiny.yaml')));"
         "print([m for m in ('torch', 'transformers', 'datasets', 'pandas', 'lm_eval', 'peft') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -619,10 +619,10 @@ def test_a_data_folder_without_a_file_to_read_is_said_before_anything_runs(tmp_p
     (tmp_path / "readme.md").touch()
     preset = load.validate(_changed(f"data.{name}", {"path": str(tmp_path)}), "x.yaml")
     with pytest.raises(AdaptbenchError) as caught:
-        _check_files(preset, registry.benchmark(track, kind))
+        _check_files(registry.benchmark(track, kind), preset.public_data(track, kind))
     assert str(caught.value) == f"data.{name}.path: {tmp_path}: no file of {wanted}"
     (tmp_path / file).touch()
-    _check_files(preset, registry.benchmark(track, kind))
+    _check_files(registry.benchmark(track, kind), preset.public_data(track, kind))
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_files_name_is_one_for_every_system_and_shell(opened, name):
 
 
 PHASES = "def phases(config, track, training): ..."
-FAILS = "mine.py:9: ZeroDivisionError: division by zero"
+FAILS = "mine.py:10: ZeroDivisionError: division by zero"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_a_file_says_before_anything_runs_is_checked(opened, package, old, 
     module = opened(package, GOOD[package].replace(old, new))
     run = SimpleNamespace(track="domain", training=Training(steps=1))
     with pytest.raises(AdaptbenchError) as caught:
-        contract_answers.check(package, module, module.Config(), run, 4, ("general", "domain"))
+        contract_answers.check(package, module, module.Config(), run, base_layers=4, tracks=("general", "domain"))
     assert str(caught.value).startswith(f"{package.replace('.', '/')}/mine.py:")
     assert said in str(caught.value)
 

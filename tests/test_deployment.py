@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import PROJECT, copy_of_project, preset_values, snakemake
 
-from adaptbench.config import load, preset
+from adaptbench.config import load, preset_model
 
 SMOKE = ("--cores", "1", "--configfile", str(PROJECT / "config/smoke.yaml"))
 MODULE = """
@@ -271,7 +271,7 @@ def test_the_catalog_finds_what_it_asks_for():
 def test_the_readme_of_presets_tells_of_every_key_and_every_preset():
     text = (PROJECT / "config/README.md").read_text()
     keys = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-    assert keys == list(preset.preset_model().model_fields)
+    assert keys == list(preset_model.preset_model().model_fields)
     presets = re.findall(r"^\| `([\w-]+)\.yaml` \|", text, re.MULTILINE)
     assert sorted(presets) == sorted(path.stem for path in (PROJECT / "config").glob("*.yaml"))
 

@@ -71,7 +71,7 @@ def test_a_hub_models_size_is_read_from_the_cache(architecture, model_folder, tm
     toy_hub.use(tmp_path, monkeypatch)
     size = model_size.shape(unfold(VALUES | {"base": {"model": "owner/toy"}}))
     model = toy_model(architecture, vocabulary=300)
-    found = hub.local("owner/toy", "main")
+    found = hub.find_local("owner/toy", "main")
     assert (size.layers, size.missing, size.origin) == (4, 0, "the hub's cache")
     assert size.parameters(4) == found.parameters
     layer = sum(p.numel() for p in model.model.layers[0].parameters())
@@ -313,7 +313,7 @@ def test_adept_without_copies_adds_nothing_and_an_ablation_counts_what_is_new():
     assert job(found, "adept").kept == 4 * (WHOLE + 2 * LAYER)
     assert job(found, "none").kept == 4 * WHOLE
     assert job(found, "none").state == 4 * WHOLE + 12 * 2 * LAYER
-    main, ablation = found.of_part("main"), found.of_part("ablation")
+    main, ablation = found.part_jobs("main"), found.part_jobs("ablation")
     assert {name.split("-")[0] for name in ablation.keys() - main.keys()} >= {"adept", "domain", "domain/none/seed0"}
     assert not any("none" in name for name in main)
 

@@ -260,7 +260,7 @@ def test_the_default_preset_unfolds_fast():
 
 
 def test_what_compiling_needs_once_is_done_for_stages_that_compile():
-    unfolded = surroundings.start({}, [PROJECT / "config/tiny.yaml"])
+    unfolded = surroundings.load_graph({}, [PROJECT / "config/tiny.yaml"])
     compiles = [name for name, node in unfolded.nodes.items() if node.options.get("training", {}).get("compile")]
     kinds = {unfolded.nodes[name].kind for name in compiles}
     assert kinds == {"base", "train"}
@@ -294,7 +294,7 @@ def test_a_base_of_unknown_size_gives_no_order():
 
 def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):
     """In processor time, which a busy machine doubles all the same; a second is usual. What takes seconds to import is not imported."""
-    code = "from adaptbench.graph import rules, surroundings; surroundings.start({}, []); import sys; assert not {'torch', 'transformers', 'pandas', 'datasets'} & sys.modules.keys()"
+    code = "from adaptbench.graph import surroundings; surroundings.load_graph({}, []); import sys; assert not {'torch', 'transformers', 'pandas', 'datasets'} & sys.modules.keys()"
     command = [sys.executable, "-c", code, str(project_copy)]
     seconds = []
     for _ in range(3):
@@ -307,7 +307,7 @@ def test_reading_and_planning_a_preset_in_a_new_process_is_quick(project_copy):
 
 def test_an_unreadable_method_file_is_one_line(project_copy: Path):
     (project_copy / "methods" / "tuners" / "broken.py").write_text("import nowhere_to_be_found\n")
-    code = "from adaptbench.graph import rules, surroundings; surroundings.start({}, [])"
+    code = "from adaptbench.graph import surroundings; surroundings.load_graph({}, [])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=False, timeout=120
     )

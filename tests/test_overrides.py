@@ -180,5 +180,7 @@ def test_snakemake_hands_over_what_was_written(project_copy):
 
 
 def test_the_command_line_takes_the_same_entries():
-    found = surroundings.preset(overrides.of_entries(["name=2024", "seeds=[7]"]), [Path(PROJECT / "config/smoke.yaml")])
+    found = surroundings.load_preset(
+        overrides.of_entries(["name=2024", "seeds=[7]"]), [Path(PROJECT / "config/smoke.yaml")]
+    )
     assert (found.name, found.seeds) == ("2024", (7,))

@@ -67,7 +67,7 @@ def planned(**changes) -> dict:
     rates = {"name": "rates", "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "adept"}}
     values["ablation"] = [rates | {"tables": ["ablation_rates"]}]
     preset = load.validate(values | changes, "toy")
-    return plan_files.for_papers(unfolding.unfold(preset))
+    return plan_files.paper_content(unfolding.unfold(preset))
 
 
 def answered(run: str, rights: int | np.ndarray, *, task="domain_facts", metric="acc", documents=DOCUMENTS, seeds=3):
@@ -238,7 +238,7 @@ def test_the_example_of_the_page_on_papers_is_valid(tmp_path):
 
 
 def test_the_default_preset_has_a_run_for_every_claim():
-    whole = plan_files.for_papers(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
+    whole = plan_files.paper_content(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
     done = {("agent", "base"): [entry("base")]} | {(run["track"], run["run"]): [entry("x")] for run in whole["runs"]}
     done |= {(track, "base"): [entry("base")] for track in whole["tracks"]}
     everything = ours.Ours(whole, done, pd.DataFrame(columns=results.SAMPLE_COLUMNS), ("main", "ablation"))
@@ -380,7 +380,7 @@ def reasoning(latents: float, *, coconut: int = 300, policy: int | None = None) 
         {"name": name, "track": "reasoning", "curriculum": {"kind": kind}, "tuner": {"kind": "full"}}
         for name, kind in kinds.items()
     ]
-    plan_of = plan_files.for_papers(unfolding.unfold(load.validate(values, "toy")))
+    plan_of = plan_files.paper_content(unfolding.unfold(load.validate(values, "toy")))
     rights = {"base": 0, "cot": 330, "staged": 330, "coconut": coconut, "lt": 390} | (
         {"in-degree": policy} if policy else {}
     )
@@ -595,7 +595,7 @@ def written(tmp_path) -> Path:
     results.write_samples(folder.parent / "collected/samples.parquet", pd.concat(samples))
     runs = [entry(run) for run in shares] + [entry("adept-no-copy", "left out", "damaged; run again")]
     (folder / "runs.json").write_text(json.dumps(runs))
-    whole = plan_files.for_papers(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
+    whole = plan_files.paper_content(unfolding.unfold(load.load(PROJECT / "config/tiny.yaml")))
     (tmp_path / "paper.json").write_text(json.dumps(whole))
     tables.write(tmp_path / "paper.json", [folder], tmp_path / "tables/paper")
     return tmp_path / "tables"

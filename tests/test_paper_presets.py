@@ -74,7 +74,7 @@ def test_a_command_in_a_presets_comments_is_valid_and_fits_the_gpus_that_it_name
     else:
         assert words[1:6] == ["--cores", "all", "--configfile", f"config/{path.stem}.yaml", "--config"]
         changes = words[6:]
-    unfolded = unfolding.unfold(surroundings.preset(dict(change.split("=", 1) for change in changes), [path]))
+    unfolded = unfolding.unfold(surroundings.load_preset(dict(change.split("=", 1) for change in changes), [path]))
     if memory is not None:
         jobs = estimate.Estimate(unfolded, model_size.Assumptions()).jobs.values()
         assert max(job.state + job.activations for job in jobs) < memory * 1e9

@@ -173,7 +173,7 @@ def make(name: str, change: dict) -> tuple[dict[str, dict], Graph]:
     """
     path = PROJECT / "config" / f"{name}.yaml"
     Path("toy.yaml").write_text(yaml.safe_dump(change))
-    unfolded = surroundings.start({}, [path, Path("toy.yaml")])
+    unfolded = surroundings.load_graph({}, [path, Path("toy.yaml")])
     plan_files.write(unfolded)
     found = {}
     for evaluated in unfolded.evaluations:

@@ -88,12 +88,12 @@ def endpoint():
 
 ASK = """
 import sys
-from adaptbench import hub
-from adaptbench.contracts import AdaptbenchError
+from adaptbench.errors import AdaptbenchError
+from adaptbench.io import hub
 for asked in sys.argv[1:]:
     kind, name, revision = asked.split("@")
     try:
-        print((hub.check_data if kind == "data" else hub.ask)(name, revision))
+        print((hub.check_data_set if kind == "data" else hub.find_remote)(name, revision))
     except AdaptbenchError as error:
         print(type(error).__name__, error)
 """
@@ -121,9 +121,9 @@ def said(endpoint, tmp_path_factory) -> dict[str, str]:
 
 
 def test_the_hub_says_how_large_a_model_is(said):
-    assert said["model@owner/open@main"] == str(hub.Found(CONFIG, 250_000, 1_000_000, 1_000_000, "the hub")).replace(
-        str(CONFIG), str({"id": "/owner/open/resolve/main/config.json", "sha": toy_hub.COMMIT} | CONFIG)
-    )
+    assert said["model@owner/open@main"] == str(
+        hub.ModelInfo(CONFIG, 250_000, 1_000_000, 1_000_000, "the hub")
+    ).replace(str(CONFIG), str({"id": "/owner/open/resolve/main/config.json", "sha": toy_hub.COMMIT} | CONFIG))
     assert said["data@owner/texts@main"] == "None"
 
 
@@ -225,7 +225,7 @@ def test_a_model_in_the_cache_goes_on_without_the_hub_and_its_layers_are_known(c
 
 @pytest.mark.parametrize("lost", ["model.safetensors", "config.json"])
 def test_a_model_that_is_not_whole_in_the_cache_is_not_taken(cached, lost):
-    (hub.folder(cached, "main") / lost).unlink()
+    (hub.model_path(cached, "main") / lost).unlink()
     with pytest.raises(
         AdaptbenchError, match=r"^base.model: owner/toy: is not in the hub's cache, and HF_HUB_OFFLINE is set$"
     ):
@@ -275,8 +275,8 @@ def test_too_little_disk_is_said_with_both_numbers(cached, monkeypatch):
 
 def test_a_download_needs_disk_too(cached, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    found = hub.Found(CONFIG, 250_000, 10**9, 10**9, "the hub")
-    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    found = hub.ModelInfo(CONFIG, 250_000, 10**9, 10**9, "the hub")
+    monkeypatch.setattr(hub, "find_remote", lambda model, revision: found)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 10**9))
     one = unfolded("owner/open")
     with pytest.raises(AdaptbenchError, match=r"^too little disk: at least"):
@@ -284,8 +284,8 @@ def test_a_download_needs_disk_too(cached, monkeypatch):
 
 
 def test_quantised_weights_are_refused_before_they_are_downloaded(cached, monkeypatch):
-    found = hub.Found(CONFIG | {"quantization_config": {"quant_method": "fp8"}}, 250_000, 10**6, 10**6, "the hub")
-    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    found = hub.ModelInfo(CONFIG | {"quantization_config": {"quant_method": "fp8"}}, 250_000, 10**6, 10**6, "the hub")
+    monkeypatch.setattr(hub, "find_remote", lambda model, revision: found)
     one = unfolded("owner/open")
     with pytest.raises(
         AdaptbenchError, match=r"^base\.model: owner/open: config\.json: quantization_config: quantised"
@@ -353,7 +353,7 @@ def test_data_of_lm_evals_own_tasks_are_asked_for_before_anything_is_trained(cac
         if name == "allenai/ai2_arc":
             raise AdaptbenchError(f"{name}: is gated")
 
-    monkeypatch.setattr(hub, "check_data", refuse)
+    monkeypatch.setattr(hub, "check_data_set", refuse)
     with pytest.raises(AdaptbenchError, match=r"^evaluation\.stock_tasks: arc_easy: allenai/ai2_arc: is gated$"):
         preflight.check(one, one.nodes)
     assert asked[-1] == "allenai/ai2_arc"
@@ -398,13 +398,13 @@ def test_without_the_hub_data_sets_must_have_been_read_before(cached, tmp_path, 
 def test_what_datasets_would_read_without_the_hub_is_found(name, cached, tmp_path):
     from datasets import load_dataset
 
-    assert not hub.has_data(name, "main")
+    assert not hub.is_prepared(name, "main")
     if "/" in name:
         toy_hub.add_data(tmp_path / "home", name, {"test": [toy_hub.arc(1)]})
     else:
         toy_hub.add_data(tmp_path / "home", f"x/{name}", {"test": [toy_hub.arc(1)]})
         (tmp_path / "home" / "datasets" / f"x___{name}").rename(tmp_path / "home" / "datasets" / name)
-    assert hub.has_data(name, "main")
+    assert hub.is_prepared(name, "main")
     assert load_dataset(name)["test"][0] == toy_hub.arc(1)
 
 
@@ -430,7 +430,7 @@ def test_without_the_hub_only_the_revision_that_is_asked_for_is_read(revision, r
         refs = tmp_path / "home/hub/datasets--x--set/refs"
         refs.mkdir(parents=True)
         (refs / revision).write_text(reference)
-    assert hub.has_data("x/set", revision) == there
+    assert hub.is_prepared("x/set", revision) == there
     source = {"hub_id": "x/set", "revision": revision, "path": None}
     if there or hub.data_commit("x/set", revision) is None:
         ((record,),) = data_hub.load("multiarith", source, splits=("test",))
@@ -452,8 +452,8 @@ def test_a_hub_that_does_not_answer_is_not_asked_for_every_set(cached, monkeypat
         asked.append(name)
         raise hub.Unreachable(name)
 
-    monkeypatch.setattr(hub, "check_data", silent)
-    monkeypatch.setattr(hub, "has_data", lambda name, revision: True)
+    monkeypatch.setattr(hub, "check_data_set", silent)
+    monkeypatch.setattr(hub, "is_prepared", lambda name, revision: True)
     one = unfolding.unfold(load.validate(values, "toy.yaml"))
     preflight.check(one, one.nodes)
     assert asked == ["allenai/ai2_arc"]
@@ -466,7 +466,7 @@ def test_a_base_whose_config_has_other_names_is_estimated_all_the_same(tmp_path,
     monkeypatch.chdir(tmp_path)
     one = unfolded(str(folder))
     size = model_size.shape(one)
-    assert size.parameters(size.layers) == pytest.approx(hub.local(str(folder), "main").parameters, rel=0.01)
+    assert size.parameters(size.layers) == pytest.approx(hub.find_local(str(folder), "main").parameters, rel=0.01)
     assert size.origin == "its folder, 32 layers assumed"
     preflight.check(one, one.nodes)
 
@@ -495,7 +495,7 @@ def test_a_base_whose_size_means_nothing_is_one_line(tmp_path, model_folder, wro
 def test_a_config_that_is_nested_too_deeply_is_no_config(tmp_path, model_folder):
     folder = shutil.copytree(model_folder("qwen3"), tmp_path / "model")
     (folder / "config.json").write_text("[" * 100_000)
-    assert hub.local(str(folder), "main") is None
+    assert hub.find_local(str(folder), "main") is None
     assert validate.base_layers(schema.Base(model=str(folder))) is None
 
 

@@ -27,7 +27,7 @@ from datasets.utils.extract import Extractor
 
 from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.domain import corpus as domain_corpus
-from adaptbench.config import load, preset
+from adaptbench.config import load, preset_model
 from adaptbench.data import corpus
 from adaptbench.errors import AdaptbenchError
 from adaptbench.evaluate import harness
@@ -467,7 +467,7 @@ def test_trust_remote_code_is_no_option_anywhere():
             load.validate(values, "x.yaml")
         tried += 1
     assert tried > 50
-    assert "trust_remote_code" not in preset.json_schema()
+    assert "trust_remote_code" not in preset_model.json_schema()
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def digests(smoke_graph, copy):
     def taken() -> dict[str, str]:
         with pytest.MonkeyPatch.context() as patch:
             code = sources.Code(copy)
-            patch.setattr(sources, "of_project", lambda: code)
+            patch.setattr(sources, "project_code", lambda: code)
             patch.setattr(sources, "Module", lambda name, file: read(name, file, file.read_bytes()))
             found = {node: rules.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
             found |= {one.key: rules.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
@@ -269,16 +269,12 @@ def test_no_file_names_by_hand_what_it_depends_on():
 
 
 def test_code_that_finds_modules_by_name_is_known():
-    """Of what these choose adaptbench/graph/sources.py is told; a reader of imports cannot find it."""
+    """These choose modules by name, which imports do not show; adaptbench/graph/sources.py names their choices."""
     found = {
         name for name in EVERY if re.search(r"\b(import_module|__import__|exec_module)\(", (PROJECT / name).read_text())
     }
     beside = {"adaptbench/agent/scores.py"}  # a task's file, which loads the one copied beside it
-    assert (
-        found
-        == {"adaptbench/cli.py", "adaptbench/registry.py", "adaptbench/evaluate/score.py", "adaptbench/jobs/warm.py"}
-        | beside
-    )
+    assert found == {"adaptbench/cli.py", "adaptbench/registry.py", "adaptbench/jobs/warm.py"} | beside
 
 
 def test_reading_all_code_is_quick(smoke_graph):
@@ -301,7 +297,7 @@ def test_whatever_a_stage_or_an_evaluation_runs_it_depends_on(smoke_run, smoke_g
     for name in EVERY:  # so that nothing that runs when a module is imported is taken for its use
         module = name if name.startswith("adaptbench/") else f"adaptbench/{name}"
         importlib.import_module(module.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-    code = sources.of_project()
+    code = sources.project_code()
     nodes = {node for track, run in RUNS for jobs in lineage(smoke_graph, track, run).values() for node in jobs}
     nodes |= {node for one in smoke_graph.evaluations for node in one.tasks.values()}
     for node in (smoke_graph.nodes[name] for name in sorted(nodes & smoke_graph.nodes.keys())):

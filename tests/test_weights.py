@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptbench.errors import AdaptbenchError
 from adaptbench.io import hub
-from adaptbench.io.model_folder import check_folder, fetched
+from adaptbench.io.model_folder import check_folder, fetch
 from adaptbench.model import expansion, storage
 from adaptbench.stages import base
 
@@ -199,15 +199,15 @@ def in_parts(folder: Path) -> list[Path]:
 
 def test_weights_in_a_second_format_are_neither_counted_nor_read(folder):
     expected = storage.load_model(folder).state_dict()
-    counted = hub.local(str(folder), "main")
+    counted = hub.find_local(str(folder), "main")
     assert counted.bytes == bytes_of(folder / "model.safetensors")
     save_file({"output.weight": torch.ones(999)}, folder / "consolidated.safetensors")
     shutil.copyfile(folder / "model.safetensors", folder / "model.fp16.safetensors")
-    assert hub.local(str(folder), "main") == counted
+    assert hub.find_local(str(folder), "main") == counted
     found = storage.load_model(folder).state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     parts = in_parts(folder)
-    split = hub.local(str(folder), "main")
+    split = hub.find_local(str(folder), "main")
     assert (split.parameters, split.bytes) == (counted.parameters, bytes_of(*parts))
 
 
@@ -224,7 +224,7 @@ def test_one_file_is_read_though_an_index_is_left_beside_it(folder):
 def test_a_part_that_is_missing_is_one_line(folder):
     in_parts(folder)[1].unlink()
     assert "part-1.safetensors" in refused(folder)
-    assert hub.local(str(folder), "main") is None
+    assert hub.find_local(str(folder), "main") is None
 
 
 def test_an_index_without_metadata_is_one_line_with_what_to_add(folder):
@@ -242,7 +242,7 @@ def test_an_index_without_metadata_is_one_line_with_what_to_add(folder):
 def test_weights_under_a_name_that_is_not_looked_for_are_not_found(name, folder):
     (folder / "model.safetensors").rename(folder / name)
     assert refused(folder).endswith("no weights: neither model.safetensors nor model.safetensors.index.json")
-    assert hub.local(str(folder), "main") is None
+    assert hub.find_local(str(folder), "main") is None
     change(folder / "config.json", transformers_weights=name)
     (folder / "model.safetensors").touch()
     with pytest.raises(AdaptbenchError, match=r"transformers_weights is .*; call the weights model.safetensors"):
@@ -269,7 +269,7 @@ def test_one_format_is_downloaded(split, folder, tmp_path, monkeypatch):
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    found = fetched("owner/name", "main")
+    found = fetch("owner/name", "main")
     assert {path.name for path in found.glob("*.safetensors")} == read
     assert set(asked[1:]) <= {"0123abc"}, "all of one commit, though the revision may move"
     check_folder(found)

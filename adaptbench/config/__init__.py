@@ -1,1 +1,1 @@
-"""Presets: their schema, how they are loaded and validated. Imports io and below."""
+"""Presets: their schema, and how they are loaded and validated. Imports io and below."""

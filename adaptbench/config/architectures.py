@@ -1,4 +1,4 @@
-"""What is known of a model's architecture before it is opened: layers, longest input, missing capabilities."""
+"""Reads facts about a model's architecture before it is opened: layers, longest input, missing capabilities."""
 
 import json
 import sys
@@ -19,46 +19,44 @@ NAMES = {
     "latents": "a latent vector can take the place of a token's embedding",
     "wavefront": "passes through latents can run in pieces",
 }
+"""Capabilities of a base model and their meaning."""
 
-
-INSTEAD = {
+FALLBACKS = {
     "packing": "each document has a row for itself",
     "sharing": "the steps of a trajectory are separate samples",
     "padding": "answers are written one at a time",
     "caching": "answers are written without a cache",
     "wavefront": "passes through latents are made by Jacobi, exact too",
 }
-"""What is done where a capability is lacking, which is slower and as right."""
-
+"""Capabilities with a slower and equally correct replacement, which is described."""
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
-
+"""Names of the number of layers in config.json."""
 
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
-"""Names of the number of layers and of the longest input (tokens) in config.json."""
-
+"""Names of the longest input (tokens) in config.json."""
 
 TABLE = Path(__file__).with_name("architectures.json")
 
 
 @cache
 def known() -> dict[str, dict[str, str]]:
-    """Return the reasons by capability of every architecture in the table, by `model_type`."""
+    """Return the table of architectures: `model_type` -> missing capability -> reason."""
     return json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
 
 
 def layers(config: Mapping[str, Any]) -> int | None:
-    """Return how many layers a model with this config.json has, None where that does not say."""
-    text = _of_text(config)
+    """Return the number of layers in a config.json; None if it is not there."""
+    text = _text_config(config)
     return next((text[name] for name in LAYERS if isinstance(text.get(name), int)), None)
 
 
 def longest_input(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a model with this config.json reads, None where that does not say.
+    """Return the longest input in a config.json, in tokens; None if it is not there.
 
-    Of LongRoPE it is the original length: beyond, the longest row decides how all rows of a batch are rotated, from their first token on.
+    For LongRoPE this is the original length. Beyond it, the longest row decides how all tokens of a batch are rotated.
     """
-    text = _of_text(config)
+    text = _text_config(config)
     rope = _mapping(text.get("rope_parameters")) or _mapping(text.get("rope_scaling"))
     found = [text.get(name) for name in POSITIONS]
     for one in (rope, *map(_mapping, rope.values())):
@@ -68,7 +66,7 @@ def longest_input(config: Mapping[str, Any]) -> int | None:
     return min((one for one in found if isinstance(one, int)), default=None)
 
 
-def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return _mapping(config.get("text_config")) or config
 
 
@@ -77,16 +75,19 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
-    """Return why a base that lacks these capabilities cannot serve all runs, "" if it can; `needs` as checks.needs returns them."""
+    """Return why a base that lacks these capabilities cannot serve all runs; empty if it can.
+
+    `needs` are triples as `validate.needs` returns them.
+    """
     for run, key, capability in needs:
         if reason := lacks.get(capability):
             return f"cannot be the base of the run {run!r}, whose {key} needs that {NAMES[capability]}: {reason}"
     return ""
 
 
-def instead(lacking: Mapping[str, str]) -> dict[str, str]:
-    """Say in the log what is done in place of these capabilities, and why; return the same sentences by capability."""
-    said = {name: f"{INSTEAD[name]}: {reason}" for name, reason in lacking.items()}
-    for sentence in said.values():
+def log_fallbacks(lacking: Mapping[str, str]) -> dict[str, str]:
+    """Log what replaces these capabilities, and why; return the same sentences by capability."""
+    sentences = {name: f"{FALLBACKS[name]}: {reason}" for name, reason in lacking.items()}
+    for sentence in sentences.values():
         print(sentence, file=sys.stderr)
-    return said
+    return sentences

@@ -7,17 +7,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from adaptbench.config import architectures
-from adaptbench.config.preset import Preset, preset_model
+from adaptbench.config.preset import Preset
+from adaptbench.config.preset_model import preset_model
 from adaptbench.config.validate import base_lacks, base_layers, base_positions, base_problem, needs, run_problem
 from adaptbench.config.yaml_text import read
 from adaptbench.errors import AdaptbenchError, mistakes, reason
 
 
 def validate(values: Mapping[str, Any], source: str) -> Preset:
-    """The preset that `values` describe.
+    """Return the preset with these `values`; `source` names their file.
 
     Raises:
-        AdaptbenchError: one line with the file, the key and what it must be; further mistakes are counted.
+        AdaptbenchError: a mistake, with the file, the key and what it must be; further mistakes are counted.
     """
     try:
         preset = preset_model().model_validate(values)
@@ -25,14 +26,11 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
         others = len(mistakes(error)) - 1
         more = f" (and {others} more)" if others else ""
         raise AdaptbenchError(f"{source}: {reason(error)}{more}") from None
-    problem = base_problem(preset)
-    if problem:
+    if problem := base_problem(preset):
         raise AdaptbenchError(f"{source}: base.{problem}")
     layers, longest = base_layers(preset.base), base_positions(preset.base)
     for key, run in preset.every_run():
-        training = preset.training_of(run)
-        problem = run_problem(preset, run.model_copy(update={"training": training}), layers, longest)
-        if problem:
+        if problem := run_problem(preset, preset.resolved(run), layers, longest):
             raise AdaptbenchError(f"{source}: {key}.{problem}")
     if problem := architectures.problem(base_lacks(preset.base), needs(preset)):
         raise AdaptbenchError(f"{source}: base.model: {preset.base.model}: {problem}")
@@ -40,9 +38,9 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
 
 
 def load(path: Path) -> Preset:
-    """Read and check a preset file.
+    """Read and validate a preset file.
 
     Raises:
-        AdaptbenchError: no such file, not YAML, or not a valid preset.
+        AdaptbenchError: there is no such file, or it is no YAML or no valid preset.
     """
     return validate(read(path), str(path))

@@ -1,7 +1,8 @@
-"""What --config sets: each option's text as it was written, and from it the value that the option's type asks for.
+"""Parses --config: keeps each option's text as it was written, then converts it to the option's type.
 
-Snakemake drops quotes and reads a value by rules of YAML before it hands it over: name="2024" is a number then, and a name loses what
-follows a #. So its entries `key=value` are read here. Text stays text where an option is text; numbers, lists and mappings are YAML.
+Snakemake drops quotes and parses values as YAML: name="2024" becomes a number, and a name loses what follows a #.
+Therefore its entries `key=value` are parsed here. If an option is text, its value stays text; numbers, lists and
+mappings are YAML.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,14 +12,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from adaptbench.config import preset, yaml_text
+from adaptbench.config import yaml_text
+from adaptbench.config.preset_model import preset_model
 from adaptbench.errors import AdaptbenchError
 
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
 class Written(str):
-    """Text as it was written, without the quotes around it."""
+    """Text as it was written, without the quotes around it; `quoted` says whether it had some."""
 
     quoted = False
 
@@ -33,10 +35,10 @@ class _Loader(yaml_text.UniqueKeys, yaml.BaseLoader):
 
 
 def of_entries(entries: Iterable[str]) -> dict[str, Any]:
-    """Return the structure of `key=value` entries, each as `typed` takes it; a later entry of the same key changes an earlier one.
+    """Parse `key=value` entries into nested texts, for `typed`; later entries override earlier ones of the same key.
 
     Raises:
-        AdaptbenchError: an entry is not of that form.
+        AdaptbenchError: an entry has another form.
     """
     found: dict[str, Any] = {}
     for entry in entries:
@@ -48,17 +50,17 @@ def of_entries(entries: Iterable[str]) -> dict[str, Any]:
 
 
 def _structure(text: str) -> Any:
-    """Return a mapping or list of texts, or the text itself, whole unless it is in quotes; None for no text."""
+    """Return a mapping or list of texts, or the text itself without quotes around it; None for an empty text."""
     whole = Written(text.strip())
     try:
         found = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError):
-        return whole  # where an option is text, that is what it is
+        return whole  # the value of an option that is text
     return found if isinstance(found, Mapping | list) or getattr(found, "quoted", False) else whole or None
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `change`, mappings merged key by key."""
+    """Return `base` with the values of `change`; nested mappings are merged."""
     found = dict(base)
     for key, value in change.items():
         old = found.get(key)
@@ -67,20 +69,22 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 
 def typed(given: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of --config as the preset's options ask for them; `there` are the values that they change.
+    """Convert the values of --config to the types of the preset's options.
 
-    Text in `given` that was not read yet, as in Snakemake's own mapping, is read first.
+    Args:
+        given: the values; plain text, as in Snakemake's own mapping, is parsed first.
+        there: the values that they change.
 
     Raises:
         AdaptbenchError: a number, list or mapping is not YAML.
     """
     read = {key: _structure(value) if type(value) is str else value for key, value in given.items()}
-    values: dict[str, Any] = _typed(read, preset.preset_model(), there)
+    values: dict[str, Any] = _typed(read, preset_model(), there)
     return values
 
 
 def _typed(given: Any, annotation: Any, there: Any) -> Any:
-    """Return a value of --config as an annotation asks for it; what fits none stays as it is, for pydantic to refuse."""
+    """Convert a value to an annotated type; a value of no such type is returned as it is, and pydantic rejects it."""
     members = _members(annotation)
     if isinstance(given, Mapping):
         model = _model(members, given, there)
@@ -96,7 +100,7 @@ def _typed(given: Any, annotation: Any, there: Any) -> Any:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Return the types of a union, without what is annotated."""
+    """Return the types of a union, without annotations."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -105,7 +109,7 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _model(members: list[Any], given: Mapping[str, Any], there: Any) -> type[BaseModel] | None:
-    """Return the model that a mapping is for: of several, the one of the kind that it names, or that is there already."""
+    """Return the model of a mapping; of several, the one of its kind, or else of the previous value's kind."""
     models = [one for one in members if isinstance(one, type) and issubclass(one, BaseModel)]
     if len(models) < 2:
         return models[0] if models else None
@@ -114,7 +118,7 @@ def _model(members: list[Any], given: Mapping[str, Any], there: Any) -> type[Bas
 
 
 def _scalar(text: str, members: list[Any]) -> Any:
-    """Return what the text means where an option has one of these types."""
+    """Convert text to one of these types."""
     quoted = getattr(text, "quoted", False)
     if not quoted and text in NULLS and type(None) in members:
         return None

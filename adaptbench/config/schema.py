@@ -1,7 +1,7 @@
-"""A preset: one strict, frozen model for everything that a user can set.
+"""The sections of a preset.
 
-The unions over methods and benchmarks are made from the files that exist, so a new file's options are checked, and
-appear in the JSON schema, without a change here. Every mistake is one line that names the file and the key.
+The unions over methods and benchmarks are built from the files that exist (preset_model.py). A new file's options are
+therefore checked, and appear in the JSON schema, without a change here.
 """
 
 from typing import Annotated, Any, Literal
@@ -18,11 +18,7 @@ from adaptbench.contracts import (
 )
 
 _PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
-
-
-HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as the hub has them: no path, no `..`
-
-
+HUB_PATTERN = rf"^{_PART}(/{_PART})?$"  # `name` or `owner/name`, as on the hub: no path, no `..`
 REVISION_PATTERN = rf"^{_PART}(/{_PART})*$"  # a commit, a tag or a branch
 
 
@@ -38,11 +34,19 @@ class Architecture(StrictModel):
     tie_word_embeddings: bool = True
 
     @model_validator(mode="after")
-    def _heads(self) -> "Architecture":
+    def _heads_divide_hidden_size(self) -> "Architecture":
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("num_attention_heads must divide hidden_size")
+        return self
+
+    @model_validator(mode="after")
+    def _head_size_is_even(self) -> "Architecture":
         if self.hidden_size // self.num_attention_heads % 2:
             raise ValueError("hidden_size / num_attention_heads must be even, for rotary positions")
+        return self
+
+    @model_validator(mode="after")
+    def _key_value_heads_divide_heads(self) -> "Architecture":
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_key_value_heads must divide num_attention_heads")
         return self
@@ -54,25 +58,25 @@ class Base(StrictModel):
     model: str | None = Field(
         None,
         min_length=1,
-        description="hub id or folder; then nothing is pre-trained, and seed and what follows mean nothing",
+        description="hub id or folder; then nothing is pre-trained, and seed and the options after it are ignored",
     )
-    revision: str = Field("main", pattern=REVISION_PATTERN, description="of a hub model")
+    revision: str = Field("main", pattern=REVISION_PATTERN, description="commit, tag or branch of a hub model")
     seed: int = Field(0, ge=0, lt=2**32)
     per_seed: bool = Field(
-        False, description="each seed's runs start from a base of their own, pre-trained under that seed"
+        False, description="pre-train one base under each of the preset's seeds, for the runs of that seed"
     )
     architecture: Architecture = Architecture()
     training: Training = Training(steps=600, learning_rate=5e-3, schedule="warmup_stable_decay")
 
     @model_validator(mode="after")
-    def _a_base_per_seed_is_pre_trained_under_it(self) -> "Base":
+    def _per_seed_excludes_model_and_seed(self) -> "Base":
         if self.per_seed and (self.model is not None or "seed" in self.model_fields_set):
             named = "model" if self.model is not None else "seed"
             raise ValueError(f"per_seed pre-trains a base under each of the preset's seeds; remove it, or {named}")
         return self
 
     @model_validator(mode="after")
-    def _sequences_fit(self) -> "Base":
+    def _sequences_fit_the_architecture(self) -> "Base":
         if self.model is None and self.training.sequence_length > self.architecture.max_position_embeddings:
             raise ValueError("training.sequence_length must be <= architecture.max_position_embeddings")
         return self
@@ -81,9 +85,9 @@ class Base(StrictModel):
 class Tokenizer(StrictModel):
     """The byte-level BPE tokenizer that a preset trains (unless `base.model` brings its own)."""
 
-    vocabulary: int = Field(768, ge=257, le=10**7, description="tokens, the 256 bytes and the end of text included")
+    vocabulary: int = Field(768, ge=257, le=10**7, description="tokens, including the 256 bytes and the end of text")
     corpora: tuple[str, ...] = Field(
-        ("general",), strict=False, min_length=1, description="benchmarks whose training text it is trained on"
+        ("general",), strict=False, min_length=1, description="benchmarks whose training text trains it"
     )
 
 
@@ -98,16 +102,16 @@ class HubData(StrictModel):
 class Data(StrictModel):
     """Benchmarks by track, and the public data that they read; the fields come from the files in benchmarks/.
 
-    `<track>` is what the track's models train on and are scored on, `<track>_tests` what they are only scored on besides.
+    The track's models train on `<track>` and are scored on it. They are only scored on `<track>_tests`.
     """
 
     seed: int = Field(0, ge=0)
 
 
 class StockTask(StrictModel):
-    """A task or group that lm-eval brings."""
+    """A task or group of lm-eval."""
 
-    task: str = Field(min_length=1, description="its name in lm-eval")
+    task: str = Field(min_length=1, description="name in lm-eval")
     num_fewshot: int | None = Field(None, ge=0, description="examples before each question; default: lm-eval's")
 
 
@@ -122,13 +126,15 @@ StockTasks = Annotated[
 
 
 class Evaluation(StrictModel):
-    split: Literal["test", "validation"] = Field("test", description="validation only for choosing hyper-parameters")
-    batch_size: int = Field(128, gt=0, le=10**6, description="requests at a time; fixed, because it changes scores")
+    """How models are scored."""
+
+    split: Literal["test", "validation"] = Field("test", description="validation: only for choosing hyper-parameters")
+    batch_size: int = Field(128, gt=0, le=10**6, description="requests in a batch; fixed, because it changes scores")
     limit: int | None = Field(
-        None, gt=0, description="documents of each task (of a group: of each of its tasks); only for trying things out"
+        None, gt=0, description="documents of each task (in a group: of each of its tasks); only for trials"
     )
     stock_tasks: dict[str, StockTasks] = Field(
-        {}, description="by track, tasks of lm-eval that are asked besides; those of general say what is forgotten"
+        {}, description="further tasks of lm-eval by track; those of general measure forgetting"
     )
 
 
@@ -145,27 +151,31 @@ class Run(StrictModel):
         {}, description="how the trained model decodes when it is evaluated; changes no training"
     )
     tables: tuple[Annotated[str, Field(pattern=NAME_PATTERN)], ...] | None = Field(
-        None, min_length=1, strict=False, description="the tables that show it; default: its track's"
+        None, min_length=1, strict=False, description="tables that show the run; default: its track's"
     )
-
     baseline_of: tuple[str, ...] = Field(
         (),
         strict=False,
-        description="the tables whose other runs are tested against it; default: a table's first run is",
+        description="tables whose other runs are tested against this run; default: against a table's first run",
     )
 
     def shown_in(self) -> tuple[str, ...]:
+        """Return the names of the tables that show the run."""
         return self.tables or (self.track,)
 
 
 class Devices(StrictModel):
-    """What a training stage is spread over, on one machine. Changes no result but by rounding, and so makes no stage anew."""
+    """The devices of a training stage, on one machine.
 
-    processes: int = Field(1, gt=0, le=1024, description="each with a device of its own where there are accelerators")
+    They change results only by rounding, so a change of them makes no stage again.
+    """
+
+    processes: int = Field(1, gt=0, le=1024, description="each on a separate device if there are accelerators")
     strategy: Literal["ddp", "fsdp"] = Field(
         "ddp", description="fsdp: weights, gradients and optimizer state are sharded (FSDP2)"
     )
 
     @property
     def sharded(self) -> bool:
+        """Return whether the model is sharded over processes."""
         return self.strategy == "fsdp" and self.processes > 1

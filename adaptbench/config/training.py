@@ -1,4 +1,4 @@
-"""Training options of a stage, and how a run's options override the preset's."""
+"""The training options of a stage, and the merge of a run's options with the preset's."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,13 +21,16 @@ class Training(StrictModel):
     )
     sequence_length: int = Field(128, ge=8, le=10**8, description="tokens in a packed sequence")
     schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "cosine"
-    warmup_ratio: Real = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises")
-    decay_ratio: Real = Field(0.3, gt=0, le=1, description="warmup_stable_decay: share of the steps in which it falls")
+    warmup_ratio: Real = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    decay_ratio: Real = Field(
+        0.3, gt=0, le=1, description="warmup_stable_decay: share of the steps in which the rate falls"
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
-        description="muon: the layers' matrices by Muon; vectors, experts stacked in one tensor, embeddings and head by AdamW",
+        description="muon: Muon for the layers' matrices; AdamW for vectors, experts stacked in one tensor, embeddings "
+        "and head",
     )
-    muon_learning_rate: Real = Field(0.02, gt=0, description="muon: rate of the matrices")
+    muon_learning_rate: Real = Field(0.02, gt=0, description="muon: learning rate of the matrices")
     betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), strict=False
     )
@@ -35,26 +38,36 @@ class Training(StrictModel):
     max_grad_norm: Real = Field(1.0, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the autocast forward pass; auto: bfloat16 where the device computes in it, else float32; weights stay as loaded",
+        description="dtype of the autocast forward pass; auto: bfloat16 if the device supports it, else float32; "
+        "weights keep their dtype",
     )
     attention: Literal["auto", "eager", "sdpa"] = Field(
         "auto",
-        description="implementation of attention in training; auto: what transformers chooses for the model "
-        "(not flash attention, whose packed batches let documents see each other unless a batch is one row); on a processor that "
-        "computes in bfloat16 eager instead, which is faster there, while its scores take little memory",
+        description="implementation of attention in training; auto: the one that transformers chooses for the model, "
+        "but not flash attention, whose packed batches let documents see each other unless a batch is one row; on a "
+        "CPU with bfloat16, auto is eager, which is faster there, as long as its scores take little memory",
     )
     gradient_checkpointing: bool = False
     compile: bool = Field(
         False,
-        description="decoder layers through torch.compile in stages whose step is one pass of packed rows, where there is a compiler",
+        description="use torch.compile for the decoder layers of stages whose step is one pass of packed rows, if "
+        "there is a compiler",
     )
 
     @model_validator(mode="after")
-    def _one_length(self) -> "Training":
+    def _steps_or_epochs(self) -> "Training":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of steps and epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_and_decay_fit(self) -> "Training":
         if self.schedule == "warmup_stable_decay" and self.warmup_ratio + self.decay_ratio > 1:
             raise ValueError("warmup_ratio and decay_ratio must add up to 1 at most")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_divide_the_batch(self) -> "Training":
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError("micro_batch_size must divide batch_size")
         return self
@@ -80,7 +93,11 @@ else:
 
 
 def merge_training(base: Training, *overrides: Mapping[str, Any]) -> Training:
-    """`base` with the overrides applied in turn; setting steps clears epochs and the other way round."""
+    """Return `base` with the overrides applied in order; setting steps clears epochs and vice versa.
+
+    Raises:
+        ValidationError: the merged options are invalid.
+    """
     values = base.model_dump()
     for override in overrides:
         if override.get("steps") is not None:
@@ -92,7 +109,7 @@ def merge_training(base: Training, *overrides: Mapping[str, Any]) -> Training:
 
 
 def override_problem(training: Training, stages: Mapping[str, TrainingOverrides]) -> str:
-    """What is wrong with stages' own training options over a run's, by the options' name; empty if nothing is."""
+    """Return why stages' options cannot override a run's, as "<name>: <reason>"; empty if they can."""
     for name, own in stages.items():
         try:
             merge_training(training, own.model_dump(exclude_none=True))

@@ -1,4 +1,4 @@
-"""What a preset's runs cannot be, found from the method files and benchmarks that they name, before anything runs."""
+"""Finds why a preset's runs cannot work, from the files of their methods and benchmarks, before anything runs."""
 
 import ast
 import json
@@ -18,53 +18,64 @@ from adaptbench.io import hub
 
 
 def run_problem(preset: Preset, run: Run, layers: int | None, longest: int | None) -> str:
-    """Why `run` (its training merged with the preset's) cannot work, as "<key>: <reason>"; empty if it can.
+    """Return why a run cannot work, as "<key>: <reason>"; empty if it can.
 
-    `layers` is the base's number of layers, `longest` its longest input in tokens, None where only the hub knows it.
+    Args:
+        preset: the run's preset.
+        run: the run, with its training options merged with the preset's (`Preset.resolved`).
+        layers: the base's number of layers; None if only the hub knows it.
+        longest: the base's longest input in tokens; None if only the hub knows it.
     """
-    problem = _track_problem(preset, run)
-    if problem:
-        return problem
-    there = [name for name in registry.tracks() if preset.benchmark(name) is not None]
-    for axis, method in zip(registry.METHOD_AXES, (run.tuner, run.curriculum, run.posthoc), strict=True):
+    return next(filter(None, _run_problems(preset, run, layers, longest)), "")
+
+
+def _run_problems(preset: Preset, run: Run, layers: int | None, longest: int | None) -> Iterator[str]:
+    """Yield each check's problem, or an empty text; a check relies on those before it."""
+    yield _track_problem(preset, run)
+    methods = (run.tuner, run.curriculum, run.posthoc)
+    tracks = [name for name in registry.tracks() if preset.benchmark(name) is not None]
+    for axis, method in zip(registry.METHOD_AXES, methods, strict=True):
         if method is not None:
             module = registry.method(axis, method.kind)
-            contract_answers.check(f"methods.{axis}", module, method, run, layers, there)
-    problem = _decode_problem(preset, run)
-    if problem:
-        return problem
+            contract_answers.check(f"methods.{axis}", module, method, run, base_layers=layers, tracks=tracks)
+    yield _decode_problem(preset, run)
     own = {name: value for name, value in run.curriculum if isinstance(value, TrainingOverrides)}
-    training = cast(Training, run.training)  # a run's options lie over the preset's by now
-    problem = override_problem(training, own)
-    if problem:
-        return f"curriculum.{problem}"
-    for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum), ("posthoc", run.posthoc)):
-        problem = method.problem(run, layers) if method is not None else ""
-        if problem:
-            return f"{axis}.{problem}"
+    training = cast(Training, run.training)  # merged with the preset's
+    if problem := override_problem(training, own):
+        yield f"curriculum.{problem}"
+    for axis, method in zip(("tuner", "curriculum", "posthoc"), methods, strict=True):
+        if method is not None and (problem := method.problem(run, layers)):
+            yield f"{axis}.{problem}"
+    yield _phase_problem(run, training)
     stages = {"training": training} | {
         f"curriculum.{name}": merge_training(training, one.model_dump(exclude_none=True)) for name, one in own.items()
     }
-    for phase in registry.method("curricula", run.curriculum.kind).phases(run.curriculum, run.track, training):
-        try:
-            merge_training(training, phase.training)  # a rate times a ratio, say, which is no number any more
-        except ValidationError as error:
-            return f"curriculum: of the stage {phase.name!r}, {reason(error)}"
     for key, stage in stages.items():
         if longest is not None and stage.sequence_length > longest:
-            return f"{key}.sequence_length: must be <= {longest}, the base's longest input"
-    return _spread_problem(preset, run, stages)
+            yield f"{key}.sequence_length: must be <= {longest}, the base's longest input"
+    yield _devices_problem(preset, run, stages)
+
+
+def _phase_problem(run: Run, training: Training) -> str:
+    """Return why a phase's training options are invalid; empty if they are valid."""
+    for phase in registry.method("curricula", run.curriculum.kind).phases(run.curriculum, run.track, training):
+        try:
+            merge_training(training, phase.training)  # a rate times a ratio may overflow
+        except ValidationError as error:
+            return f"curriculum: of the stage {phase.name!r}, {reason(error)}"
+    return ""
 
 
 def base_problem(preset: Preset) -> str:
-    """Why the base cannot be pre-trained on the preset's devices, as "<key>: <reason>"; empty if it can."""
+    """Return why the base cannot be pre-trained on the preset's devices, as "<key>: <reason>"; empty if it can."""
     return "" if preset.base.model is not None else training_problem(preset.devices, preset.base.training)
 
 
 def training_problem(devices: Devices, training: Training) -> str:
-    """Why a stage cannot be trained in so many processes, as "training.<key>: <reason>"; empty if it can."""
+    """Return why a stage cannot be trained on these devices, as "training.<key>: <reason>"; empty if it can."""
     if training.batch_size % devices.processes:
-        return f"training.batch_size: must be a multiple of devices.processes, {devices.processes}, not {training.batch_size}"
+        wanted = f"a multiple of devices.processes, {devices.processes}"
+        return f"training.batch_size: must be {wanted}, not {training.batch_size}"
     if devices.sharded and training.optimizer == "muon":
         return "training.optimizer: muon needs whole matrices; use adamw, or devices.strategy: ddp"
     if devices.processes > 1 and training.compile:
@@ -72,37 +83,39 @@ def training_problem(devices: Devices, training: Training) -> str:
     return ""
 
 
-def _spread_problem(preset: Preset, run: Run, stages: Mapping[str, Training]) -> str:
-    """Why the run cannot be trained on the preset's devices, as "<key>: <reason>"; empty if it can. `stages` are its stages' options by key."""
+def _devices_problem(preset: Preset, run: Run, stages: Mapping[str, Training]) -> str:
+    """Return why a run cannot be trained on the preset's devices, as "<key>: <reason>"; empty if it can.
+
+    `stages` maps keys of training options to the options.
+    """
     for key, one in stages.items():
-        problem = training_problem(preset.devices, one)
-        if problem:
+        if problem := training_problem(preset.devices, one):
             return problem.replace("training", key, 1)
     for axis, method in (("tuner", run.tuner), ("curriculum", run.curriculum)) if preset.devices.sharded else ():
-        problem = method.sharded_problem(run)
-        if problem:
+        if problem := method.sharded_problem(run):
             return f"{axis}.{problem}"
     return ""
 
 
 def _track_problem(preset: Preset, run: Run) -> str:
-    """Why the run's curriculum cannot train on its track or its post-hoc step not follow, as "<key>: <reason>"."""
-    on = run.curriculum.tracks
-    if on is not None and run.track not in on:
-        return f"curriculum.kind: {run.curriculum.kind} trains on {' or '.join(on)}, not on {run.track}"
+    """Return why a run's curriculum cannot train on its track or precede its post-hoc step, as "<key>: <reason>"."""
+    tracks = run.curriculum.tracks
+    if tracks is not None and run.track not in tracks:
+        return f"curriculum.kind: {run.curriculum.kind} trains on {' or '.join(tracks)}, not on {run.track}"
     benchmark = preset.benchmark(run.track)
     if getattr(registry.benchmark(run.track, benchmark.kind), "EVALUATION_ONLY", False):
-        return f"track: data.{run.track} is {benchmark.kind}, which has nothing to train on; list it as data.{run.track}_tests"
+        hint = f"list it as data.{run.track}_tests"
+        return f"track: data.{run.track} is {benchmark.kind}, which has nothing to train on; {hint}"
     if run.posthoc is not None and hasattr(registry.method("curricula", run.curriculum.kind), "assemble"):
         return f"posthoc: {run.curriculum.kind} ends in several models; {run.posthoc.kind} needs one"
     return ""
 
 
 def _decode_problem(preset: Preset, run: Run) -> str:
-    """Why the run's model cannot decode as it says, as "<key>: <reason>"."""
-    kinds = sorted(registry.DECODINGS.keys() - {"policy"})  # a policy decodes no model
-    of_track = getattr(registry.benchmark(run.track, preset.benchmark(run.track).kind), "DECODE", {})
-    kind = run.decode.get("kind", of_track.get("kind", "plain"))
+    """Return why a run's model cannot decode with its options, as "<key>: <reason>"; empty if it can."""
+    kinds = sorted(registry.DECODINGS.keys() - {"policy"})  # a policy is no model's decoding
+    defaults = getattr(registry.benchmark(run.track, preset.benchmark(run.track).kind), "DECODE", {})
+    kind = run.decode.get("kind", defaults.get("kind", "plain"))
     if kind not in kinds:
         return f"decode.kind: must be one of {', '.join(kinds)}"
     annotations = _options(registry.DECODINGS[kind])
@@ -111,22 +124,27 @@ def _decode_problem(preset: Preset, run: Run) -> str:
         return f"decode.{unknown[0]}: {kind} decoding has no such option"
     for name, value in run.decode.items():
         annotation = annotations.get(name)
-        if annotation is not None:
-            problem = _value_problem(annotation, value)
-            if problem:
-                return f"decode.{name}: {problem}"
-    if kind == "latent" and run.decode.keys() - {"kind"} and not _thinks(run):
-        return f"decode.{min(run.decode.keys() - {'kind'})}: {run.curriculum.kind} trains no latent tokens, so there is nothing to change"
+        if annotation is not None and (problem := _value_problem(annotation, value)):
+            return f"decode.{name}: {problem}"
+    return _curriculum_problem(run, kind)
+
+
+def _curriculum_problem(run: Run, kind: str) -> str:
+    """Return why the decoding options do not fit what the run's curriculum trains, as "<key>: <reason>"."""
+    curriculum, options = run.curriculum.kind, run.decode.keys() - {"kind"}
+    if kind == "latent" and options and not _decodes_with_latents(run):
+        return f"decode.{min(options)}: {curriculum} trains no latent tokens, so there is nothing to change"
     if run.decode.get("trigger") == "random" and not hasattr(run.curriculum, "insertion"):
-        return f"decode.trigger: must not be random; {run.curriculum.kind} puts latents at no place of their own, so there is no rate"
-    roles = getattr(registry.method("curricula", run.curriculum.kind), "ROLES", ())
+        why = "puts latents at no place of their own, so there is no rate"
+        return f"decode.trigger: must not be random; {curriculum} {why}"
+    roles = getattr(registry.method("curricula", curriculum), "ROLES", ())
     if roles and run.decode.get("general", roles[0]) not in roles:
-        return f"decode.general: must be one of {', '.join(roles)}, the members that {run.curriculum.kind} makes"
+        return f"decode.general: must be one of {', '.join(roles)}, the members that {curriculum} makes"
     return ""
 
 
 def needed(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield what the run (its training merged with the preset's) needs of its base: the method's key and the capability's name."""
+    """Yield the capabilities that a resolved run needs of its base, as pairs (the method's key, the capability)."""
     yield "track", "causal"
     module = registry.method("curricula", run.curriculum.kind)
     phases = module.phases(run.curriculum, run.track, run.training)
@@ -136,65 +154,65 @@ def needed(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def needs(preset: Preset) -> list[tuple[str, str, str]]:
-    """Return for every run what it needs of its base: the run's name, the method's key, the capability."""
-    found = []
-    for _, run in preset.every_run():
-        training = preset.training_of(run)
-        found += [(run.name, *one) for one in dict.fromkeys(needed(run.model_copy(update={"training": training})))]
-    return found
+    """Return the capabilities that runs need of the base, as triples (run, method's key, capability)."""
+    runs = [preset.resolved(run) for _, run in preset.every_run()]
+    return [(run.name, *one) for run in runs for one in dict.fromkeys(needed(run))]
 
 
 def base_lacks(base: Base) -> Mapping[str, str]:
-    """Return what bases of this architecture cannot do, by capability; empty where the architecture is not known."""
+    """Return the capabilities that the base's architecture lacks, with the reasons; empty if it is not in the table."""
     kind = "qwen3" if base.model is None else _config(base).get("model_type")
     return architectures.known().get(str(kind), {})
 
 
 @cache
 def _options(module: str) -> Mapping[str, str | None]:
-    """Return the options and their annotations of a decoding's `language_model`. Read, not imported: the module imports torch."""
+    """Return the options of a decoding's `language_model` and their annotations.
+
+    The file is parsed and not imported, because it imports torch.
+    """
     file = registry.project_root() / f"{module.replace('.', '/')}.py"
     code = ast.parse(file.read_text(encoding="utf-8"))
-    (made,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
-    return {one.arg: ast.unparse(one.annotation) if one.annotation else None for one in made.args.kwonlyargs}
+    (function,) = (one for one in code.body if isinstance(one, ast.FunctionDef) and one.name == "language_model")
+    return {one.arg: ast.unparse(one.annotation) if one.annotation else None for one in function.args.kwonlyargs}
 
 
 def _value_problem(annotation: str, value: object) -> str:
-    """Why a value does not fit an option's annotation, which is source code of ours; empty if it does."""
+    """Return why a value does not fit an annotation (source code of this project); empty if it does."""
     names = {"Annotated": Annotated, "Field": Field, "Literal": Literal, "Mapping": Mapping, "Any": Any}
     try:
-        TypeAdapter(eval(annotation, names)).validate_python(value, strict=True)  # noqa: S307 - an annotation of ours
+        TypeAdapter(eval(annotation, names)).validate_python(value, strict=True)  # noqa: S307 - this project's code
     except ValidationError as error:
-        return reason(error).rpartition(": ")[2]  # without what pydantic calls the members of a union
+        return reason(error).rpartition(": ")[2]  # without pydantic's names for members of a union
     return ""
 
 
-def _thinks(run: Run) -> bool:
-    """Whether the model that the run's last phase leaves decodes with latents."""
+def _decodes_with_latents(run: Run) -> bool:
+    """Return whether the model of the run's last phase decodes with latents."""
     module = registry.method("curricula", run.curriculum.kind)
     last = module.phases(run.curriculum, run.track, run.training)[-1].name
     return hasattr(module, "decode") and bool(module.decode(run.curriculum, last).get("thinks"))
 
 
 def base_layers(base: Base) -> int | None:
-    """The base's number of layers, where it can be known without a download."""
+    """Return the base's number of layers; None if only a download can tell."""
     if base.model is None:
         return base.architecture.num_hidden_layers
     return architectures.layers(_config(base))
 
 
 def base_positions(base: Base) -> int | None:
-    """The base's longest input in tokens, where it can be known without a download."""
+    """Return the base's longest input in tokens; None if only a download can tell."""
     if base.model is None:
         return base.architecture.max_position_embeddings
     return architectures.longest_input(_config(base))
 
 
 def _config(base: Base) -> Mapping[str, Any]:
-    """The base's config.json, empty where it is not here or is none."""
+    """Return the base's config.json; empty if it is missing or invalid."""
     assert base.model is not None
     try:
-        found = json.loads((hub.folder(base.model, base.revision) / "config.json").read_text())
+        found = json.loads((hub.model_path(base.model, base.revision) / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

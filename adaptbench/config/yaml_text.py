@@ -9,15 +9,15 @@ import yaml
 from adaptbench.errors import AdaptbenchError
 
 AMBIGUOUS = re.compile(r"[-+]?0\d[\d_]*|.*\d:\d.*")
-"""Numbers that YAML 1.1 takes for octal or sexagesimal ones: 010 is 8, 1:30 is 90."""
+"""Numbers that YAML 1.1 reads as octal or sexagesimal: 010 is 8, 1:30 is 90."""
 
 
 class Ambiguous(yaml.constructor.ConstructorError):
-    """A number that YAML reads as another than it seems to be."""
+    """An error for a number that YAML reads as another than it seems to be."""
 
 
 class UniqueKeys(yaml.constructor.BaseConstructor):
-    """YAML whose mappings hold each key once; plain YAML takes the last one silently."""
+    """A YAML constructor that rejects duplicate keys; PyYAML silently uses the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):  # not `!!map x`
@@ -29,13 +29,13 @@ class UniqueKeys(yaml.constructor.BaseConstructor):
 
 
 class _Loader(UniqueKeys, yaml.SafeLoader):
-    """YAML of plain data. Every mistake is a YAMLError."""
+    """A YAML loader for plain data, whose only errors are YAMLErrors."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # What PyYAML's constructors end in where a value is none of its type: 2020-99-99, `!!int x`.
+            # PyYAML's constructors raise these if a value is invalid for its type: 2020-99-99, `!!int x`.
             what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
@@ -46,10 +46,10 @@ class _Loader(UniqueKeys, yaml.SafeLoader):
 
 
 def parse(text: str) -> Any:
-    """What YAML says, as far as it is plain data.
+    """Parse YAML of plain data.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or none of ours.
+        yaml.YAMLError: the text is not YAML, or not plain data.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -58,10 +58,10 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The values in a preset file, unchecked.
+    """Return the values in a preset file, unchecked.
 
     Raises:
-        AdaptbenchError: no such file, not YAML, or not a mapping.
+        AdaptbenchError: there is no such file, or it is no YAML or no mapping.
     """
     if path.exists() and not path.is_file():
         raise AdaptbenchError(f"{path}: no plain file; write the preset into one")

@@ -79,7 +79,7 @@ def _of_hub(config: CorpusConfig, source: Mapping[str, Any], name: str) -> Itera
     try:
         hub.check_id(place)
     except AdaptbenchError as error:
-        raise hub.or_a_folder(name, error) from None
+        raise hub.with_folder_hint(name, error) from None
     records = load_dataset(place, config.subset, split=config.split, revision=revision, streaming=True)
     for number, record in enumerate(records, 1):
         where, text = f"data.{name}: {place}: record {number}", record.get(config.text_field)

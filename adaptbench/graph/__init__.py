@@ -1,1 +1,4 @@
-"""The graph of stages that a preset unfolds into, and all that the Snakefile asks. Plain Python without torch. Imports config, jobs and below."""
+"""The graph of stages that a preset unfolds into, and the functions that the Snakefile calls.
+
+Plain Python without torch. Imports config, jobs and below.
+"""

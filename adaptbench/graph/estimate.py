@@ -1,9 +1,14 @@
-"""What a preset will take, from parameters and tokens: jobs, GPU hours, memory, disk and downloads, before anything runs.
+"""Estimates what a preset needs, from parameters and tokens: jobs, GPU hours, memory, disk and downloads.
 
-FLOPs are those of matrix products, as adaptbench/train/cost.py counts them afterwards: a weight costs a token 2 forward, 2 on the way back, and 2 more
-if it trains. A step of a small model takes what starting its operations takes, however little they compute. That an untrained bottom of the
-network needs no way back is not counted, nor are probes and attention scores. Latents cut a step into passes one after another: by wavefront over
-pieces, which together are the step's tokens, by Jacobi over all tokens each time, whose activations are all kept. Answers are written a batch at a time, token after token, in what starting the operations takes. What is assumed is printed, and an option of `make plan`.
+FLOPs are those of matrix products, as adaptbench/train/cost.py counts them after a run. Each weight costs 2 FLOPs a
+token in the forward pass, 2 in the backward pass, and 2 more if it is trained. Not counted are probes, attention
+scores, and what frozen layers below the first trained one save in the backward pass.
+
+A training step takes at least the time in which its operations start, which dominates for small models. With latents, a
+step has several forward passes one after another (`CurriculumConfig.forward_passes`). Answers are generated in batches,
+token by token; each token takes the time in which its operations start.
+
+All assumptions are printed, and are options of `make plan`.
 """
 
 import math
@@ -15,23 +20,32 @@ from adaptbench import registry
 from adaptbench.config import validate
 from adaptbench.config.preset import Preset
 from adaptbench.config.training import Training
-from adaptbench.contracts import TunerConfig
+from adaptbench.contracts import CurriculumConfig, TunerConfig
 from adaptbench.graph import plan_files, published, stock_tasks
 from adaptbench.graph.model_size import Assumptions, shape
 from adaptbench.graph.nodes import Evaluation, Graph, Node
 
-OPTIMIZER = {"adamw": 8, "muon": 4}  # bytes a trained parameter: moments in float32
+OPTIMIZER = {"adamw": 8, "muon": 4}
+"""Bytes of the moments in float32, for each trained parameter."""
 
-
-ACTIVATIONS = (
-    34  # bytes a token, layer and hidden unit in 16 bits: arXiv 2205.05198, equation 2 without attention scores
-)
+ACTIVATIONS = 34
+"""Bytes in 16 bits, for each token, layer and hidden unit: arXiv 2205.05198, equation 2 without attention scores."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its `seconds` on so many `gpus` at once; in bytes what it leaves, its checkpoint, the memory of each GPU for weights, gradients
-    and optimizer (`state`) and for activations, and that of the `host` beside GPUs: the model as every process loads it, and the checkpoint.
+    """The estimate of one job.
+
+    Attributes:
+        name: the node's id or the run's key.
+        kind: the node's kind, or "evaluate".
+        seconds: its duration.
+        gpus: GPUs that it uses at once.
+        kept: bytes of its result.
+        checkpoint: bytes of its checkpoint.
+        state: bytes on each GPU for weights, gradients and optimizer.
+        activations: bytes on each GPU for activations.
+        host: bytes of host memory: the model as every process loads it, and the checkpoint.
     """
 
     name: str
@@ -46,15 +60,20 @@ class Job:
 
 
 class Estimate:
-    """Everything that is estimated of one preset's graph."""
+    """The estimates for one preset's graph."""
 
-    def __init__(self, graph: Graph, assumed: Assumptions, *, ask: bool = True) -> None:
-        self.graph, self.assumed, self.size = graph, assumed, shape(graph, ask=ask)
+    def __init__(self, graph: Graph, assumed: Assumptions, *, online: bool = True) -> None:
+        """Prepare the estimates; `online` allows requests to the hub for the base's size.
+
+        Raises:
+            AdaptbenchError: the base's size is unknown.
+        """
+        self.graph, self.assumed, self.size = graph, assumed, shape(graph, online=online)
         self.lacks = validate.base_lacks(graph.preset.base)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
-        """Of every node and every evaluation, by id or key."""
+        """The jobs of all nodes and evaluations, by id or key."""
         nodes = {name: self._of_node(node) for name, node in self.graph.nodes.items()}
         for name in plan_files.intermediate_models(self.graph) if self.graph.preset.keep == "scored" else ():
             nodes[name] = replace(nodes[name], kept=0.0, checkpoint=nodes[name].kept + nodes[name].checkpoint)
@@ -62,20 +81,20 @@ class Estimate:
 
     @cached_property
     def chains(self) -> dict[str, float]:
-        """Of every node and every evaluation, the seconds of the longest chain of jobs that begins with it."""
+        """The seconds of the longest chain of jobs that starts at each node and evaluation, by id or key."""
         found = {name: job.seconds for name, job in self.jobs.items()}
-        after: dict[str, float] = {}  # the longest of those that begin after a node
+        after: dict[str, float] = {}  # the longest chain that starts after a node
         for one in self.graph.evaluations:
             for node in filter(None, (one.model, one.data, *one.tasks.values())):
                 after[node] = max(after.get(node, 0.0), found[one.key])
-        for name in reversed(list(self.graph.nodes)):  # parents come first there
+        for name in reversed(list(self.graph.nodes)):  # children first
             found[name] += after.get(name, 0.0)
             for parent in self.graph.nodes[name].parents.values():
                 after[parent] = max(after.get(parent, 0.0), found[name])
         return found
 
-    def of_part(self, part: str) -> dict[str, Job]:
-        """The jobs that a part's tables need."""
+    def part_jobs(self, part: str) -> dict[str, Job]:
+        """Return the jobs that a part's tables need."""
         wanted = set(plan_files.runs(self.graph, part))
         needed: dict[str, None] = {}
         for one in self.graph.evaluations:
@@ -86,18 +105,18 @@ class Estimate:
         return {name: self.jobs[name] for name in needed}
 
     def _layers(self, node: Node) -> int:
-        """Of the model that the node leaves."""
+        """Return the number of layers of the node's model."""
         if node.kind in ("base", "imported_base"):
             return self.size.layers
         before = self._layers(self.graph.nodes[next(iter(node.parents.values()))])
         return before + (_tuner(node).share(before)[0] if _makes_model(node) else 0)
 
     def _of_node(self, node: Node) -> Job:
-        if node.kind in ("data", "tasks", "tokenizer", "assemble"):  # a team's members are links
+        if node.kind in ("data", "tasks", "tokenizer", "assemble"):  # an assembled team links to its members
             return Job(node.id, node.kind)
         whole = self.size.parameters(self._layers(node))
         makes = node.kind != "prepare" or _makes_model(node)
-        kept = whole * self.size.bytes if makes and not _leaves_adapters(node) else 0.0
+        kept = whole * self.size.bytes if makes and not _keeps_adapters(node) else 0.0
         if node.kind not in ("base", "train"):
             return Job(node.id, node.kind, self._start(whole), kept=kept, host=whole * self.size.bytes)
         return self._of_training(node, whole, kept)
@@ -110,12 +129,12 @@ class Estimate:
         matrices = layers * self.size.layer + self.size.head
         trained = matrices if trained_layers is None else trained_layers * self.size.layer
         moving = whole if trained_layers is None else trained
-        state = 4 + OPTIMIZER[training.optimizer]  # of the weights and moments, as of the gradients and moments
+        state = 4 + OPTIMIZER[training.optimizer]  # moments, and weights (checkpoint) or gradients (memory) in float32
         forward = 2 * matrices
         a_token = 2 * forward + 2 * trained + (forward if training.gradient_checkpointing else 0)
         tokens = self._tokens(node, training)
         steps = tokens / (training.batch_size * training.sequence_length)
-        passes, whole_passes = self._passes(node, training)
+        passes, whole_passes = self._forward_passes(node, training)
         arithmetic = self._arithmetic(a_token * tokens) * whole_passes / devices.processes
         seconds = max(arithmetic, steps * passes * layers * self.assumed.layer_seconds)
         in_layers = 2 * layers + ACTIVATIONS if training.gradient_checkpointing else ACTIVATIONS * layers
@@ -133,19 +152,16 @@ class Estimate:
             host=4 * whole * devices.processes + state * moving,
         )
 
-    def _passes(self, node: Node, training: Training) -> tuple[float, float]:
-        """Of a step: how many are made one after another, and how many times all its tokens go through the model."""
-        forward = node.options.get("curriculum", {}).get("forward")  # what goes through latents has it
-        if forward is None:
+    def _forward_passes(self, node: Node, training: Training) -> tuple[float, float]:
+        """Return the sequential forward passes of a step, and how often all its tokens are processed."""
+        if "curriculum" not in node.options:
             return 1.0, 1.0
-        most = self.assumed.latent_passes
-        if forward["way"] == "jacobi" or (forward["way"] == "wavefront" and "wavefront" in self.lacks):
-            whole = forward["iterations"] + 1.0 if forward["iterations"] else most
-            return whole, whole
-        return (training.batch_size * most, most) if forward["way"] == "naive" else (most, 1.0)
+        options = node.options["curriculum"]
+        curriculum: CurriculumConfig = registry.method("curricula", options["kind"]).Config.model_validate(options)
+        return curriculum.forward_passes(training.batch_size, self.assumed.latent_passes, self.lacks)
 
     def _tokens(self, node: Node, training: Training) -> float:
-        """That the stage puts through the model."""
+        """Return the tokens that the stage processes."""
         if training.steps is not None:
             return training.steps * training.batch_size * training.sequence_length
         assert training.epochs is not None
@@ -170,37 +186,41 @@ class Estimate:
             return Job(one.key, "evaluate")
         layers = self._layers(self.graph.nodes[one.model])
         matrices = layers * self.size.layer + self.size.head
-        asked = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
-        tokens = len(asked) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
-        written = self._written(one) * layers * self.assumed.token_seconds
-        seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens) + written
+        tasks = [task for node in one.tasks.values() for task in self.graph.nodes[node].options["tasks"]]
+        tokens = len(tasks) * self.assumed.task_tokens + len(one.stock) * self.assumed.stock_task_tokens
+        generation = self._generation_passes(one) * layers * self.assumed.token_seconds
+        seconds = self._start(self.size.parameters(layers)) + self._arithmetic(2 * matrices * tokens) + generation
         return Job(one.key, "evaluate", seconds, host=self.size.parameters(layers) * self.size.bytes)
 
-    def _written(self, one: Evaluation) -> float:
-        """Passes, one after another, in which a run's answers are written."""
-        asked = [(self.assumed.answers, 1.0) for name in one.stock if "exact_match" in stock_tasks.task(name).metric]
+    def _generation_passes(self, one: Evaluation) -> float:
+        """Return the sequential forward passes that generate a run's answers."""
+        generated = [
+            (self.assumed.answers, 1.0) for name in one.stock if "exact_match" in stock_tasks.task(name).metric
+        ]
         for node in (self.graph.nodes[node] for node in one.tasks.values()):
             track, kind = node.options["track"], node.options["kind"]
             items = self.graph.nodes[node.parents["data"]].options["config"].get("test_items") or self.assumed.answers
-            asked += [
+            generated += [
                 (items, self.assumed.turns if task.episodes else 1.0)
                 for task in registry.benchmark(track, kind).TASKS
-                if task.split == one.options["split"] and _is_written(track, task.name)
+                if task.split == one.options["split"] and _is_generated(track, task.name)
             ]
         limit, batch_size = one.options["limit"] or math.inf, one.options["batch_size"]
-        batches = sum(turns * math.ceil(min(items, limit) / batch_size) for items, turns in asked)
+        batches = sum(turns * math.ceil(min(items, limit) / batch_size) for items, turns in generated)
         return batches * self.assumed.answer_tokens
 
     def _start(self, parameters: int) -> float:
+        """Return the seconds in which a job starts and reads its model."""
         return self.assumed.job_seconds + parameters * self.size.bytes / self.assumed.read_rate
 
     def _arithmetic(self, flops: float) -> float:
+        """Return the seconds that a GPU computes for so many FLOPs."""
         return flops / (self.assumed.flops * self.assumed.utilisation)
 
 
 @cache
-def _is_written(track: str, task: str) -> bool:
-    """Whether a task's answers are written, and not chosen among given ones."""
+def _is_generated(track: str, task: str) -> bool:
+    """Return whether a task's answers are generated, and not chosen from given ones."""
     folder = registry.project_root() / "benchmarks" / track / "tasks"
     text = (folder / f"{task}.yaml").read_text()
     shared = re.search(r"^include: (\S+)$", text, re.MULTILINE)
@@ -213,15 +233,15 @@ def _tuner(node: Node) -> TunerConfig:
     return tuner
 
 
-def _leaves_adapters(node: Node) -> bool:
-    """Whether a training stage keeps what it trained apart from the model, which is small."""
+def _keeps_adapters(node: Node) -> bool:
+    """Return whether a training stage saves only adapters, which are small, instead of the model."""
     if node.options.get("merge", True):
         return False
     return getattr(registry.method("tuners", node.options["tuner"]["kind"]), "ADAPTERS", False)
 
 
 def _makes_model(node: Node) -> bool:
-    """Whether it is a preparation that leaves a model."""
+    """Return whether the node is a preparation that makes a model."""
     if node.kind != "prepare":
         return False
     steps = registry.method("tuners", node.options["tuner"]["kind"]).preparations(_tuner(node))
@@ -229,12 +249,10 @@ def _makes_model(node: Node) -> bool:
 
 
 def published_epoch(preset: Preset, track: str) -> published.Epoch | None:
-    """What is published of the track's training data, where the preset takes all of them from the hub."""
+    """Return the published size of the track's training data; None if unknown or if the preset reads other data."""
     benchmark = preset.benchmark(track)
     if benchmark is None or getattr(benchmark, "train_items", None) is not None:
         return None
-    sources = [
-        getattr(preset.data, name) for name in getattr(registry.benchmark(track, benchmark.kind), "PUBLIC_DATA", {})
-    ]
+    sources = preset.public_data(track, benchmark.kind).values()
     keys = ((one.hub_id, track, getattr(benchmark, "form", None)) for one in sources if one.path is None)
     return next((published.EPOCHS[key] for key in keys if key in published.EPOCHS), None)

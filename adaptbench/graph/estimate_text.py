@@ -15,38 +15,37 @@ from adaptbench.graph.nodes import Graph
 REPORTS = ("collect", "conclude", "tables", "figures", "paper", "explorer")
 
 
-def public_data(preset: Preset) -> dict[str, HubData]:
-    """The data sets of the hub that the preset's benchmarks read, by their key under `data`."""
-    names = (
-        name
+def hub_data(preset: Preset) -> dict[str, HubData]:
+    """Return the data sets that the preset's benchmarks read from the hub, by their keys under `data`."""
+    return {
+        name: source
         for track in registry.tracks()
-        for one in (preset.benchmark(track), *preset.further_tests(track))
-        if one is not None
-        for name in getattr(registry.benchmark(track, one.kind), "PUBLIC_DATA", {})
-    )
-    return {name: source for name in names if (source := getattr(preset.data, name)).path is None}
+        for benchmark in (preset.benchmark(track), *preset.further_tests(track))
+        if benchmark is not None
+        for name, source in preset.public_data(track, benchmark.kind).items()
+        if source.path is None
+    }
 
 
 def report(graph: Graph, assumed: Assumptions) -> str:
-    """What `make plan` prints of a preset.
+    """Return what `make plan` prints of a preset.
 
     Raises:
-        AdaptbenchError: the hub refuses the base, or nothing says how large it is.
+        AdaptbenchError: the base's size is unknown.
     """
     preset = graph.preset
     estimate = Estimate(graph, assumed)
     size = estimate.size
     model = preset.base.model or "a base pre-trained here"
-    lines = [
-        f"{preset.name}: {model}, {size.parameters(size.layers):.3g} parameters in {size.layers} layers (known from {size.origin})"
-    ]
+    parameters = f"{size.parameters(size.layers):.3g} parameters in {size.layers} layers"
+    lines = [f"{preset.name}: {model}, {parameters} (known from {size.origin})"]
     done: Collection[str] = ()
     for part in plan_files.parts(graph):
-        jobs = estimate.of_part(part)
+        jobs = estimate.part_jobs(part)
         episodes = any(table["episodes"] for table in plan_files.tables(graph, part).values())
         reports = Counter((*REPORTS, "transcripts") if episodes else REPORTS)
         lines.append(f"  {part if part == 'main' else f'{part}, besides'}")
-        lines += _of_jobs([job for name, job in jobs.items() if name not in done], reports, assumed)
+        lines += _job_lines([job for name, job in jobs.items() if name not in done], reports, assumed)
         done = {*done, *jobs}
     lines.append(f"  downloads    {_downloads(preset, size)}")
     for track in registry.tracks():
@@ -57,7 +56,8 @@ def report(graph: Graph, assumed: Assumptions) -> str:
     return "\n".join(lines)
 
 
-def _of_jobs(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:
+def _job_lines(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:
+    """Return the lines of a part: jobs, GPU hours, memory and disk."""
     counts = Counter(job.kind for job in jobs) + reports
     hours = {kind: sum(job.seconds * job.gpus for job in jobs if job.kind == kind) / 3600 for kind in counts}
     shown = ", ".join(f"{kind} {value:.3g}" for kind, value in hours.items() if value)
@@ -72,20 +72,21 @@ def _of_jobs(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -
         f"    jobs         {sum(counts.values())}: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()),
         f"    GPU hours    {sum(hours.values()):.3g} ({shown}); about {wall:.3g} hours on {gpus} GPU",
         f"    longest job  {longest.name}: {longest.seconds / 3600:.3g} hours",
-        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations{each}: {largest.name}",
+        f"    GPU memory   {gb(largest.state)}, and about {gb(largest.activations)} for activations{each}: "
+        f"{largest.name}",
         f"    host memory  about {gb(host.host)}: {host.name}",
         f"    disk         {gb(kept)} kept, {gb(kept + checkpoints(jobs, gpus))} at most",
     ]
 
 
 def checkpoints(jobs: Sequence[Job], gpus: int) -> float:
-    """Bytes of the checkpoints that may lie there at a time."""
+    """Return the bytes of the largest checkpoints that can exist at the same time."""
     return sum(sorted((job.checkpoint for job in jobs), reverse=True)[:gpus])
 
 
 def _downloads(preset: Preset, size: Shape) -> str:
     model = f"{gb(size.missing)} of {preset.base.model}" if size.missing else "no model"
-    names = [source.hub_id for source in public_data(preset).values()]
+    names = [source.hub_id for source in hub_data(preset).values()]
     names += [
         name
         for tasks in preset.evaluation.stock_tasks.values()
@@ -96,4 +97,5 @@ def _downloads(preset: Preset, size: Shape) -> str:
 
 
 def gb(size: float) -> str:
+    """Format bytes as GB."""
     return f"{size / 1e9:.3g} GB"

@@ -1,7 +1,8 @@
-"""Reads one file of the project without importing it: what it defines, what each definition uses, and a digest.
+"""Parses one file of the project without importing it: its definitions, the names that each uses, and a digest.
 
-A use is a dotted name. `:name.attribute` begins with a name of the file itself, `adaptbench.module.name` with an import inside a
-function. `import adaptbench.module` is such an import alone. A name that a function binds itself is no use.
+A use is a dotted name. `:name.attribute` begins with a name of the file itself, `adaptbench.module.name` with an import
+inside a function. `import adaptbench.module` is an import without a further use. A name that a function binds itself is
+no use.
 """
 
 import ast
@@ -23,29 +24,35 @@ INNER = (*Function.__args__, *Comprehension.__args__, ast.ClassDef)
 
 @dataclass
 class Uses:
-    """What a piece of code mentions, as dotted names, the attributes that it asks of anything, and text that may name a file."""
+    """The names that a piece of code uses.
+
+    Attributes:
+        mentions: dotted names.
+        attributes: names of attributes of any object.
+        files: texts that may name a file.
+    """
 
     mentions: set[str] = field(default_factory=set)
-    asks: set[str] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
 
 
 class Module:
-    """A file, read.
+    """A parsed file.
 
     Attributes:
-        folder: where it is.
-        digest: of its syntax tree. Comments, docstrings and layout do not change it.
-        names: name -> what the statements that define it use; each with a key where the name is a dictionary, else with "".
-        imports: name -> the module, or the definition in a module, that it stands for; "" for what is not of the project.
-        always: what the statements use that run whenever the module is imported.
+        folder: the file's folder.
+        digest: a digest of the syntax tree. Comments, docstrings and layout do not change it.
+        names: name -> uses of the statements that define it, each with a key if the name is a dictionary, else with "".
+        imports: name -> the imported module or definition; "" if it is outside of the project.
+        always: uses of the statements that run whenever the module is imported.
     """
 
     def __init__(self, name: str, file: Path) -> None:
-        """Read `file`, which holds the module `name`.
+        """Parse `file`, which contains the module `name`.
 
         Raises:
-            AdaptbenchError: it is no Python.
+            AdaptbenchError: it is no valid Python.
         """
         try:
             tree = ast.parse(file.read_bytes())
@@ -64,7 +71,7 @@ class Module:
         for one in (one for one in tree.body if isinstance(one, Definition)):
             firsts = (re.split(r"\W", ast.unparse(decorator))[0] for decorator in one.decorator_list)
             if any(first in self.names or self.imports.get(first) for first in firsts):
-                self.always.mentions.add(f":{one.name}")  # the project's decorator may keep it
+                self.always.mentions.add(f":{one.name}")  # the project's decorator may register it
 
     def _add(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -95,7 +102,10 @@ class Module:
 
 
 class _Reader(ast.NodeVisitor):
-    """Collects what code uses. `local` maps the names that functions around it bind to what they import, "" for anything else."""
+    """A visitor that collects the uses of code.
+
+    `local` maps the names that enclosing functions bind to what they import, or to "" if they are no imports.
+    """
 
     def __init__(self, package: str, uses: Uses) -> None:
         self.package, self.uses = package, uses
@@ -115,7 +125,7 @@ class _Reader(ast.NodeVisitor):
         while isinstance(base, ast.Attribute):
             chain.insert(0, base.attr)
             base = base.value
-        self.uses.asks.update(chain)
+        self.uses.attributes.update(chain)
         if isinstance(base, ast.Name):
             self._mention(base, chain)
         else:
@@ -128,11 +138,11 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
-            self.uses.asks.update(str(one.value) for one in node.args[1:2] if isinstance(one, ast.Constant))
+            self.uses.attributes.update(str(one.value) for one in node.args[1:2] if isinstance(one, ast.Constant))
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: Function) -> None:
-        """Read a function but its annotations, which no call evaluates."""
+        """Visit a function without its annotations, which no call evaluates."""
         for one in (*getattr(node, "decorator_list", ()), *node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(one)
         around, self.in_function = self.in_function, True
@@ -142,7 +152,7 @@ class _Reader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
     def visit_ListComp(self, node: Comprehension) -> None:
-        self.visit(node.generators[0].iter)  # where the comprehension's own names are not known yet
+        self.visit(node.generators[0].iter)  # the comprehension's own names are not bound there
         targets = (one for each in node.generators for one in ast.walk(each.target))
         self._inside(ast.iter_child_nodes(node), {one.id: "" for one in targets if isinstance(one, ast.Name)})
 
@@ -173,7 +183,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _assigned(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
-    """The names that an assignment binds and what each becomes; none for a statement of another kind."""
+    """Return the names that an assignment binds, with their values; nothing for other statements."""
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         return [(statement.target.id, statement.value)] if statement.value else []
     if not isinstance(statement, ast.Assign):
@@ -192,7 +202,7 @@ def _assigned(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
 
 
 def _entries(value: ast.expr) -> list[tuple[str, ast.AST]]:
-    """The values of a dictionary by their keys; what is none, or has other keys than text, is one value without a key."""
+    """Return the values of a dictionary with text keys by key; any other expression is one value without a key."""
     keys = [getattr(key, "value", None) for key in value.keys] if isinstance(value, ast.Dict) else [None]
     if not isinstance(value, ast.Dict) or not all(isinstance(key, str) for key in keys):
         return [("", value)]
@@ -200,7 +210,7 @@ def _entries(value: ast.expr) -> list[tuple[str, ast.AST]]:
 
 
 def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:
-    """The names that an import binds, and what each is of the project; "" for what other packages hold."""
+    """Return the names that an import binds, with their targets in the project; "" for other packages."""
     if isinstance(statement, ast.Import):
         found = {}
         for one in statement.names:
@@ -215,12 +225,12 @@ def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str,
 
 
 def _bound(function: Function, package: str) -> dict[str, str]:
-    """The names that are a function's own, and what those that it imports stand for."""
+    """Return the names that a function binds, with the targets of those that it imports, else ""."""
     arguments = function.args
     every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
     bound = {one.arg: "" for one in every if one is not None}
     elsewhere: set[str] = set()
-    for node in _own(_body(function)):
+    for node in _in_scope(_body(function)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             bound |= _imported(node, package)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -232,8 +242,8 @@ def _bound(function: Function, package: str) -> dict[str, str]:
     return {name: target for name, target in bound.items() if name not in elsewhere}
 
 
-def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes of a function's scope, without what is inside of functions, classes and comprehensions in it."""
+def _in_scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of a function's scope, without the inside of nested functions, classes and comprehensions."""
     waiting = [*nodes]
     while waiting:
         node = waiting.pop()
@@ -247,12 +257,16 @@ def _body(function: Function) -> list[ast.AST]:
 
 
 def _for_types(node: ast.AST) -> bool:
+    """Return whether a statement is `if TYPE_CHECKING`."""
     test = node.test if isinstance(node, ast.If) else None
     return getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"
 
 
 def _write(node: ast.AST, text: list[str]) -> None:
-    """Append a syntax tree, without places and docstrings. What is empty is left out, so that all versions of Python agree."""
+    """Append a syntax tree to `text`, without positions and docstrings.
+
+    Empty fields are left out, so that all versions of Python give the same text.
+    """
     text.append(type(node).__name__)
     for name in node._fields:
         value = getattr(node, name, None)

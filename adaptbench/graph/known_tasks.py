@@ -1,4 +1,4 @@
-"""All tasks that benchmarks and lm-eval can score, by name."""
+"""Finds tasks of benchmarks and of lm-eval by name."""
 
 from adaptbench import registry
 from adaptbench.errors import AdaptbenchError
@@ -7,14 +7,14 @@ from adaptbench.tasks import Task
 
 
 class Tasks(dict[str, Task]):
-    """Tasks by name; one that no benchmark has is looked for in lm-eval."""
+    """Tasks by name; a task that no benchmark has is looked up in lm-eval."""
 
     def __missing__(self, name: str) -> Task:
         self[name] = stock_tasks.task(name)
         return self[name]
 
     def or_unknown(self, name: str, metric: str) -> Task:
-        """The task, or what can be said of one that nothing here knows."""
+        """Return the task of that name, or a task with defaults if it is unknown."""
         try:
             return self[name]
         except AdaptbenchError:
@@ -22,7 +22,7 @@ class Tasks(dict[str, Task]):
 
 
 def known_tasks() -> Tasks:
-    """Every benchmark's tasks by name, and lm-eval's as they are asked for."""
+    """Return the tasks of all benchmarks by name; those of lm-eval are added when they are looked up."""
     return Tasks(
         (task.name, task)
         for track in registry.tracks()

@@ -1,4 +1,4 @@
-"""How large a preset's base model is, from its configuration, the hub or published figures."""
+"""Finds the size of a preset's base model, from its configuration, the hub or published figures."""
 
 import math
 import re
@@ -11,34 +11,61 @@ from adaptbench.graph import published
 from adaptbench.graph.nodes import Graph
 from adaptbench.io import hub
 
-ASSUMED_LAYERS = 32  # of a model of which only the name is known
+ASSUMED_LAYERS = 32
+"""Layers of a model whose configuration is unknown."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What no preset says."""
+    """Quantities that no preset contains.
 
-    flops: float = 989e12  # a GPU's in a second: H100 SXM, bfloat16 without sparsity (NVIDIA's data sheet)
-    utilisation: float = 0.35  # the share of them that is reached
-    gpus: int = 1  # that work at a time, one job each
-    epoch_tokens: float = 10e6  # of an epoch, where the data are not there yet and nothing is published of them
-    stock_task_tokens: float = 5e6  # that a task of lm-eval puts through a model
-    task_tokens: float = 2e5  # the same, a task of a benchmark here
-    layer_seconds: float = 0.002  # that a layer takes in a training step at least: some 135 operations and casts to bfloat16, started one by one
-    latent_passes: float = 8.0  # of a step with latents, one after another: one more than the most of a row
-    token_seconds: float = 0.0005  # that a layer takes at least to write the next token of a batch
-    answer_tokens: float = 100.0  # of an answer, in the longest of its batch
-    answers: float = 1000.0  # that a task has written, where no option says how many
-    turns: float = 5.0  # in which a live episode is written
-    job_seconds: float = 10.0  # to start a job on its GPU, waiting in a queue apart
-    read_rate: float = 1e9  # bytes of a model that are read in a second
+    Attributes:
+        flops: a GPU's FLOPs a second: H100 SXM, bfloat16 without sparsity (NVIDIA's data sheet).
+        utilisation: the share of `flops` that is reached.
+        gpus: GPUs that work at the same time, one job each.
+        epoch_tokens: tokens of an epoch, if the data are not there yet and no size of them is published.
+        stock_task_tokens: tokens that a model processes for a task of lm-eval.
+        task_tokens: tokens that a model processes for a task of a benchmark.
+        layer_seconds: the least duration of a layer in a training step: about 135 operations and casts to bfloat16,
+            started one by one.
+        latent_passes: sequential passes of a step with latents: one more than the most latents of a row.
+        token_seconds: the least duration of a layer to generate the next token of a batch.
+        answer_tokens: tokens of the longest answer of a batch.
+        answers: generated answers of a task, if no option sets their number.
+        turns: turns of a live episode.
+        job_seconds: seconds to start a job on its GPU, without waiting in a queue.
+        read_rate: bytes of a model that are read in a second.
+    """
+
+    flops: float = 989e12
+    utilisation: float = 0.35
+    gpus: int = 1
+    epoch_tokens: float = 10e6
+    stock_task_tokens: float = 5e6
+    task_tokens: float = 2e5
+    layer_seconds: float = 0.002
+    latent_passes: float = 8.0
+    token_seconds: float = 0.0005
+    answer_tokens: float = 100.0
+    answers: float = 1000.0
+    turns: float = 5.0
+    job_seconds: float = 10.0
+    read_rate: float = 1e9
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size: parameters of a layer, of the output head and of all but the layers; bytes of a stored parameter.
+    """A model's size.
 
-    `missing` are bytes that must be downloaded, `origin` says how all this is known.
+    Attributes:
+        layers: number of layers.
+        layer: parameters of a layer.
+        head: parameters of the output head.
+        rest: parameters outside of the layers.
+        hidden: hidden size.
+        bytes: bytes of a stored parameter.
+        origin: the source of these numbers.
+        missing: bytes that must be downloaded.
     """
 
     layers: int
@@ -51,41 +78,42 @@ class Shape:
     missing: int = 0
 
     def parameters(self, layers: int) -> int:
+        """Return the number of parameters with this number of layers."""
         return self.rest + layers * self.layer
 
 
-def shape(graph: Graph, *, ask: bool = True) -> Shape:
-    """The base's size: of its architecture; as it was taken in; of its folder, the hub's cache, the hub (if it may `ask`); where none can be
-    had, as it is published, else of its name.
+def shape(graph: Graph, *, online: bool = True) -> Shape:
+    """Return the base's size, from the first of these sources that is available.
+
+    They are: the architecture of a base that is pre-trained here, the imported base, its folder, the hub's cache, the
+    hub (if `online`), its published size, its name.
 
     Raises:
-        AdaptbenchError: nothing says how large it is.
+        AdaptbenchError: its size is unknown.
     """
     base = graph.preset.base
     if base.model is None:
-        return _of_architecture(graph.preset)
+        return _from_architecture(graph.preset)
     (node,) = (node.id for node in graph.nodes.values() if node.kind == "imported_base")
-    taken_in = hub.local(str(graph.directory(node)), "main")
-    if found := taken_in or hub.local(base.model, base.revision):
+    imported = hub.find_local(str(graph.directory(node)), "main")
+    if found := imported or hub.find_local(base.model, base.revision):
         try:
-            return _of_config(found)
+            return _from_config(found)
         except AdaptbenchError as error:
             raise AdaptbenchError(f"base.model: {base.model}: {error}") from None
     why = "not in the hub's cache"
-    if ask:
+    if online:
         try:
-            return _of_config(hub.ask(base.model, base.revision))
-        except (
-            AdaptbenchError
-        ) as error:  # what the start would refuse (adaptbench/graph/preflight.py) can still be estimated
+            return _from_config(hub.find_remote(base.model, base.revision))
+        except AdaptbenchError as error:  # a base that preflight.py refuses can still be estimated
             why = str(error)
     if base.model in published.MODELS:
-        return _of_published(published.MODELS[base.model], f"its published config.json: {why}")
-    return _of_name(base.model, why)
+        return _from_published(published.MODELS[base.model], f"its published config.json: {why}")
+    return _from_name(base.model, why)
 
 
-def _of_architecture(preset: Preset) -> Shape:
-    """Qwen3 as it is pre-trained here, in float32."""
+def _from_architecture(preset: Preset) -> Shape:
+    """Return the size of the Qwen3 model that is pre-trained here, in float32."""
     made = preset.base.architecture
     size = published.Model(
         made.num_hidden_layers,
@@ -101,17 +129,17 @@ def _of_architecture(preset: Preset) -> Shape:
     return Shape(size.layers, size.layer, size.head, size.rest, size.hidden, 4.0, "base.architecture")
 
 
-def _of_published(size: published.Model, origin: str) -> Shape:
-    """In 16 bits, as all of them are stored."""
+def _from_published(size: published.Model, origin: str) -> Shape:
+    """Return a published size, in 16 bits, as all of these models are stored."""
     missing = 2 * (size.rest + size.layers * size.layer)
     return Shape(size.layers, size.layer, size.head, size.rest, size.hidden, 2.0, origin, missing)
 
 
-def _of_config(found: hub.Found) -> Shape:
-    """What the model's config.json and its weights say.
+def _from_config(found: hub.ModelInfo) -> Shape:
+    """Return the size from a model's config.json and weights.
 
     Raises:
-        AdaptbenchError: there are no weights, or its sizes are no whole numbers above zero.
+        AdaptbenchError: there are no weights, or sizes are no whole numbers above zero.
     """
     inner = found.config.get("text_config")
     config = inner if isinstance(inner, Mapping) else found.config
@@ -133,11 +161,11 @@ def _of_config(found: hub.Found) -> Shape:
     return Shape(layers, layer, head, rest, hidden, stored, found.origin, found.missing)
 
 
-def _of_name(model: str, why: str) -> Shape:
-    """By the rule that n layers of width h have 12 n h^2 parameters."""
-    said = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.casefold())
-    if said is None:
+def _from_name(model: str, why: str) -> Shape:
+    """Return the size from the parameters in a model's name; n layers of width h have about 12 n h^2 parameters."""
+    found = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.casefold())
+    if found is None:
         raise AdaptbenchError(f"base.model: {why}; and its name does not say how large it is")
-    layer = round(float(said[1]) * 1e9 / ASSUMED_LAYERS)
+    layer = round(float(found[1]) * 1e9 / ASSUMED_LAYERS)
     origin = f"its name alone, {ASSUMED_LAYERS} layers assumed: {why}"
     return Shape(ASSUMED_LAYERS, layer, 0, 0, math.isqrt(layer // 12), 2.0, origin, 2 * ASSUMED_LAYERS * layer)

@@ -1,9 +1,9 @@
-"""Unfolds a preset into the stages that must run: plain Python, no torch, a few milliseconds.
+"""Types of the graph: nodes (stages), evaluations, and the graph itself.
 
 A node is one directory and one job. Its id is a readable name and a hash of everything that determines its content: its
-options, its parents' ids, its seed. Equal stages of different runs are therefore one node, and a changed option is
-another directory: nothing stale is ever taken for fresh. The code that makes a node is not in the hash but in a parameter of
-its rule (adaptbench/graph/sources.py). adaptbench/graph/plan_files.py writes the graph down for the jobs.
+options, its parents' ids, its seed. Equal stages of different runs are therefore one node. A changed option gives
+another directory, so a stale result is never reused. The code that makes a node is not in the hash but in a parameter
+of its rule (adaptbench/graph/sources.py). adaptbench/graph/plan_files.py writes the graph to files for the jobs.
 """
 
 import difflib
@@ -28,10 +28,10 @@ class Node:
 
     Attributes:
         id: readable name and hash; the directory's name.
-        kind: which function of adaptbench/stages/job.py makes it.
+        kind: the key of the function in adaptbench/stages/ that makes it.
         options: everything that determines it besides its parents.
-        parents: role -> id of the nodes that it reads.
-        files: data files outside the graph that it reads.
+        parents: role -> id of a node that it reads.
+        files: data files outside of the graph that it reads.
         makes_model: whether its directory holds a model.
     """
 
@@ -44,15 +44,25 @@ class Node:
 
     @property
     def folder(self) -> str:
+        """The folder of its directory, in the folder of results."""
         return self.kind if self.kind in ("data", "tasks") else "stages"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run under one seed: the model that is scored, and on what.
+    """One run under one seed: the model that is scored, and its tasks.
 
-    `tasks` maps a benchmark to its tasks' node, `stock` the names in results of lm-eval's own tasks to how they are asked. `model` is None where the run is skipped, for the reason in `skipped`, and
-    where no model but the benchmark's baseline `policy` answers, which knows the training data in the node `data`.
+    Attributes:
+        track: the run's track.
+        run: the run's name.
+        seed: its seed.
+        model: the node of the model; None if the run is skipped or a policy answers.
+        tasks: benchmark -> the node of its tasks.
+        options: the options of the evaluation and of decoding.
+        skipped: the reason if the run is skipped.
+        policy: the benchmark's baseline that answers in place of a model.
+        data: the node of the training data, which a policy knows.
+        stock: the name in results of a task of lm-eval -> its options.
     """
 
     track: str
@@ -72,26 +82,30 @@ class Evaluation:
 
     @property
     def digest(self) -> str:
-        """Identifies everything that determines the run: its model, its tasks, its evaluation options."""
+        """A hash of everything that determines the result: the model, the tasks, the options."""
         content = asdict(self)
         return digest({name: value for name, value in content.items() if name != "stock" or value})
 
 
 @dataclass(frozen=True)
 class Graph:
+    """The stages and evaluations of a preset."""
+
     preset: Preset
     nodes: Mapping[str, Node]
     evaluations: tuple[Evaluation, ...]
 
     @property
     def root(self) -> Path:
+        """The folder of the preset's results."""
         return Path("results") / self.preset.name
 
     def directory(self, node_id: str) -> Path:
+        """Return a node's directory."""
         return self.root / self.nodes[node_id].folder / node_id
 
     def evaluation(self, key: str) -> Evaluation:
-        """The evaluation that results/<preset>/runs/<key>/run.json holds.
+        """Return the evaluation of results/<preset>/runs/<key>/run.json.
 
         Raises:
             AdaptbenchError: the preset has no such run.
@@ -102,10 +116,10 @@ class Graph:
         raise self._missing(key, "run or seed", [evaluation.key for evaluation in self.evaluations])
 
     def node(self, node_id: str) -> Node:
-        """The node of that id.
+        """Return the node of that id.
 
         Raises:
-            AdaptbenchError: the preset has none.
+            AdaptbenchError: the preset has no such node.
         """
         if node_id not in self.nodes:
             raise self._missing(node_id, "stage", list(self.nodes))
@@ -117,12 +131,15 @@ class Graph:
         return AdaptbenchError(f"{name}: preset {self.preset.name!r} has no such {what}{meant}")
 
     def run(self, evaluation: Evaluation) -> Run | None:
-        """The preset's run that an evaluation scores; None for a baseline."""
+        """Return the preset's run that an evaluation scores; None for a baseline."""
         runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
         return runs.get((evaluation.track, evaluation.run))
 
     def decoding(self, evaluation: Evaluation) -> str:
-        """The kind of decoding that answers (registry.DECODINGS); "" where nothing is asked. What a stage assembles decodes as its track does."""
+        """Return the kind of decoding (registry.DECODINGS) of an evaluation; "" if it is skipped.
+
+        An assembled model decodes as its track's benchmark says.
+        """
         if evaluation.policy:
             return "policy"
         if evaluation.model is None:
@@ -134,10 +151,8 @@ class Graph:
             node = self.nodes[node.parents["end"]]
         decode = {}
         if node.kind == "train":
-            module, options = (
-                registry.method("curricula", node.options["curriculum"]["kind"]),
-                node.options["curriculum"],
-            )
+            options = node.options["curriculum"]
+            module = registry.method("curricula", options["kind"])
             if hasattr(module, "decode"):
                 decode = module.decode(module.Config.model_validate(options), node.options["phase"])
         elif node.kind == "assemble":
@@ -146,9 +161,11 @@ class Graph:
         return str(decode.get("kind", "plain"))
 
     def ancestors(self, node_id: str) -> tuple[str, ...]:
-        """The nodes that `node_id` descends from, parents first, itself last."""
+        """Return a node and the nodes that it descends from, parents first."""
         found: dict[str, None] = {}
-        open_nodes = [(node_id, iter(self.nodes[node_id].parents.values()))]  # no recursion: a lineage may be long
+        open_nodes = [
+            (node_id, iter(self.nodes[node_id].parents.values()))
+        ]  # no recursion, because a lineage may be long
         while open_nodes:
             node, parents = open_nodes[-1]
             parent = next((one for one in parents if one not in found), None)
@@ -161,4 +178,5 @@ class Graph:
 
 
 def digest(content: Any) -> str:
+    """Return a short hash of content that JSON can represent."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_LENGTH]

@@ -1,4 +1,4 @@
-"""What can be said of presets before anything runs: what is wrong with them, and what they will take."""
+"""Commands on presets before anything runs: check them, and estimate what they need."""
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +11,14 @@ from adaptbench.graph import estimate_text, model_size, nodes, surroundings, unf
 
 
 def check(presets: Sequence[Path], config: Sequence[str]) -> str:
-    """Return a line a preset, with `config` as on Snakemake's command line.
+    """Return one line for each preset, with `config` as on Snakemake's command line.
 
     Raises:
-        AdaptbenchError: what is wrong with the first that is wrong.
+        AdaptbenchError: a preset is invalid.
     """
     return "\n".join(
-        f"{preset}: a preset of {len(unfolded.evaluations)} runs in {len(unfolded.nodes)} stages"
-        for preset, unfolded in zip(presets, _unfolded(presets, config), strict=True)
+        f"{preset}: a preset of {len(graph.evaluations)} runs in {len(graph.nodes)} stages"
+        for preset, graph in zip(presets, _graphs(presets, config), strict=True)
     )
 
 
@@ -26,10 +26,10 @@ def estimates(presets: Sequence[Path], config: Sequence[str], **assumed: Any) ->
     """Return what `make plan` prints of the presets; `assumed` are fields of `estimate.Assumptions`.
 
     Raises:
-        AdaptbenchError: as `check`, or nothing says how large a base is.
+        AdaptbenchError: a preset is invalid, or the size of a base is unknown.
     """
     assumptions = model_size.Assumptions(**assumed)
-    return "\n".join(estimate_text.report(unfolded, assumptions) for unfolded in _unfolded(presets, config))
+    return "\n".join(estimate_text.report(graph, assumptions) for graph in _graphs(presets, config))
 
 
 def add_assumptions(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +39,15 @@ def add_assumptions(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=_positive(kind), default=one.default, help="default: %(default)g")
 
 
-def _unfolded(presets: Sequence[Path], config: Sequence[str]) -> Iterator[nodes.Graph]:
+def _graphs(presets: Sequence[Path], config: Sequence[str]) -> Iterator[nodes.Graph]:
     changes = overrides.of_entries(config)
     for preset in presets:
-        yield unfolding.unfold(surroundings.preset(changes, [preset]))
+        yield unfolding.unfold(surroundings.load_preset(changes, [preset]))
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a parser of positive numbers for argparse."""
+
     def read(text: str) -> float:
         try:
             value = kind(text)

@@ -1,7 +1,7 @@
-"""What is published of the models and data that the papers' presets name: for estimates, where neither cache nor hub can be asked.
+"""Published sizes of the models and data in the papers' presets, for estimates without cache and hub.
 
-Sizes are those of the models' config.json on the hub, epochs those of the public data as the presets pack them. Nothing but estimates reads
-them, so that a model or data set that is not here is no mistake.
+Models' sizes are those in config.json on the hub. Epochs are those of the public data as the presets pack them. Only
+estimates read these tables, so a model or data set that is missing here is no error.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Model:
-    """The sizes of a decoder with gated MLPs and RMS norms, as Llama and Qwen3 are; `head_norms` are Qwen3's, of queries and keys."""
+    """The sizes of a decoder with gated MLPs and RMS norms, such as Llama and Qwen3.
+
+    `head_norms` are the norms of queries and keys in Qwen3.
+    """
 
     layers: int
     hidden: int
@@ -56,7 +59,7 @@ MODELS: Mapping[str, Model] = {
 
 @dataclass(frozen=True)
 class Epoch:
-    """All training documents of a public set, and the tokens of one on average, padding included."""
+    """The number of training documents of a public data set, and the mean tokens of one, including padding."""
 
     documents: int
     tokens: float
@@ -70,6 +73,7 @@ EPOCHS: Mapping[tuple[str, str, str | None], Epoch] = {  # by hub id, track and 
     ("Yhyu13/ToolBench_toolllama_G123_dfs", "agent", "toolbench"): Epoch(
         187_494,
         8 * 4096 / 48,
-        "the card of NaolBM/tool-chatml, made of it; 48 samples in 8 rows of 4096, by 20 conversations of GLPFT's authors",
+        "the card of NaolBM/tool-chatml, made of it; 48 samples in 8 rows of 4096, by 20 conversations of GLPFT's "
+        "authors",
     ),
 }

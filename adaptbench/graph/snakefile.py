@@ -1,4 +1,4 @@
-"""What the Snakefile asks of Snakemake beyond its documented interface, each with what would let it go."""
+"""Uses of Snakemake's undocumented attributes, each with the feature that would replace it."""
 
 import os
 import sys
@@ -14,34 +14,39 @@ STAGE_RULES = ("stage", "intermediate_stage")
 
 
 def graph_of(workflow: Any, config: dict[str, Any]) -> Graph:
-    """Return the graph of the preset in force; a mistake in it ends the process with one line.
+    """Return the graph of the preset in use; a mistake in it ends the process with one line.
 
-    `config_settings.config_args` are the entries of --config as they were written. In `config` Snakemake has dropped quotes and turned text
-    into numbers: it goes when Snakemake keeps an option's text. `modifier` says whether another workflow uses this one as a module, and
-    gives its `config`: it goes when a workflow can ask that.
+    `config_settings.config_args` are the entries of --config as they were written. In `config`, Snakemake has dropped
+    quotes and converted text to numbers. It can go when Snakemake keeps an option's text. `modifier` tells whether
+    another workflow uses this one as a module with its own `config`. It can go when a workflow can query that.
     """
     given = None if workflow.modifier.is_main_snakefile() else config
     written = overrides.of_entries(workflow.config_settings.config_args)
-    return surroundings.start(written, workflow.config_settings.configfiles, given)
+    return surroundings.load_graph(written, workflow.config_settings.configfiles, given)
 
 
 def is_running(workflow: Any) -> bool:
-    """Return whether jobs run: no dry run, no report, no list of rules. It goes when a parameter can ask that."""
+    """Return whether jobs run: no dry run, no report, no list of rules.
+
+    `executor_plugin` and `dryrun` can go when a parameter can query that.
+    """
     return workflow.executor_plugin is not None and not workflow.dryrun
 
 
 def set_environment(workflow: Any, project: str) -> None:
-    """Set what jobs need of this machine.
+    """Set the environment variables that jobs need on this machine.
 
-    It is in the environment and not in a command, whose change would make a job run again. With --software-deployment-method each rule's
-    environment brings its Python (`deployment_settings`: goes when a rule can ask that); else it is the one that runs Snakemake.
+    They are not in a command, because a changed command makes a job run again. With --software-deployment-method, each
+    rule's environment has its own Python; otherwise jobs use the Python that runs Snakemake. `deployment_settings` can
+    go when a rule can query that.
     """
     deployed = workflow.deployment_settings.deployment_method
     os.environ["ADAPTBENCH_PYTHON"] = "python" if deployed else sys.executable
     given = os.environ.get("PYTHONPATH")
     if project not in (given or "").split(os.pathsep)[:1]:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [project, given]))
-    # glibc returns memory of more than 128 kB to the system at once, and asks for it in pages of 4 kB: both cost time (docs/log.md).
+    # glibc returns blocks of more than 128 kB to the system at once, and requests pages of 4 kB. Both cost time
+    # (docs/log.md).
     os.environ.setdefault(
         "GLIBC_TUNABLES",
         f"glibc.malloc.mmap_threshold={2**30}:glibc.malloc.trim_threshold={2**32}:glibc.malloc.hugetlb=1",
@@ -49,9 +54,9 @@ def set_environment(workflow: Any, project: str) -> None:
 
 
 def share_gpus(workflow: Any, graph: Graph) -> None:
-    """Let jobs of this machine share its GPUs as far as their memory goes, unless --resources gpu=... says otherwise.
+    """Let jobs on this machine share its GPUs as far as their memory allows, unless --resources sets gpu.
 
-    It goes when a Snakefile can set a global resource.
+    `register_resource` can go when a Snakefile can set a global resource.
     """
     if not workflow.local_exec or not workflow.is_main_process or "gpu" in workflow.global_resources:
         return
@@ -60,9 +65,9 @@ def share_gpus(workflow: Any, graph: Graph) -> None:
 
 
 def start_jobs(workflow: Any, graph: Graph, plan: rules.Plan) -> None:
-    """Check what is about to be made, write the plan, and start the process whose imports the jobs of this machine share.
+    """Check the stages that will be made, write the plan, and start the process whose imports jobs share.
 
-    `dag.needrun_jobs` are the jobs that will run: it goes when `onstart` is given them.
+    `dag.needrun_jobs` are the jobs that will run. It can go when `onstart` gets them.
     """
     surroundings.check_writable(graph)
     plan.write()
@@ -72,14 +77,14 @@ def start_jobs(workflow: Any, graph: Graph, plan: rules.Plan) -> None:
         return
     if not workflow.deployment_settings.deployment_method:
         warm.start(rules.modules_to_preload(graph, to_make))
-    # Snakemake 9 limits how many jobs start in a second, and to do so looks at everything again once a second for every job that has
-    # ended: 300 of them took a third of a core (docs/log.md). It goes when --max-jobs-per-timespan can be switched off.
+    # Snakemake 9 limits how many jobs start in a second. To do so, it checks everything once a second for each finished
+    # job: 300 of them used a third of a core (docs/log.md). It can go when --max-jobs-per-timespan can be switched off.
     workflow.scheduler.job_rate_limiter = None
 
 
 def _check(graph: Graph, nodes: set[str], *, here: bool) -> None:
-    """End the process with one line if what is about to be made cannot be."""
-    from adaptbench.graph import preflight  # not needed to plan
+    """End the process with one line if the stages cannot be made."""
+    from adaptbench.graph import preflight  # slow to import, and not needed to plan
 
     try:
         preflight.check(graph, nodes, here=here)

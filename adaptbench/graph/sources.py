@@ -1,14 +1,15 @@
-"""Finds the code that a job runs and gives it one digest, by which Snakemake and a killed stage know that it has changed.
+"""Finds the code that a job runs and computes its digest, which tells Snakemake and a killed stage of changes.
 
-A job runs what its function mentions, then what that mentions, and so on. An import whose name no such code mentions does not count:
-a stage depends on what its kind needs, not on all that adaptbench/stages/job.py imports. It depends on the whole modules that hold
-what it runs, as adaptbench/graph/imports.py reads them: comments, docstrings and layout do not count. A file beside or below a module whose
-name is text in the code that runs, such as a table in JSON, counts by its bytes; so do all beside it with an ending that is text alone.
+A job runs what its function mentions, then what that mentions, and so on. An import whose name no such code mentions
+does not count. A stage therefore depends on what its kind needs, not on everything that adaptbench/stages/job.py
+imports. It depends on whole modules, as adaptbench/graph/imports.py parses them: comments, docstrings and layout do not
+count. A file beside or below a module counts by its bytes if the code that runs contains its name, such as a table in
+JSON. If the code contains only a suffix, all files beside the module with that suffix count.
 
-The plan chooses methods, benchmarks and decodings by name. Of such a module counts what the code that runs asks for as an attribute,
-be it a method's `adapt` or a benchmark's `build`. `FIGURES` is so code of the job that draws, and of no stage and no evaluation. How
-a job is started (adaptbench/cli.py, `stages.run`: locks, processes, records) does not count, nor do the checks of all methods and
-benchmarks when one is looked up.
+The plan chooses methods, benchmarks and decodings by name. From such a module, only the attributes count that the code
+uses, such as a method's `adapt` or a benchmark's `build`. `FIGURES` is therefore code of the job that draws, and of no
+stage or evaluation. The start of a job (adaptbench/cli.py, `stages.run`: locks, processes, records) does not count,
+and neither do the checks of all methods and benchmarks when one is looked up.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ HASH_LENGTH = 10
 
 
 class Code:
-    """The project's files below `root`. Each is read once, when something reaches it: all of them in half a second."""
+    """The project's files below `root`. Each is parsed once, when it is reached; all of them take half a second."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,14 +37,14 @@ class Code:
         self._digests: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
 
     def of_stage(self, kind: str, options: Mapping[str, Any]) -> str:
-        """Return the digest of what makes a node of this kind with these options."""
+        """Return the digest of the code that makes a node of this kind with these options."""
         return self.digest(stage(kind, options), _copied(options) if kind == "tasks" else ())
 
     def digest(self, starts: Iterable[str], files: Iterable[str] = ()) -> str:
-        """Return the digest of the modules that `starts` run (see `modules`) and of `files`, which are relative to `root`.
+        """Return the digest of the modules that `starts` run (see `modules`) and of `files`, relative to `root`.
 
         Raises:
-            AdaptbenchError: a file is no Python.
+            AdaptbenchError: a file is no valid Python.
         """
         key = tuple(starts), tuple(files)
         if key not in self._digests:
@@ -55,16 +56,16 @@ class Code:
         return self._digests[key]
 
     def modules(self, starts: Iterable[str]) -> list[str]:
-        """Return the names of the modules that hold what runs, in alphabetical order.
+        """Return the names of the modules that run, in alphabetical order.
 
         Args:
-            starts: what runs: definitions as `module.name`, entries of a dictionary as `module.name[key]`, and modules that are chosen
-                by name, of which counts what the rest asks for.
+            starts: definitions as `module.name`, entries of a dictionary as `module.name[key]`, and modules that are
+                chosen by name, from which the attributes count that other code uses.
         """
         return sorted(_Reach(self, starts).modules)
 
     def module(self, name: str) -> Module | None:
-        """Return a module's file, read; None where the project has none of that name."""
+        """Return a parsed module; None if the project has none of that name."""
         if name not in self._modules:
             files = (file for place in self._places(name) for file in (place / "__init__.py", place.with_suffix(".py")))
             found = next((file for file in files if file.is_file()), None)
@@ -72,7 +73,7 @@ class Code:
         return self._modules[name]
 
     def split(self, dotted: str) -> tuple[str, str]:
-        """Return the module or package that a dotted name begins with, and the name in it that follows, "" for none."""
+        """Return the module or package that a dotted name begins with, and the next name in it, or ""."""
         if dotted not in self._splits:
             parts = dotted.split(".")
             names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
@@ -83,7 +84,7 @@ class Code:
         return self._splits[dotted]
 
     def beside(self, folder: Path, text: str) -> list[Path]:
-        """Return the files that a text in a module of this folder may name: those below it of that name, or in it with that ending."""
+        """Return the files that a text in a module of this folder may name: by name below it, or by suffix in it."""
         if (folder, text) not in self._beside:
             name = text.rpartition("/")[2]
             found = (
@@ -95,7 +96,10 @@ class Code:
         return self._beside[folder, text]
 
     def _places(self, name: str) -> list[Path]:
-        """Where a module is: as adaptbench/__init__.py says, kernels/, methods/ and benchmarks/ are beside the package in a checkout."""
+        """Return where a module may be.
+
+        In a checkout, kernels/, methods/ and benchmarks/ are beside the package (adaptbench/__init__.py).
+        """
         inside = name.removeprefix(PACKAGE).strip(".").replace(".", "/")
         return [self.root / PACKAGE / inside, self.root / inside]
 
@@ -105,13 +109,13 @@ class Code:
 
 
 class _Reach:
-    """Follows what code mentions from `starts` on. `modules` are those reached, `files` what reached code names beside them."""
+    """A search from `starts` over what code mentions. `modules` and `files` (named by code) are those reached."""
 
     def __init__(self, code: Code, starts: Iterable[str]) -> None:
         self.code = code
         self.modules: set[str] = set()
         self.files: set[Path] = set()
-        self.asked: set[str] = set()
+        self.attributes: set[str] = set()
         self.seen: set[tuple[str, str, str]] = set()
         self.waiting: list[tuple[str, Uses]] = []
         wanted = [(*code.split(name), key.rstrip("]")) for name, _, key in (one.partition("[") for one in starts)]
@@ -122,13 +126,13 @@ class _Reach:
         while self.waiting:
             self._follow()
             for module, found in chosen:
-                for name in self.asked.intersection([*found.names, *found.imports]):
+                for name in self.attributes.intersection([*found.names, *found.imports]):
                     self._reach(module, name)
 
     def _follow(self) -> None:
         while self.waiting:
             module, uses = self.waiting.pop()
-            self.asked |= uses.asks
+            self.attributes |= uses.attributes
             if uses.files and (own := self.code.module(module)):
                 self.files.update(file for name in uses.files for file in self.code.beside(own.folder, name))
             for mention in uses.mentions:
@@ -147,7 +151,7 @@ class _Reach:
                 self._reach_whole(*self.code.split(f"{target}.{rest}".rstrip(".")))
 
     def _reach_whole(self, module: str, name: str) -> None:
-        """Reach a name in a module, and where none is given, all: a module that is handed around may be asked for anything."""
+        """Reach a name in a module, or without a name all of it: code may use any attribute of a module."""
         found = None if name else self.code.module(module)
         for one in found.names if found else [name]:
             self._reach(module, one)
@@ -171,13 +175,13 @@ class _Reach:
 
 
 @cache
-def of_project() -> Code:
-    """Return the code of this project, as it is when it is first asked for."""
+def project_code() -> Code:
+    """Return the code of this project, as it is at the first call."""
     return Code(registry.project_root())
 
 
 def stage(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what makes a node of the graph, as `Code.modules` takes it.
+    """Yield the code that makes a node of the graph, for `Code.modules`.
 
     Args:
         kind: the node's kind.
@@ -194,10 +198,10 @@ def stage(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def evaluation(decoding: str, tasks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what scores a run, as `Code.modules` takes it.
+    """Yield the code that scores a run, for `Code.modules`.
 
     Args:
-        decoding: the kind of decoding that answers (registry.DECODINGS), "" for none.
+        decoding: the kind of decoding (registry.DECODINGS), "" for none.
         tasks: the options of its tasks' nodes.
     """
     yield command("evaluate")
@@ -207,10 +211,10 @@ def evaluation(decoding: str, tasks: Iterable[Mapping[str, Any]]) -> Iterator[st
 
 
 def command(name: str) -> str:
-    """Return what a command runs, as `Code.modules` takes it."""
+    """Return the function of a command, for `Code.modules`."""
     return COMMANDS[name].function.replace(":", ".")
 
 
 def _copied(options: Mapping[str, Any]) -> list[str]:
-    """The files that a tasks node copies."""
+    """Return the files that a node of tasks copies."""
     return [*(f"benchmarks/{options['track']}/tasks/{task}.yaml" for task in options["tasks"]), *options["files"]]

@@ -1,33 +1,25 @@
-"""Tasks that lm-eval brings, by their own names: what each is, its documents, its one number.
+"""Describes and loads tasks of lm-eval, and checks their scores.
 
-A preset names them under `evaluation.stock_tasks`, by track. Those under `general` count as what a method may forget, and are
-called general_<name> in results. A group (mmlu, say) is one task here: the documents of all its tasks, weighted as lm-eval
-weights them. Our mean over the documents is held against lm-eval's own number at every evaluation.
-
-lm-eval reads all of its 14,000 files to find a task, which takes ten seconds; here its TaskManager is given only the
-folders that hold the names in question.
+A preset names them under `evaluation.stock_tasks`, by track. Those under `general` measure forgetting, and are called
+general_<name> in results. A group such as mmlu is one task here: the documents of all its tasks, weighted as in
+lm-eval. Every evaluation compares our mean over documents with lm-eval's result.
 """
 
 import difflib
 import importlib.metadata
-import importlib.util
-import logging
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import lm_eval_index
 from adaptbench.tasks import Task
 
 if TYPE_CHECKING:
-    from lm_eval.tasks import TaskManager
     from lm_eval.tasks._index import Entry
 
-_NAMED = re.compile(rb"""^["']?(?:task|group)["']?\s*:\s*["']?([^\s"'#]+)["']?\s*(?:#.*)?$""", re.MULTILINE)
 UNITS = {"acc": "accuracy", "acc_norm": "accuracy, by length"}
 
 
@@ -36,10 +28,12 @@ class Stock:
     """A task or group of lm-eval.
 
     Attributes:
-        tasks: the tasks that ask documents, itself if it is no group.
-        metrics: what each document is scored by, the main one first.
-        filters: ways of reading an answer; the first is the main number's.
-        weight_by_size: a group's number is the mean over documents, else the mean over its tasks.
+        name: its name in lm-eval.
+        tasks: a group's tasks, or itself if it is no group.
+        metrics: the metrics of a document, the main one first.
+        filters: ways to extract an answer; the main metric uses the first.
+        higher_is_better: whether a larger value of the main metric is better.
+        weight_by_size: whether a group's result is the mean over documents, else the mean over its tasks.
         data: the hub ids of its data sets.
     """
 
@@ -53,21 +47,21 @@ class Stock:
 
     @property
     def more(self) -> tuple[str, ...]:
-        """The further metrics, and all of them under the other filters."""
+        """The metrics beside the main one, and all metrics under the other filters."""
         others = (f"{metric} ({one})" for one in self.filters[1:] for metric in self.metrics)
         return (*self.metrics[1:], *others)
 
 
 def result_name(track: str, name: str) -> str:
-    """What a stock task is called in results."""
+    """Return the name of a stock task in results."""
     return f"general_{name}" if track == "general" else name
 
 
 def task(name: str) -> Task:
-    """The task of that name in results.
+    """Return the task with this name in results.
 
     Raises:
-        AdaptbenchError: this lm-eval has none that can be used.
+        AdaptbenchError: lm-eval has no such task, or it cannot be used.
     """
     stock = describe(name.removeprefix("general_"))
     return Task(
@@ -83,17 +77,17 @@ def task(name: str) -> Task:
 
 @cache
 def describe(name: str) -> Stock:
-    """What lm-eval's files say of a task or group; loads no data.
+    """Describe a task or group from lm-eval's files, without loading data.
 
     Raises:
-        AdaptbenchError: there is none of that name, or its number is no mean over documents.
+        AdaptbenchError: there is no such task, or its result is no mean over documents.
     """
-    if name not in _files():
-        near = difflib.get_close_matches(name, _files(), n=3)
+    if name not in lm_eval_index.task_files():
+        near = difflib.get_close_matches(name, lm_eval_index.task_files(), n=3)
         meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise AdaptbenchError(f"{name}: no task or group of lm-eval {importlib.metadata.version('lm-eval')}{meant}")
-    index = _manager((name,)).task_index
-    leaves = tuple(dict.fromkeys(_leaves(name, index)))
+    index = lm_eval_index.task_manager((name,)).task_index
+    leaves = tuple(dict.fromkeys(lm_eval_index.leaves(name, index)))
     configs = [_usable(name, index[leaf]) for leaf in leaves]
     metrics, higher = _metrics(name, configs[0])
     group = index[name].cfg if leaves != (name,) else None
@@ -121,12 +115,16 @@ def describe(name: str) -> Stock:
 
 
 def _members(group: Mapping[str, Any] | None) -> str:
-    named = [str(one) for one in _children(group)] if group else []
+    named = [str(one) for one in lm_eval_index.children(group)] if group else []
     return ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
 
 
 def _usable(name: str, entry: "Entry") -> Mapping[str, Any]:
-    """A task's options, if its documents can be scored one by one here."""
+    """Return a task's options.
+
+    Raises:
+        AdaptbenchError: its documents cannot be scored one by one, or only by running code from elsewhere.
+    """
     config = entry.cfg or {}
     if "class" in config:
         raise AdaptbenchError(f"{name}: {entry.name} is a Python class of lm-eval, whose metrics no file names")
@@ -138,7 +136,7 @@ def _usable(name: str, entry: "Entry") -> Mapping[str, Any]:
 
 
 def _metrics(name: str, config: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, bool]]:
-    """The metrics that are means over documents, the main one first, and whether more of each is better."""
+    """Return the metrics that are means over documents, the main one first, and whether higher is better for each."""
     from lm_eval.api.registry import AGGREGATION_REGISTRY, DEFAULT_METRIC_REGISTRY, is_higher_better
     from lm_eval.api.registry import get_metric_aggregation as default_aggregation
 
@@ -156,99 +154,37 @@ def _metrics(name: str, config: Mapping[str, Any]) -> tuple[tuple[str, ...], dic
     return tuple(found), found
 
 
-@cache
-def _files() -> dict[str, Path]:
-    """The file of every task and group, by name."""
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or not spec.submodule_search_locations:
-        raise AdaptbenchError("lm-eval is not installed")
-    folder = Path(spec.submodule_search_locations[0]) / "tasks"
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.yaml")):
-        for name in _NAMED.findall(path.read_bytes()):
-            found.setdefault(name.decode(), path)
-    return found
-
-
-@cache
-def _manager(names: tuple[str, ...]) -> "TaskManager":
-    """lm-eval's manager of the tasks of these names, and of what their groups hold."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    from lm_eval.tasks import TaskManager
-
-    folders = {_files()[name].parent for name in names}
-    while True:
-        manager = TaskManager(include_path=sorted(folders), include_defaults=False)
-        held = {child for name in names for child in _all_children(name, manager.task_index)}
-        elsewhere = {_files()[child].parent for child in held if child not in manager.task_index and child in _files()}
-        if not elsewhere:
-            return manager
-        folders |= elsewhere
-
-
-def _children(config: Mapping[str, Any]) -> list[str]:
-    """What a group's file lists: tasks, groups or tags."""
-    listed = config["task"] if isinstance(config["task"], list) else [config["task"]]
-    names = [one if isinstance(one, str) else one.get("task", one.get("group")) for one in listed]
-    if not all(isinstance(one, str) for one in names):
-        raise AdaptbenchError(f"{config['group']}: a group that makes tasks of its own; name others")
-    return names
-
-
-def _all_children(name: str, index: "Mapping[str, Entry]") -> Iterator[str]:
-    entry = index.get(name)
-    if entry is None or entry.cfg is None or "group" not in entry.cfg:
-        return
-    for child in _children(entry.cfg):
-        yield child
-        yield from _all_children(child, index)
-
-
-def _leaves(name: str, index: "Mapping[str, Entry]") -> Iterator[str]:
-    """The tasks that a name stands for, in lm-eval's order."""
-    entry = index.get(name)
-    if entry is None:
-        raise AdaptbenchError(f"{name}: no task, group or tag of lm-eval")
-    if entry.cfg is None:  # a tag
-        yield from sorted(entry.tags)
-    elif "group" in entry.cfg:
-        for child in _children(entry.cfg):
-            yield from _leaves(child, index)
-    else:
-        yield name
-
-
 def overlap(names: Iterable[str]) -> str:
-    """Two names that ask the same documents, as "<one> and <other>"; empty if none do.
+    """Return two names with a task in common, as "<one> and <other>"; empty if there are none.
 
     Raises:
-        AdaptbenchError: a name that lm-eval does not have.
+        AdaptbenchError: lm-eval has no such name.
     """
-    asked: dict[str, str] = {}
+    owner: dict[str, str] = {}
     for name in names:
         for leaf in describe(name).tasks:
-            if asked.setdefault(leaf, name) != name:
-                return f"{asked[leaf]} and {name}"
+            if owner.setdefault(leaf, name) != name:
+                return f"{owner[leaf]} and {name}"
     return ""
 
 
 def fewshot_problem(name: str, examples: int) -> str:
-    """Why a task cannot be asked with that many examples; empty if it can."""
-    index = _manager((name,)).task_index
+    """Return why a task cannot have so many few-shot examples; empty if it can."""
+    index = lm_eval_index.task_manager((name,)).task_index
     fixed = [leaf for leaf in describe(name).tasks if (index[leaf].cfg or {}).get("num_fewshot") == 0 and examples]
     return f"lm-eval fixes {fixed[0]} at no examples" if fixed else ""
 
 
 def load(stock: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """lm-eval's tasks and groups, with their data, as its evaluator takes them; `stock` as in a run's plan.
+    """Load tasks and groups with their data, for lm-eval's evaluator; `stock` is as in a run's plan.
 
     Raises:
-        AdaptbenchError: their data cannot be had.
+        AdaptbenchError: their data cannot be loaded.
     """
     found: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
     for one in stock.values():
         try:
-            loaded = _manager((one["task"],)).load([one["task"]])
+            loaded = lm_eval_index.task_manager((one["task"],)).load([one["task"]])
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise AdaptbenchError(f"evaluation.stock_tasks: {one['task']}: {type(error).__name__}: {reason}") from None
@@ -261,10 +197,12 @@ def load(stock: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def samples(evaluated: Mapping[str, Any], stock: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By name in results: every document once, numbered through a group's tasks, with all its metrics and its `weight`.
+    """Return every document once, by name in results, with all its metrics and its `weight`.
+
+    Documents are numbered through a group's tasks.
 
     Raises:
-        AdaptbenchError: their mean is not lm-eval's number.
+        AdaptbenchError: their mean differs from lm-eval's result.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for name, one in stock.items():
@@ -286,7 +224,7 @@ def samples(evaluated: Mapping[str, Any], stock: Mapping[str, Mapping[str, Any]]
 
 
 def _by_document(logged: Iterable[Mapping[str, Any]], about: Stock) -> list[dict[str, Any]]:
-    """lm-eval logs a document once for each filter; here it is once, the other filters' metrics beside the main ones."""
+    """Merge what lm-eval logs for each filter into one sample a document, with the metrics of all filters."""
     found: dict[int, dict[str, Any]] = {}
     for sample in logged:
         if sample["filter"] == about.filters[0]:

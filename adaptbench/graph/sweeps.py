@@ -1,4 +1,4 @@
-"""Reads a kept sweep of learning rates."""
+"""Reads the saved sweep of learning rates."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,10 +11,10 @@ Key = tuple[str, str]
 
 
 def tried(sweep: str | None) -> dict[Key, int]:
-    """Count the settings that a kept sweep scored for each run.
+    """Return how many settings the sweep scored for each run.
 
     Raises:
-        AdaptbenchError: the file is no CSV table with the columns track and run.
+        AdaptbenchError: the file is no CSV table with the columns track and run, or has no rows.
     """
     found: Counter[Key] = Counter()
     for where, row in local_files.READERS[".csv"](Path(sweep)) if sweep else ():

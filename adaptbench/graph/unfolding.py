@@ -1,4 +1,4 @@
-"""Unfolds a preset into the stages that must run: plain Python, no torch, a few milliseconds."""
+"""Unfolds a preset into its stages and evaluations: plain Python without torch, in a few milliseconds."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from adaptbench.graph.nodes import Evaluation, Graph, Node, digest
 
 
 class _Builder:
-    """Collects nodes; asking for an equal node twice gives the first."""
+    """A builder of the graph; equal nodes are added once."""
 
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
@@ -34,6 +34,7 @@ class _Builder:
         files: tuple[str, ...] = (),
         makes_model: bool = True,
     ) -> str:
+        """Add a node unless it is there, and return its id."""
         parents = dict(parents or {})
         node_id = f"{name}-{digest([kind, options, parents])}"
         makes_model = makes_model and kind not in ("data", "tasks", "tokenizer")
@@ -41,24 +42,23 @@ class _Builder:
         return node_id
 
     def data(self, track: str, config: BenchmarkConfig | None = None) -> str:
-        """The node of one benchmark's splits: the track's own, or with `config` another one that is only asked.
+        """Return the node of a benchmark's splits: the track's benchmark, or with `config` one that only tests it.
 
-        Every benchmark is checked against the general one's texts, and one that is only asked against the track's own.
+        Every benchmark is checked for overlap with the general texts, a further test also with the track's benchmark.
         """
         if config is None:
             if track not in self._main_data:
-                self._main_data[track] = self._data(track, None)
+                self._main_data[track] = self._add_data(track, None)
             return self._main_data[track]
-        return self._data(track, config)
+        return self._add_data(track, config)
 
-    def _data(self, track: str, config: BenchmarkConfig | None) -> str:
+    def _add_data(self, track: str, config: BenchmarkConfig | None) -> str:
         main: BenchmarkConfig = self.preset.benchmark(track)
         parents = {} if track == "general" else {"general": self.data("general")}
         if config is not None:
             parents[track] = self.data(track)
         config = config or main
-        module = registry.benchmark(track, config.kind)
-        public = {name: getattr(self.preset.data, name) for name in getattr(module, "PUBLIC_DATA", {})}
+        public = self.preset.public_data(track, config.kind)
         files = tuple(file for source in public.values() if source.path for file in _files(Path(source.path)))
         options = {
             "track": track,
@@ -70,12 +70,12 @@ class _Builder:
         return self.add(name, "data", options, parents, files=files)
 
     def tasks(self, track: str) -> dict[str, str]:
-        """The nodes of a track's lm-eval tasks with the splits that they ask: all that scoring a model needs."""
+        """Return the nodes of a track's lm-eval tasks with their splits: all that scoring a model needs."""
         if track not in self._tasks:
-            self._tasks[track] = self._made_tasks(track)
+            self._tasks[track] = self._add_tasks(track)
         return self._tasks[track]
 
-    def _made_tasks(self, track: str) -> dict[str, str]:
+    def _add_tasks(self, track: str) -> dict[str, str]:
         made = {}
         main: BenchmarkConfig = self.preset.benchmark(track)
         for config in (main, *self.preset.further_tests(track)):
@@ -89,7 +89,7 @@ class _Builder:
         return made
 
     def base(self, seed: int) -> str:
-        """The base that the runs of this seed start from: the same for all, unless every seed has its own."""
+        """Return the base of this seed's runs: the same for all seeds, unless the preset has one per seed."""
         base = self.preset.base
         if base.model is not None:
             imported = {"model": base.model, "revision": base.revision}
@@ -105,8 +105,9 @@ class _Builder:
         return self.add(name, "base", options, {"tokenizer": tokenizer, "general": self.data("general")})
 
     def prepared(self, tuner: TunerConfig, base: str, seed: int) -> tuple[str, dict[str, str]]:
-        """The model that the tuner's training starts from (the base, or the last model of its preparations), and all
-        of its preparations by name.
+        """Return the model that the tuner's training starts from, and all of its preparations by name.
+
+        The model is the last one of its preparations, or the base.
         """
         module = registry.method("tuners", tuner.kind)
         made = {"base": base}
@@ -125,7 +126,7 @@ class _Builder:
         return start, {name: node for name, node in made.items() if name != "base"}
 
     def model(self, run: Run, seed: int) -> str:
-        """The directory that a run ends in."""
+        """Return the node of a run's final model."""
         curriculum = registry.method("curricula", run.curriculum.kind)
         base = self.base(seed)
         start, prepared = self.prepared(run.tuner, base, seed)
@@ -134,7 +135,7 @@ class _Builder:
         made: dict[str, str] = {}
         for phase in phases:
             parent = start if phase.parent is None else made[phase.parent]
-            made[phase.name] = self._trained(run, phase, parent, prepared, training, seed)
+            made[phase.name] = self._train(run, phase, seed, parent=parent, prepared=prepared, training=training)
         end = made[phases[-1].name]
         if hasattr(curriculum, "assemble"):
             options = {"curriculum": run.curriculum.model_dump(mode="json")}
@@ -146,9 +147,10 @@ class _Builder:
             end = self.add(name, "posthoc", options, {"start": start, "end": end})
         return end
 
-    def _trained(
-        self, run: Run, phase: Phase, parent: str, prepared: Mapping[str, str], training: Training, seed: int
+    def _train(
+        self, run: Run, phase: Phase, seed: int, *, parent: str, prepared: Mapping[str, str], training: Training
     ) -> str:
+        """Return the node of a phase of a run."""
         tuner, curriculum = phase.tuner or run.tuner, phase.curriculum or run.curriculum
         if phase.tuner is not None:
             prepared = {}
@@ -178,20 +180,21 @@ class _Builder:
         skipped: str = "",
         decode: Mapping[str, Any] | None = None,
     ) -> Evaluation:
+        """Return the evaluation of a model on the track's tasks and the general ones."""
         tracks = tuple(dict.fromkeys(("general", track)))
         tasks = {name: node for one in tracks for name, node in self.tasks(one).items()}
-        asked = self.preset.evaluation
-        options = asked.model_dump(mode="json", exclude={"stock_tasks"}) | {"decode": dict(decode or {})}
+        settings = self.preset.evaluation
+        options = settings.model_dump(mode="json", exclude={"stock_tasks"}) | {"decode": dict(decode or {})}
         stock = {
             stock_tasks.result_name(one, task.task): task.model_dump(mode="json")
             for one in tracks
-            for task in asked.stock_tasks.get(one, ())
-            if asked.split == "test"
+            for task in settings.stock_tasks.get(one, ())
+            if settings.split == "test"
         }
         return Evaluation(track, run, seed, model, tasks, options, skipped, stock=stock)
 
     def baselines(self, track: str) -> list[Evaluation]:
-        """The base models on a track, and the policies that its benchmark holds models against."""
+        """Return the evaluations of the base models and of the benchmark's policies on a track."""
         module = registry.benchmark(track, self.preset.benchmark(track).kind)
         decode = getattr(module, "DECODE", {})
         base = self.preset.base
@@ -205,7 +208,7 @@ class _Builder:
 
 
 def unfold(preset: Preset) -> Graph:
-    """Every stage and every evaluation of a preset. Baselines are evaluated on every track that has a run."""
+    """Return all stages and evaluations of a preset. Baselines are evaluated on every track that has a run."""
     builder = _Builder(preset)
     evaluations = [
         one for track in dict.fromkeys(run.track for _, run in preset.every_run()) for one in builder.baselines(track)
@@ -219,7 +222,7 @@ def unfold(preset: Preset) -> Graph:
 
 
 def skip_reason(run: Run) -> str:
-    """Why a run cannot be made here, as its method files say; empty if it can."""
+    """Return why a run's methods cannot run here; empty if they can."""
     for axis, config in (("tuners", run.tuner), ("curricula", run.curriculum), ("posthoc", run.posthoc)):
         if config is None:
             continue
@@ -230,8 +233,8 @@ def skip_reason(run: Run) -> str:
 
 
 def _files(folder: Path) -> tuple[str, ...]:
-    """The files of a local folder and what it holds, inputs of the stage that reads it; none for a hub id."""
-    if not os.path.isdir(folder):  # unlike Path.is_dir False for what no path can be
+    """Return the files in a local folder, as inputs of the stage that reads it; nothing for a hub id."""
+    if not os.path.isdir(folder):  # unlike Path.is_dir, it returns False for names that are no valid path
         return ()
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return tuple(

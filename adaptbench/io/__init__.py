@@ -1,1 +1,4 @@
-"""Files: written whole, read strictly, fetched from the hub, and the formats of results. Imports errors and tasks alone."""
+"""Atomic writes, strict reading, the hub, model folders and the formats of results.
+
+Imports only contracts, errors and tasks.
+"""

@@ -1,5 +1,7 @@
-"""Writing whole or not at all: everything is made under a temporary name, and renamed when it is complete and on the disk, so that a name
-is never that of half a file, not after a power cut either. And who may write at all.
+"""Writes files and directories atomically, and locks them.
+
+Everything is written under a temporary name and renamed once it is complete and on the disk. A final name is therefore
+never that of half a file, even after a power cut.
 """
 
 import errno
@@ -10,16 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of file systems that know no waiting for the disk, or not for directories."""
-
+"""Errors of file systems that cannot sync files, or cannot sync directories."""
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of file systems, or systems, that have no locks."""
+"""Errors of file systems, or operating systems, without locks."""
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let the system's errors within the block name `path`: those of writing to an open file name nothing."""
+    """Set the file name of system errors within the block to `path`; errors of an open file have none."""
     try:
         yield
     except OSError as error:
@@ -29,19 +30,19 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name for a file that becomes `path` when the block ends well and vanishes when it does not."""
+    """Yield a temporary file name, which becomes `path` if the block succeeds and is removed if it fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _to_disk(temporary)
+            _sync(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Wait until a file's content, or a directory's list of names, is on the disk."""
     file = os.open(path, os.O_RDONLY)
     try:
@@ -54,13 +55,13 @@ def _to_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees half of it."""
+    """Write a file atomically, as UTF-8."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Write a file unless it already holds the text; its time stamp then stays."""
+    """Write a file unless it already has this text; its time stamp then stays."""
     try:
         if path.read_text(encoding="utf-8") == text:
             return
@@ -71,10 +72,10 @@ def write_if_changed(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A fresh temporary directory that becomes `path` when the block ends well and vanishes when it does not."""
+    """Yield an empty temporary directory, which becomes `path` if the block succeeds and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_over in path.parent.glob(f".{path.name}.*.tmp"):
-        # Of a process that was killed: no directory is made by two processes at a time (`lock`).
+        # From a process that was killed: no two processes make a directory at the same time (`lock`).
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir()
@@ -83,8 +84,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
         for inside, _, names in os.walk(temporary):
             for name in names:
                 if not (Path(inside) / name).is_symlink():
-                    _to_disk(Path(inside) / name)
-            _to_disk(Path(inside))
+                    _sync(Path(inside) / name)
+            _sync(Path(inside))
         old = _aside(path)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
@@ -96,13 +97,13 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 
 def restore(path: Path) -> None:
-    """Put back what `whole_directory` had moved aside when it was killed just before the new directory took its place."""
+    """Move back the old directory if `whole_directory` was killed just before the new one replaced it."""
     if not path.exists() and _aside(path).exists():
         _aside(path).replace(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a directory so that nobody ever sees half of it."""
+    """Remove a directory atomically: it is renamed first."""
     shutil.rmtree(_aside(path), ignore_errors=True)
     if path.exists():
         path.replace(_aside(path))
@@ -114,10 +115,14 @@ def _aside(path: Path) -> Path:
 
 
 def lock(file: int, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file until it is closed or the process ends, however it ends; return False where another process is in the way.
+    """Lock an open file until it is closed or the process ends; return whether the lock was obtained.
 
-    A `shared` lock lets others have shared ones, too, and turns this process's own into one. With `wait` nobody is in the way for ever.
-    A file system, or for shared locks a system, that has no such locks counts as free.
+    File systems without locks count as free, as do operating systems without shared locks.
+
+    Args:
+        file: a file descriptor.
+        shared: allow shared locks of other processes. An exclusive lock of this process becomes a shared one.
+        wait: wait for the lock instead of returning False.
     """
     from filelock import lock_descriptor
 
@@ -131,7 +136,7 @@ def lock(file: int, *, shared: bool = False, wait: bool = False) -> bool:
 
 def _lock_shared(file: int, wait: bool) -> bool:
     try:
-        import fcntl  # filelock has shared locks of a data base alone
+        import fcntl  # filelock has shared locks only through SQLite
     except ImportError:
         return True
     try:

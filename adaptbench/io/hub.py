@@ -1,6 +1,6 @@
-"""What is known of a model or data set before it is downloaded: from a folder, from the hub's cache, or from the hub itself.
+"""Looks up models and data sets before they are downloaded: in a folder, in the hub's cache, or on the hub.
 
-A model that is whole in the cache is taken as it is, and the hub is not asked. Messages hold no token.
+A model that is complete in the cache is used as it is, without a request to the hub. Messages contain no token.
 """
 
 import json
@@ -24,10 +24,15 @@ INDEX = f"{WEIGHTS}.index.json"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A model's config.json, its parameters and the bytes of its weights.
+class ModelInfo:
+    """A model's configuration and size.
 
-    `missing` are the bytes that are still to be downloaded, `origin` says where it was found.
+    Attributes:
+        config: the content of its config.json.
+        parameters: number of parameters.
+        bytes: size of its weights.
+        missing: bytes that are still to be downloaded.
+        origin: where it was found.
     """
 
     config: Mapping[str, Any]
@@ -38,13 +43,13 @@ class Found:
 
 
 def is_path(model: str) -> bool:
-    """Hub ids are `name` or `owner/name`; anything that exists or looks like a path is a folder."""
-    # Path.exists fails where a name is too long for a file.
+    """Return whether a model is a folder: it exists or looks like a path. Hub ids are `name` or `owner/name`."""
+    # Path.exists raises an error if a name is too long for a file.
     return os.path.exists(model) or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
-def folder(model: str, revision: str) -> Path:
-    """Where a model lies: itself if it is a folder, else its snapshot in the hub's cache, which need not be there."""
+def model_path(model: str, revision: str) -> Path:
+    """Return a model's folder: itself if it is one, else its snapshot in the hub's cache, which may not exist."""
     if is_path(model):
         return Path(model)
     from huggingface_hub import errors, try_to_load_from_cache
@@ -53,12 +58,12 @@ def folder(model: str, revision: str) -> Path:
         cached = try_to_load_from_cache(model, "config.json", revision=revision)
     except errors.HFValidationError:
         cached = None
-    return Path(cached).parent if isinstance(cached, str) else cache() / "not there"
+    return Path(cached).parent if isinstance(cached, str) else cache_folder() / "not there"
 
 
-def local(model: str, revision: str) -> Found | None:
-    """A model in a folder or whole in the hub's cache; None where it is not."""
-    where = folder(model, revision)
+def find_local(model: str, revision: str) -> ModelInfo | None:
+    """Return a model that is in a folder or complete in the hub's cache, else None."""
+    where = model_path(model, revision)
     try:
         config = json.loads((where / "config.json").read_text())
         shards = weights(where)
@@ -67,22 +72,28 @@ def local(model: str, revision: str) -> Found | None:
     if not shards or not all(shard.exists() for shard in shards):
         return None
     origin = "its folder" if is_path(model) else "the hub's cache"
-    return Found(config, sum(map(_parameters, shards)), sum(shard.stat().st_size for shard in shards), 0, origin)
+    size = sum(shard.stat().st_size for shard in shards)
+    return ModelInfo(config, sum(map(_parameters, shards)), size, 0, origin)
 
 
 def weights(where: Path) -> list[Path]:
-    """Return the files of weights that transformers reads of a model's folder: one file, else those that an index names."""
+    """Return the files of weights that transformers reads from a model's folder: one file, else those in an index."""
     if (where / WEIGHTS).exists():
         return [where / WEIGHTS]
     return [where / name for name in _shards(where / INDEX)] if (where / INDEX).exists() else []
 
 
 def _shards(index: Path) -> list[str]:
-    """The files that an index names; ValueError and the like where it is none."""
+    """Return the files that an index names.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: it is no index.
+    """
     return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 def _parameters(shard: Path) -> int:
+    """Return the number of parameters in a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -92,11 +103,12 @@ def _parameters(shard: Path) -> int:
         raise AdaptbenchError(f"{shard}: no safetensors file") from None
 
 
-def ask(model: str, revision: str) -> Found:
-    """What the hub says of a model that is not here; 10 seconds at most.
+def find_remote(model: str, revision: str) -> ModelInfo:
+    """Return what the hub knows of a model, within 10 seconds.
 
     Raises:
-        AdaptbenchError: one line: there is no such model or revision, it is gated, or the hub cannot be reached.
+        AdaptbenchError: there is no such model or revision, it is gated, or its weights are in no format that is read.
+        Unreachable: the hub cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -117,14 +129,15 @@ def ask(model: str, revision: str) -> Found:
             raise AdaptbenchError(f"{model}: {INDEX} on the hub does not name the weights that are there") from None
         config = read_json(Path(download("config.json")), strict=False)
     total = info.safetensors.total if info.safetensors else size // 2
-    return Found(config, total, size, size, "the hub")
+    return ModelInfo(config, total, size, size, "the hub")
 
 
-def check_data(name: str, revision: str) -> None:
-    """A data set of the hub can be read, where the hub can be reached.
+def check_data_set(name: str, revision: str) -> None:
+    """Check that a data set on the hub can be read.
 
     Raises:
-        AdaptbenchError: one line: there is no such data set or revision, or it is gated.
+        AdaptbenchError: there is no such data set or revision, or it is gated.
+        Unreachable: the hub cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -134,9 +147,11 @@ def check_data(name: str, revision: str) -> None:
             HfApi().auth_check(name, repo_type="dataset")
 
 
-def has_data(name: str, revision: str) -> bool:
-    """Whether `datasets` has prepared this revision of the data set before, and so reads it without the hub. Of what lies in the hub's own
-    cache alone it asks the hub again. Of `main` whatever was prepared will do, where nothing says which commit that is.
+def is_prepared(name: str, revision: str) -> bool:
+    """Return whether `datasets` has prepared this revision of the data set, and so reads it without the hub.
+
+    Files in the hub's cache are not enough: for them `datasets` sends a request. For `main`, any prepared revision
+    counts if its commit is unknown.
     """
     from datasets import config
     from datasets.naming import camelcase_to_snakecase
@@ -149,53 +164,63 @@ def has_data(name: str, revision: str) -> bool:
 
 
 def data_commit(name: str, revision: str) -> str | None:
-    """The commit that a data set's revision was when it was last read from the hub, if that is known."""
+    """Return the commit of a data set's revision when it was last read from the hub; None if that is unknown."""
     if COMMIT.fullmatch(revision):
         return revision
-    reference = cache() / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    reference = cache_folder() / f"datasets--{name.replace('/', '--')}" / "refs" / revision
     return reference.read_text().strip() if reference.is_file() else None
 
 
 def check_id(name: str) -> None:
-    """`datasets` will ask the hub for this name, and not open something here.
+    """Check that `datasets` looks up this name on the hub instead of opening something local.
 
     Raises:
-        AdaptbenchError: there is a folder of that name, which may lead anywhere, or it is one of its readers of files.
+        AdaptbenchError: a file or folder has that name, which may lead anywhere, or a file reader of `datasets` has it.
     """
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     if os.path.exists(name):
         raise AdaptbenchError(
-            f"{name}: there is a file or folder {os.path.abspath(name)}, which would be read instead of the hub's data set; start elsewhere or rename it"
+            f"{name}: there is a file or folder {os.path.abspath(name)}, which would be read instead of the hub's data "
+            "set; start elsewhere or rename it"
         )
     if name in _PACKAGED_DATASETS_MODULES:
         raise AdaptbenchError(f"{name}: is a reader of files, no data set of the hub")
 
 
 def check_commit(name: str, revision: str, read: str) -> None:
-    """The commit that `datasets` has `read` is the revision's; without the hub it takes the one that it prepared last.
+    """Check that the commit that `datasets` has `read` is the revision's.
+
+    Without the hub, `datasets` reads the commit that it prepared last.
 
     Raises:
-        AdaptbenchError: it is another.
+        AdaptbenchError: it is another commit.
     """
     wanted = data_commit(name, revision)
-    if wanted is not None and wanted != read and COMMIT.fullmatch(read):  # older versions named folders otherwise
+    # Older versions of `datasets` name folders differently, not by commit.
+    if wanted is not None and wanted != read and COMMIT.fullmatch(read):
         raise AdaptbenchError(
-            f"{name}: revision {revision!r} is commit {wanted}, what `datasets` has prepared last is {read}; load the revision with `datasets` once while online"
+            f"{name}: revision {revision!r} is commit {wanted}, what `datasets` has prepared last is {read}; "
+            "load the revision with `datasets` once while online"
         )
 
 
 class Unreachable(AdaptbenchError):
-    """The hub cannot be asked."""
+    """The hub cannot be reached."""
 
 
 @contextmanager
 def hub_errors(name: str, revision: str, kind: str) -> Iterator[None]:
-    """Turns what the hub answers into one line of ours.
+    """Translate hub exceptions into AdaptbenchError.
+
+    Args:
+        name: the model or data set.
+        revision: its revision.
+        kind: "model" or "dataset".
 
     Raises:
         AdaptbenchError: there is no such model or data set, or revision, or it is gated.
-        Unreachable: the hub cannot be asked.
+        Unreachable: the hub cannot be reached.
     """
     from huggingface_hub import errors, get_token
     from huggingface_hub.errors import HTTPError
@@ -228,14 +253,14 @@ def hub_errors(name: str, revision: str, kind: str) -> Iterator[None]:
 
 
 def unavailable(name: str, source: Mapping[str, Any], error: Exception) -> AdaptbenchError:
-    """One line for the data set that data.<name> describes as `source`, where `datasets` could not read it, whatever that raised."""
+    """Return an error for the data set `source` of data.<name>, which `datasets` failed to read with `error`."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     said = AdaptbenchError(f"{source['path'] or source['hub_id']}: {reason}")
-    return AdaptbenchError(f"data.{name}: {said}") if source["path"] else or_a_folder(name, said)
+    return AdaptbenchError(f"data.{name}: {said}") if source["path"] else with_folder_hint(name, said)
 
 
-def or_a_folder(name: str, error: AdaptbenchError) -> AdaptbenchError:
-    """The same of data.<name>, which the hub does not give, with the other way to have it."""
+def with_folder_hint(name: str, error: AdaptbenchError) -> AdaptbenchError:
+    """Return the error with data.<name> before it, and the hint to set data.<name>.path after it."""
     return AdaptbenchError(f"data.{name}: {error}; or set data.{name}.path to a local folder")
 
 
@@ -245,8 +270,8 @@ def _offline() -> bool:
     return constants.HF_HUB_OFFLINE
 
 
-def cache() -> Path:
-    """Where downloads go."""
+def cache_folder() -> Path:
+    """Return the folder of the hub's cache."""
     from huggingface_hub import constants
 
     return Path(os.path.expanduser(constants.HF_HUB_CACHE))

@@ -1,7 +1,7 @@
-"""Documents as JSON lines, and the check that what is trained on is not what is tested on.
+"""Reads and writes JSON and JSON lines.
 
-JSON from elsewhere is read more strictly than Python's reader does it: what it would take silently and what would fail only later, when
-it is written again, is an error with its file and line.
+JSON is read more strictly than by Python's parser. Input that Python accepts silently, or that would fail only when it
+is written again, is an error with its file and line.
 """
 
 import codecs
@@ -17,18 +17,20 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.io.files import write_text
 
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
-"""JSON's escapes; the group is half a character, one of the two that together are a character beyond U+FFFF."""
+"""JSON's escapes. The group is a lone surrogate: one of the two halves of a character beyond U+FFFF."""
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSON lines, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
-    """Read the records of a file.
+    """Read the records of a file of JSON lines.
 
     Raises:
-        AdaptbenchError: no such file, no records in it, or a line that is not a JSON object with the required fields as text.
+        AdaptbenchError: no such file, no records in it, or a line that is no JSON object with the fields `require` as
+            text.
     """
     records = []
     for where, record in numbered(path):
@@ -43,7 +45,9 @@ def read_jsonl(path: Path, *, require: Sequence[str] = ()) -> list[Record]:
 
 
 def numbered(path: Path) -> Iterator[tuple[str, Record]]:
-    """Yield the records of a file of JSON lines, each with its place, `file:line`. A byte order mark and blank lines are passed over.
+    """Yield the records of a file of JSON lines, each with its place, `file:line`.
+
+    A byte order mark and blank lines are skipped.
 
     Raises:
         AdaptbenchError: no such file, or a line that is not a JSON object.
@@ -58,7 +62,7 @@ def numbered(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file without their ends, with their numbers from 1. A byte order mark is dropped.
+    """Yield the lines of a text file without line breaks, numbered from 1. A byte order mark is dropped.
 
     Raises:
         AdaptbenchError: no such file, or a line that is not UTF-8 text.
@@ -69,10 +73,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def plain(path: Path) -> Path:
-    """Return the path, where it is a file that can be read to its end.
+    """Return the path if it is a regular file.
 
     Raises:
-        AdaptbenchError: there is none, or it is a folder, a pipe or a device.
+        AdaptbenchError: there is no such file, or it is a folder, a pipe or a device.
     """
     if path.is_file():
         return path
@@ -80,7 +84,9 @@ def plain(path: Path) -> Path:
 
 
 def read_json(path: Path, *, strict: bool = True) -> Any:
-    """Read a file's JSON. If not `strict`, what Python's reader takes beyond JSON is taken: keys twice, NaN, half a character.
+    """Read a JSON file.
+
+    If not `strict`, whatever Python's parser accepts is accepted: duplicate keys, NaN, lone surrogates.
 
     Raises:
         AdaptbenchError: no such file, or not JSON.
@@ -92,7 +98,7 @@ def check_text(where: str, key: str, value: Any) -> str:
     """Return a record's field as text.
 
     Raises:
-        AdaptbenchError: it is not text, or blank, with `where` it is.
+        AdaptbenchError: it is no text, or blank; the message begins with `where`.
     """
     if not isinstance(value, str):
         raise AdaptbenchError(
@@ -104,7 +110,7 @@ def check_text(where: str, key: str, value: Any) -> str:
 
 
 def _decoded(path: Path, content: bytes, number: int) -> str:
-    """Return text that begins in the line `number` of the file."""
+    """Decode UTF-8 text that begins in the line `number` of the file."""
     if number == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise AdaptbenchError(f"{path}: UTF-16 text; save it as UTF-8")
     if (nul := content.find(0)) >= 0:
@@ -120,11 +126,11 @@ def _decoded(path: Path, content: bytes, number: int) -> str:
 
 
 class _Refused(ValueError):
-    """A value that Python's reader would take."""
+    """An error for a value that Python's parser would accept."""
 
 
 def _parsed(path: Path, text: str, first: int, *, strict: bool = True) -> Any:
-    """Return the JSON in a text that begins in the line `first` of the file."""
+    """Parse JSON text that begins in the line `first` of the file."""
 
     def at(place: int) -> str:
         return f"{path}:{first + text.count(chr(10), 0, place)}"

@@ -1,6 +1,7 @@
-"""Records in the files of a user's data folder: plain files, of that folder, read here and by no library that would unpack or follow them.
+"""Reads records from the files of a user's data folder.
 
-Every mistake in a file is one line with the file and its line or row.
+Only regular files in that folder are read, and not by a library that would unpack them or follow links. Every mistake
+in a file is one line with the file and its line or row.
 """
 
 import csv
@@ -13,12 +14,12 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.io.jsonl import lines, numbered, read_json
 
 Numbered = Iterator[tuple[str, Record]]
-"""Records, each with its place: the file and its line, row or number."""
+"""Pairs of a place (the file and its line, row or record number) and its record."""
 
 
 def folder_problem(path: str) -> str:
-    """Return why a preset's path is no folder that can be read; empty if it is."""
-    # Of a name too long for a file, Path would fail instead of saying no.
+    """Return why a preset's path is no readable folder; empty if it is."""
+    # os.path returns False for a name that is too long; Path raises an error.
     if os.path.isdir(path):
         return "" if os.access(path, os.R_OK | os.X_OK) else "cannot be read; ask for the right to"
     if os.path.exists(path):
@@ -29,10 +30,10 @@ def folder_problem(path: str) -> str:
 
 
 def check(name: str, folder: Path, files: Sequence[Path]) -> None:
-    """Refuse what is not to be read of the folder that data.<name>.path names.
+    """Check that files of the folder in data.<name>.path may be read.
 
     Raises:
-        AdaptbenchError: one of the files is no plain file, is elsewhere, or is packed.
+        AdaptbenchError: a file is no regular file, is outside of the folder, or is compressed.
     """
     places = _places(folder)
     for file in files:
@@ -41,10 +42,10 @@ def check(name: str, folder: Path, files: Sequence[Path]) -> None:
 
 
 def records(name: str, file: Path) -> Numbered:
-    """Yield the records of a file of the folder that data.<name>.path names, read by its suffix, one of READERS.
+    """Yield the records of a file of the folder in data.<name>.path; the suffix, one of READERS, gives the format.
 
     Raises:
-        AdaptbenchError: it is not of that kind, or holds no records.
+        AdaptbenchError: it has another format, or no records.
     """
     key = f"data.{name}.path"
     empty = True
@@ -59,8 +60,8 @@ def records(name: str, file: Path) -> Numbered:
 
 
 def _problem(file: Path, places: Sequence[Path]) -> str:
-    """Return why a file, as its links lead to it, is not read; empty if it is."""
-    from datasets.utils.extract import Extractor  # knows a packed file by how it begins
+    """Return why a file with its links resolved may not be read; empty if it may."""
+    from datasets.utils.extract import Extractor  # recognises compressed files by their first bytes
 
     if not any(file.is_relative_to(place) for place in places):
         return f"a link to {file}, which is outside of the folder; copy it there"
@@ -72,7 +73,7 @@ def _problem(file: Path, places: Sequence[Path]) -> str:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Return where the folder's files may be: in it, and for a snapshot in the hub's cache among the blobs of its repository."""
+    """Return the folders that files may be in: the folder itself, and the blobs of a snapshot in the hub's cache."""
     whole = folder.resolve()
     parents = [whole, *whole.parents]
     repositories = [
@@ -82,7 +83,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _json(path: Path) -> Numbered:
-    """Yield the objects of a list; of a file that begins with none, of its lines."""
+    """Yield the objects of a JSON list, or of JSON lines if the file does not begin with a list."""
     first = next((line.strip() for _, line in lines(path) if line.strip()), "")
     if not first.startswith("["):
         yield from numbered(path)
@@ -94,14 +95,14 @@ def _json(path: Path) -> Numbered:
 
 
 def _text(path: Path) -> Numbered:
-    """Yield each line that is not blank as a record's `text`."""
+    """Yield each non-blank line as a record's `text`."""
     for number, line in lines(path):
         if line.strip():
             yield f"{path}:{number}", {"text": line}
 
 
 def _csv(path: Path) -> Numbered:
-    """Yield the rows under the file's headings, every field as text."""
+    """Yield the rows under the file's headings, with every field as text."""
     reader = csv.reader((f"{line}\n" for _, line in lines(path)), strict=True)
     headings: list[str] = []
     try:
@@ -137,7 +138,7 @@ def _parquet(path: Path) -> Numbered:
                     number += 1
                     yield f"{path}: row {number}", record
     except (ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]  # also of a date beyond Python's, or a time zone that there is not
+        said = " ".join(str(error).split())[:200]  # also a date that Python cannot represent, or an unknown time zone
         raise AdaptbenchError(f"{path}: no Parquet file, or a damaged one: {said}") from None
 
 

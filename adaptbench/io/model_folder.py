@@ -1,4 +1,4 @@
-"""Model directories as files: what must be there, what is safe to open, and the manifest adaptbench.json."""
+"""Checks the files of model folders, downloads them, and reads and writes their manifest adaptbench.json."""
 
 import codecs
 import json
@@ -12,30 +12,27 @@ from adaptbench.io.files import write_text
 from adaptbench.io.jsonl import read_json
 
 MANIFEST = "adaptbench.json"
-
-
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
-"""What is downloaded of a hub model beside its weights: nothing that could be a pickle or code."""
+"""Patterns of what is downloaded of a hub model beside its weights: nothing that could be a pickle or code."""
 
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-
-
 SCHEMA_VERSION = 1
 
 
 def check_folder(path: Path) -> None:
-    """See that a local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
+    """Check that a local model folder can be opened: it has a configuration, safetensors weights and a tokenizer.
 
     Raises:
-        AdaptbenchError: what is missing.
+        AdaptbenchError: one of these is missing or unsafe to open.
     """
     problem = local_files.folder_problem(str(path))
     if problem:
         raise AdaptbenchError(f"{path}: {problem.replace('folder', 'model folder', 1)}")
     _check_no_adapter(path)
     if not (path / "config.json").is_file():
-        inside = [*path.glob("*/config.json"), *path.glob("snapshots/*/config.json")]  # a trainer's, the hub's cache's
+        # Checkpoints of a trainer, and snapshots in the hub's cache.
+        inside = [*path.glob("*/config.json"), *path.glob("snapshots/*/config.json")]
         hint = f"name the one inside: {max(inside).parent}" if inside else "not a Hugging Face model folder"
         raise AdaptbenchError(f"{path}: no config.json; {hint}")
     if not any((path / name).is_file() for name in (hub.WEIGHTS, hub.INDEX)):
@@ -52,7 +49,7 @@ def check_folder(path: Path) -> None:
 
 
 def _check_header(weights: Path) -> None:
-    """See that a file begins as safetensors does: with the length of a JSON object, and that."""
+    """Check that a file begins as safetensors do: with the length of a JSON object, then the object."""
     with weights.open("rb") as file:
         begins = file.read(9)
     if begins.startswith(b"version "):
@@ -62,27 +59,31 @@ def _check_header(weights: Path) -> None:
 
 
 def _check_no_adapter(path: Path) -> None:
+    """Check that a folder holds no adapter, which would load another model."""
     file = path / "adapter_config.json"
     if file.exists():
         of = _read_object(file).get("base_model_name_or_path")
         raise AdaptbenchError(
-            f"{path}: an adapter, which names a model elsewhere ({of!r:.80}); merge it into that model and save the whole: "
-            "peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), and the tokenizer there, too"
+            f"{path}: an adapter, which names a model elsewhere ({of!r:.80}); merge it into that model and save the "
+            "whole: peft.AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder), "
+            "and the tokenizer there, too"
         )
 
 
 def has_tokenizer(path: Path) -> bool:
+    """Return whether a folder has a file of a tokenizer."""
     return any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
 
 
 def check_safe(path: Path) -> None:
-    """Opening a model folder reads its own safetensors and runs nothing, which `use_safetensors` and `trust_remote_code` do not promise.
+    """Check that opening a model folder only reads its own safetensors and runs no code.
 
-    transformers 5 opens whatever the index of sharded weights names, pickles too; an attention implementation with a slash is code on the
-    hub; an adapter's folder names another model to load.
+    `use_safetensors` and `trust_remote_code` do not guarantee that. transformers 5 opens every file that the index of
+    sharded weights names, pickles included. An attention implementation with a slash is code on the hub. An adapter's
+    folder names another model to load.
 
     Raises:
-        AdaptbenchError: which file asks for something else, or there is no such folder.
+        AdaptbenchError: a file would load something else, or there is no such folder.
     """
     if not path.is_dir():
         raise AdaptbenchError(f"{path}: no such model folder")
@@ -104,7 +105,7 @@ def check_safe(path: Path) -> None:
 
 
 def config_problem(config: Mapping[str, Any]) -> str:
-    """Say why weights that a model's config.json describes are not read; empty where they are."""
+    """Return why weights with this config.json are not read; empty if they are."""
     for key, value in _entries(config):
         if key in ("quantization_config", "compression_config") and value:
             by = value.get("quant_method") if isinstance(value, Mapping) else value
@@ -115,7 +116,7 @@ def config_problem(config: Mapping[str, Any]) -> str:
 
 
 def check_weights(path: Path) -> None:
-    """See that a model folder is safe to open and that its weights are floating-point numbers, without opening the model.
+    """Check that a model folder is safe to open and its weights are floating-point numbers, without opening the model.
 
     Raises:
         AdaptbenchError: weights are quantised, have another name or are missing, or `check_safe` refuses the folder.
@@ -134,7 +135,7 @@ def check_weights(path: Path) -> None:
 
 
 def _stored(file: Path) -> list[tuple[str, str]]:
-    """Return names and dtypes of the tensors in a file of weights."""
+    """Return the names and dtypes of the tensors in a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -145,7 +146,7 @@ def _stored(file: Path) -> list[tuple[str, str]]:
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The keys and values of a mapping and of those in it."""
+    """Yield the keys and values of a mapping and of all mappings in it."""
     for key, value in content.items():
         yield key, value
         if isinstance(value, Mapping):
@@ -153,6 +154,7 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object as transformers does, which accepts no byte order mark."""
     if path.is_file() and path.read_bytes().startswith(codecs.BOM_UTF8):
         raise AdaptbenchError(
             f"{path}: begins with a byte order mark, which transformers does not read; save it without"
@@ -163,18 +165,18 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def fetched(name: str, revision: str) -> Path:
-    """Return the folder into which a hub model's weights, configuration and tokenizer are downloaded.
+def fetch(name: str, revision: str) -> Path:
+    """Download a hub model's weights, configuration and tokenizer; return their folder.
 
-    Pickles and code stay on the hub, and so do weights in another format beside those that transformers reads.
+    Pickles, code and weights in other formats are not downloaded.
 
     Raises:
-        AdaptbenchError: it cannot be had, in one line.
+        AdaptbenchError: the download fails, or the folder is unsafe to open.
     """
     from huggingface_hub import snapshot_download
 
-    if hub.local(name, revision) and has_tokenizer(hub.folder(name, revision)):
-        return hub.folder(name, revision)
+    if hub.find_local(name, revision) and has_tokenizer(hub.model_path(name, revision)):
+        return hub.model_path(name, revision)
 
     def download(revision: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"))
@@ -187,7 +189,7 @@ def fetched(name: str, revision: str) -> Path:
 
 
 def unreadable(path: Path, error: Exception) -> AdaptbenchError:
-    """One line for a folder that transformers cannot open, whatever that raised."""
+    """Return an error for a folder that transformers failed to open with `error`."""
     said = " ".join(str(error).split())[:300]
     return AdaptbenchError(
         f"{path}: {said if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: {said}'}"
@@ -195,15 +197,16 @@ def unreadable(path: Path, error: Exception) -> AdaptbenchError:
 
 
 def write_manifest(out: Path, content: dict[str, Any]) -> None:
+    """Write adaptbench.json into a model folder, with defaults for its schema version and decoding."""
     whole = {"schema_version": SCHEMA_VERSION, "decode": {"kind": "plain"}} | content
     write_text(out / MANIFEST, json.dumps(whole, indent=1) + "\n")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The directory's adaptbench.json.
+    """Read the directory's adaptbench.json.
 
     Raises:
-        AdaptbenchError: missing or from a newer version.
+        AdaptbenchError: it is missing or from a newer version.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
@@ -217,11 +220,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def lacks(path: Path) -> dict[str, str]:
-    """Return what the base of the directory's model lacks, by capability, with the reason; nothing where it was not measured."""
+    """Return the capabilities that the base of a model lacks, with the reasons; empty if they were not measured."""
     found: dict[str, str] = read_manifest(path).get("lacks", {}) if (path / MANIFEST).exists() else {}
     return found
 
 
 def decode_options(path: Path) -> dict[str, Any]:
-    """How the directory's model decodes, without the kind: what its `language_model` takes."""
+    """Return the decoding options of a model, without the kind: keyword arguments of its `language_model`."""
     return {name: value for name, value in read_manifest(path)["decode"].items() if name != "kind"}

@@ -1,7 +1,7 @@
-"""What a stage has noted, which outlives its weights.
+"""Keeps a stage's record, which outlives its weights.
 
-Once all runs that come of an intermediate model are done nothing reads it, but costs and figures go on reading what its stage has
-noted (adaptbench.json, losses, what a method measured): that is its record, results/<preset>/records/<id>.
+Once all runs that descend from an intermediate model are done, nothing reads its weights. Costs and figures still read
+its stage's record, results/<preset>/records/<id>: adaptbench.json, losses and what a method measured.
 """
 
 import shutil
@@ -15,12 +15,12 @@ NOT_RECORDED = shutil.ignore_patterns(
 
 
 def keep(made: Path, record: Path) -> None:
-    """Copy what a stage has noted, without weights and tokenizer, from the directory that it made."""
+    """Copy a stage's directory to its record, without weights and tokenizer."""
     with whole_directory(record) as temporary:
         shutil.copytree(made, temporary, ignore=NOT_RECORDED, dirs_exist_ok=True)
 
 
 def find(stage: Path) -> Path:
-    """Return where to read what the stage of results/<preset>/stages/<id> has noted: there, or in its record if its model is gone."""
+    """Return the directory results/<preset>/stages/<id> of a stage, or its record if the model was removed."""
     kept = stage.parent.parent / "records" / stage.name
     return stage if (stage / "adaptbench.json").exists() or not kept.exists() else kept

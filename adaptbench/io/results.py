@@ -1,6 +1,6 @@
-"""The results contract: run.json with metrics, cost and provenance, samples.parquet with one row per document.
+"""Reads and writes results: run.json with metrics, cost and provenance, samples.parquet with one row per document.
 
-Both carry a schema version and are written whole. Readers refuse what they do not understand, in one line.
+Both are written atomically. Readers check the schema version and the fields, and report a mistake in one line.
 """
 
 import json
@@ -28,15 +28,15 @@ NEEDED: Mapping[str, type | tuple[type, ...]] = {
 NEEDED_IF_DONE = ("metrics", "model", "cost")
 _NUMBER = (int, float)
 COUNTED: Mapping[str, type | tuple[type, ...]] = {
-    "model.bytes": _NUMBER, "seconds.evaluation": _NUMBER, "evaluation_peak_bytes": _NUMBER, "cost.stages": dict, "cost.steps": _NUMBER,
-    "cost.tokens": _NUMBER, "cost.trained_tokens": _NUMBER, "cost.flops": _NUMBER, "cost.train_seconds": _NUMBER, "cost.wall_seconds": _NUMBER,
-    "cost.peak_bytes": _NUMBER,
+    "model.bytes": _NUMBER, "seconds.evaluation": _NUMBER, "evaluation_peak_bytes": _NUMBER, "cost.stages": dict,
+    "cost.steps": _NUMBER, "cost.tokens": _NUMBER, "cost.trained_tokens": _NUMBER, "cost.flops": _NUMBER,
+    "cost.train_seconds": _NUMBER, "cost.wall_seconds": _NUMBER, "cost.peak_bytes": _NUMBER,
 }  # fmt: skip
-"""What tables and figures count of a run that is done."""
+"""Fields of a finished run that tables and figures read."""
 
 
 def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> None:
-    """Write samples.parquet, then run.json: where run.json is, the run is complete."""
+    """Write samples.parquet, then run.json: a run with a run.json is complete."""
     write_samples(folder / "samples.parquet", samples[list(SAMPLE_COLUMNS)])
     write_text(
         folder / "run.json", json.dumps({"schema_version": SCHEMA_VERSION} | run, indent=1, allow_nan=False) + "\n"
@@ -44,18 +44,19 @@ def write_run(folder: Path, run: dict[str, Any], samples: "pd.DataFrame") -> Non
 
 
 def write_samples(path: Path, samples: "pd.DataFrame") -> None:
+    """Write a samples.parquet atomically."""
     with whole_file(path) as temporary:
         samples.to_parquet(temporary, index=False)
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """A run.json.
+    """Read a run.json.
 
     Raises:
-        AdaptbenchError: missing, damaged, or from a newer version.
+        AdaptbenchError: it is missing, damaged, or from a newer version.
     """
     try:
-        run = json.loads(path.read_text(), parse_constant=_refused)
+        run = json.loads(path.read_text(), parse_constant=_refuse)
         version = int(run["schema_version"])
     except FileNotFoundError:
         raise AdaptbenchError(f"{path}: missing") from None
@@ -70,10 +71,10 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def check_counted(run: Mapping[str, Any], path: Path) -> None:
-    """See that a run that is done says what it cost.
+    """Check that a finished run has all fields of its cost.
 
     Raises:
-        AdaptbenchError: it does not.
+        AdaptbenchError: a field is missing or has another type.
     """
     if run["status"] == "done":
         _check(run, COUNTED, path)
@@ -89,23 +90,23 @@ def _check(run: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]]
             raise AdaptbenchError(f"{path}: {said} {name!r}; delete it and run again")
 
 
-def _refused(constant: str) -> None:
+def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
 def read_samples(
     path: Path, metrics: Collection[str] | None = None, tasks: Collection[str] = (), *, strict: bool = True
 ) -> "pd.DataFrame":
-    """A samples.parquet; with `metrics` only the rows of these, and of tasks other than `tasks`.
+    """Read a samples.parquet; with `metrics` only rows of these metrics, and of tasks other than `tasks`.
 
     Raises:
-        AdaptbenchError: missing, damaged, with other columns, or, if `strict`, with a value that is no number.
+        AdaptbenchError: it is missing, damaged or lacks a column, or, if `strict`, a value is no finite number.
     """
     import numpy as np
     import pandas as pd
     from pyarrow import ArrowException
 
-    # Most rows are of metrics beside the main one, each with the whole prompt: they are left on disk.
+    # Most rows are of metrics beside the main one, each with the whole prompt: they are not read.
     wanted = None if metrics is None else [[("metric", "in", set(metrics))], [("task", "not in", set(tasks))]]
     try:
         samples = pd.read_parquet(path, filters=wanted)
@@ -126,10 +127,10 @@ def read_samples(
 
 
 def finite(value: float, where: str) -> float:
-    """`value`, if it is a number.
+    """Return `value`.
 
     Raises:
-        AdaptbenchError: not a number or infinite.
+        AdaptbenchError: it is nan or infinite.
     """
     if not math.isfinite(value):
         raise AdaptbenchError(f"{where}: the metric is {value}")

@@ -1,5 +1,6 @@
 """The loss of a batch that holds latents, by one of the ways through it."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -40,6 +41,17 @@ class Forward(StrictModel):
             f"forward.iterations: must be >= {latents}, the latents that a sample may have; leave it out, or set "
             "forward.approximate: true"
         )
+
+    def passes(self, batch_size: int, longest: float, lacks: Collection[str]) -> tuple[float, float]:
+        """Return the sequential passes of a step, and how often all its tokens are processed, for estimates.
+
+        A wavefront runs pieces that together are the step's tokens. Jacobi runs all tokens in each iteration, and the
+        naive way all of each sample. See CurriculumConfig.forward_passes for the arguments.
+        """
+        if self.way == "jacobi" or (self.way == "wavefront" and "wavefront" in lacks):
+            whole = self.iterations + 1.0 if self.iterations else longest
+            return whole, whole
+        return (batch_size * longest, longest) if self.way == "naive" else (longest, 1.0)
 
 
 def latent_loss(forward: Forward, fusion: Fusion, latent_id: int):

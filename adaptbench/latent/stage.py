@@ -1,7 +1,7 @@
 """What curricula with latents share: their options, the latent token, and the samples of a stage."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -104,6 +104,9 @@ class LatentConfig(LaterConfig):
 
     def needs(self) -> tuple[str, ...]:
         return (*super().needs(), "latents")
+
+    def forward_passes(self, batch_size: int, longest: float, lacks: Collection[str]) -> tuple[float, float]:
+        return self.forward.passes(batch_size, longest, lacks)
 
     def problem(self, run, base_layers: int | None) -> str:
         for name, own in self if self.forward.way == "wavefront" else ():

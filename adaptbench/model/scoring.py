@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from adaptbench.config.architectures import instead, longest_input
+from adaptbench.config.architectures import log_fallbacks, longest_input
 from adaptbench.data.padding import padded_left
 from adaptbench.data.tokenizer import encode_prompts
 from adaptbench.model.temporary import generating
@@ -54,7 +54,7 @@ class ScoringLM(HFLM):
         )
         self.cached = not lacks.get("caching")
         self.generation_batch_size = batch_size if self.cached and not lacks.get("padding") else 1
-        self.instead = instead({name: lacks[name] for name in ("padding", "caching") if lacks.get(name)})
+        self.instead = log_fallbacks({name: lacks[name] for name in ("padding", "caching") if lacks.get(name)})
         self.too_long: dict[str, dict[int, str]] = {}
 
     def tok_encode(

@@ -53,7 +53,7 @@ def import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     name, revision = spec["options"]["model"], spec["options"]["revision"]
     local = hub.is_path(name)
     try:
-        folder = Path(name) if local else model_folder.fetched(name, revision)
+        folder = Path(name) if local else model_folder.fetch(name, revision)
         model_folder.check_folder(folder)
         model, text_tokenizer = storage.load_model(folder), storage.load_tokenizer(folder)
     except AdaptbenchError as error:

@@ -25,7 +25,7 @@ def base_lacks(spec: Spec) -> dict[str, str]:
 
 def announce_instead(context: StageContext) -> dict[str, str]:
     """Say once, for all processes, what the stage does in place of what its base lacks; return the same by capability."""
-    return architectures.instead(context.instead) if distributed.is_main() else {}
+    return architectures.log_fallbacks(context.instead) if distributed.is_main() else {}
 
 
 def data_folders(spec: Spec) -> dict[str, Path]:

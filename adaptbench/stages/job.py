@@ -84,7 +84,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
 
 def _digest(spec: Spec) -> str:
     """Tells apart what the id does not: other code, and inputs that were made again since."""
-    digest = hashlib.sha256(sources.of_project().of_stage(spec["kind"], spec["options"]).encode())
+    digest = hashlib.sha256(sources.project_code().of_stage(spec["kind"], spec["options"]).encode())
     for directory in spec["inputs"].values():
         for path in sorted(Path(directory).rglob("*")):
             stat = path.stat()

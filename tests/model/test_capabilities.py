@@ -220,8 +220,8 @@ def _on(model: str):
 
 
 def test_a_base_that_only_the_hub_knows_is_refused_before_any_job(monkeypatch):
-    found = hub.Found({"model_type": "bert"}, 10, 20, 20, "the hub")
-    monkeypatch.setattr(hub, "ask", lambda model, revision: found)
+    found = hub.ModelInfo({"model_type": "bert"}, 10, 20, 20, "the hub")
+    monkeypatch.setattr(hub, "find_remote", lambda model, revision: found)
     unfolded = _on("owner/some-bert")
     with pytest.raises(
         AdaptbenchError, match=r"^base\.model: owner/some-bert: cannot be the base of the run 'mine'.*: a token sees"
