@@ -262,6 +262,8 @@ def _benchmark_problems(module: ModuleType, folder: str, root: Path) -> Iterator
     for task in tasks:
         if _is_missing(root, f"{folder}/tasks/{task.name}.yaml"):
             yield f"the task {task.name!r} has no lm-eval file {folder}/tasks/{task.name}.yaml"
+        if task.general != (folder == "benchmarks/general"):
+            yield f"the task {task.name!r} must {'not ' * task.general}set general=True, as tasks of benchmarks/general do"
     if not isinstance(getattr(module, "FILE", ""), str):
         yield "FILE must be text"
     for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():

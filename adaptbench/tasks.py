@@ -44,6 +44,7 @@ class Task:
         episodes: whether answers are played episodes, kept as JSON to be read.
         split: "test" for reporting, "validation" for choosing hyper-parameters.
         primary: whether it is the track's main task of its split; the validation one chooses hyper-parameters.
+        general: whether it measures general ability, and so what a method forgets.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Task:
     episodes: bool = False
     split: Literal["test", "validation"] = "test"
     primary: bool = False
+    general: bool = False
 
 
 class Splits(dict[str, list[Record]]):

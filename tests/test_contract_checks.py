@@ -142,12 +142,20 @@ def test_the_hooks_are_those_that_the_documents_list():
         ("benchmarks.domain", 'TASKS = (Task("domain_facts", metric="acc", label="x", unit="y"),)', "", "TASKS must be a tuple of Task, at least one"),
         ("benchmarks.domain", 'y"),)', 'y"))', "TASKS must be a tuple of Task, at least one"),
         ("benchmarks.domain", "domain_facts", "domain_fact", "the task 'domain_fact' has no lm-eval file benchmarks/domain/tasks/domain_fact.yaml"),
+        ("benchmarks.domain", 'unit="y"', 'unit="y", general=True', "the task 'domain_facts' must not set general=True, as tasks of benchmarks/general do"),
         ("benchmarks.domain", "(BenchmarkConfig)", "(TunerConfig)", "Config must be a subclass of BenchmarkConfig"),
     ],
 )  # fmt: skip
 def test_what_every_file_must_have(refused, package, old, new, said):
     assert old in GOOD[package]
     assert refused(package, GOOD[package].replace(old, new)) == said
+
+
+def test_a_task_of_a_general_benchmark_says_that_it_is_general(refused, checked):
+    source = BENCHMARK.replace("domain_facts", "general_facts")
+    said = "the task 'general_facts' must set general=True, as tasks of benchmarks/general do"
+    assert refused("benchmarks.general", source) == said
+    assert checked("benchmarks.general", source.replace('unit="y"', 'unit="y", general=True'))
 
 
 @pytest.mark.parametrize(

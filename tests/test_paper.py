@@ -451,11 +451,11 @@ def test_p_values_are_corrected_over_all_claims_that_are_tested(tmp_path):
 def test_a_run_that_is_changed_afterwards_or_decodes_otherwise_stands_for_nothing():
     selector = source.Selector(curriculum={"kind": "cpt", "replay": 0.0}, tuner={"kind": "full"})
     run = planned()["runs"][0]["config"]
-    assert ours.is_meant(run, selector)
-    assert not ours.is_meant(run | {"posthoc": {"kind": "wise_ft", "alpha": 0.5}}, selector)
-    assert not ours.is_meant(run | {"decode": {"budget": 0}}, selector)
-    assert not ours.is_meant(run | {"curriculum": run["curriculum"] | {"replay": 0.1}}, selector)
-    assert not ours.is_meant(run | {"tuner": {"kind": "lora"}}, selector)
+    assert ours.selects(selector, run)
+    assert not ours.selects(selector, run | {"posthoc": {"kind": "wise_ft", "alpha": 0.5}})
+    assert not ours.selects(selector, run | {"decode": {"budget": 0}})
+    assert not ours.selects(selector, run | {"curriculum": run["curriculum"] | {"replay": 0.1}})
+    assert not ours.selects(selector, run | {"tuner": {"kind": "lora"}})
 
 
 # --- numbers

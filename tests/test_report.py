@@ -14,7 +14,7 @@ import pytest
 from adaptbench.errors import AdaptbenchError
 from adaptbench.io import results
 from adaptbench.report import tables
-from adaptbench.report.figures import bars, draw, palette
+from adaptbench.report.figures import draw, palette
 from adaptbench.statistics import collect, verdicts
 from tools import sweep
 
@@ -344,7 +344,7 @@ def test_a_run_group_has_a_table_and_figures_of_its_own_and_a_run_that_is_missin
 
 def test_a_figure_of_some_runs_gives_them_the_colours_that_they_have_among_all(collected, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(bars, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
+    monkeypatch.setattr(draw, "score_bars", lambda scores, look: seen.append(look) or _empty_figure())
     part = {"track": "domain", "runs": ["base", "line-0.5"]}
     _figures(collected, report_of(tmp_path, part=part), tmp_path / "figures")
     assert len(seen) == 2

@@ -1,8 +1,9 @@
 """How often the intervals cover the truth, and how often the tests see a difference where none is: simulated.
 
-Two methods answer the same documents, each under its own seeds. The log-odds of a right answer are a document's difficulty, plus
-what the method makes of that document, plus a seed's luck. Beside ours stands the plain two-level bootstrap, which draws seeds and then
-documents: with few seeds its intervals are too narrow, since n seeds drawn with replacement have (n - 1) / n of their variance.
+Two methods answer the same documents, each under its own seeds. The log-odds of a right answer are a document's
+difficulty, plus what the method makes of that document, plus a seed's luck. Beside ours stands the plain two-level
+bootstrap, which draws seeds and then documents: with few seeds its intervals are too narrow, since n seeds drawn with
+replacement have (n - 1) / n of their variance.
 """
 
 from pathlib import Path
@@ -93,7 +94,8 @@ def _keep(rows: "Sequence[Mapping[str, Any]]", headings: "Mapping[str, str]", ou
 
 
 def simulate_family(seeds: int, luck: float, simulations: int, *, uneven: bool = False) -> dict[str, Any]:
-    """Shares of tables in which some run is said to differ from a baseline that is as good, and in which the better one is found.
+    """Shares of tables in which some run is said to differ from a baseline that is as good, and in which the better one
+    is found.
 
     `uneven`: only every second run depends on its seed, the baseline and the better one not.
     """

@@ -1,6 +1,6 @@
-"""What a preset's files weigh, and which of them can be removed.
+"""Measure the size of a preset's files, and remove those that nothing needs any more.
 
-Snakemake makes no missing stage again unless something that must run reads it.
+Snakemake does not repeat a missing stage unless a job that must run reads it.
 """
 
 import json
@@ -23,13 +23,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "plan and logs": ("plan", "logs"),
     "checkpoints of unfinished stages": ("work",),
 }
-"""What lies in results/<preset> beside the stages."""
+"""The contents of results/<preset> besides the stages, by kind."""
 
 
 def clean(root: Path, *, force: bool = False) -> str:
-    """Remove the models of results/<preset> that lie between finished runs, and finished stages' work folders; says what went.
+    """Remove intermediate models and work folders of finished stages from results/<preset>; return a summary.
 
-    With `force` also the models of stages that the preset no longer has and the checkpoints of unfinished stages.
+    Intermediate models are those that no run is evaluated on and no unfinished run needs. With `force`, models of
+    stages that the preset no longer has and checkpoints of unfinished stages are removed too.
 
     Raises:
         AdaptbenchError: no preset has run there, or Snakemake is running here.
@@ -39,26 +40,29 @@ def clean(root: Path, *, force: bool = False) -> str:
             "Snakemake is running in this folder; wait for its end (or `snakemake --unlock` if it was killed)"
         )
     runs = _planned_runs(root)
-    known = {node for run in runs for node in run["lineage"]}
+    planned = {node for run in runs for node in run["lineage"]}
     needed = {node for run in runs if not _is_done(root, run) for node in run["lineage"]}
     models = [model for model in _models(root) if model.name not in _scored(runs) | needed]
-    going = [model for model in models if model.name in known or force]
-    finished = {path.name for path in (root / "stages").glob("*")} | (known - needed)
+    removed_models = [model for model in models if model.name in planned or force]
     work = [path for path in (root / "work").glob("*") if path.is_dir()]
-    left = [path for path in work if path.name.rpartition("-")[0] in finished or force]
-    said = [f"removed: {_counted(going, 'model')} between finished runs, {_counted(left, 'work folder')}"]
-    staying = [path for path in (*models, *work) if path not in (*going, *left)]
-    if staying:
-        said.append(f"left: {_counted(staying, 'folder')} of unfinished stages or other options; FORCE=1 removes them")
-    for model in going:
+    finished = {path.name for path in (root / "stages").glob("*")} | (planned - needed)
+    removed_work = [path for path in work if path.name.rpartition("-")[0] in finished or force]
+    kept = [path for path in (*models, *work) if path not in (*removed_models, *removed_work)]
+    summary = (
+        f"removed: {_counted(removed_models, 'model')} between finished runs, {_counted(removed_work, 'work folder')}"
+    )
+    if kept:
+        summary += f"\nleft: {_counted(kept, 'folder')} of unfinished stages or other options; FORCE=1 removes them"
+    for model in removed_models:
         records.keep(model, root / "records" / model.name)
-    for path in (*going, *left):
+    for path in (*removed_models, *removed_work):
         shutil.rmtree(path)
-    return "\n".join(said)
+    return summary
 
 
 def usage(root: Path) -> str:
-    """A table of what results/<preset> holds, in megabytes, and what of it stays with `keep: scored`.
+    """Return a Markdown table of the contents of results/<preset> in megabytes, and of what remains with `keep:
+    scored`.
 
     Raises:
         AdaptbenchError: no preset has run there.
@@ -89,7 +93,7 @@ def _planned_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def _is_done(root: Path, run: Mapping[str, Any]) -> bool:
-    """Whether the run's result is there, of the options that the plan has now."""
+    """Return True if the run has a result with the options of the current plan."""
     path = root / "runs" / run["track"] / run["run"] / f"seed{run['seed']}" / "run.json"
     try:
         return json.loads(path.read_text())["hash"] == run["hash"]

@@ -1,7 +1,7 @@
 """Keeps a preset's tables and figures in the repository, with where they come from, and shows them in documents.
 
-What is kept is generated and small: tables, the figures as SVG and PNG, transcripts, and provenance.json. A document holds a table
-between two markers; it is replaced, never typed.
+What is kept is generated and small: tables, the figures as SVG and PNG, transcripts, and provenance.json. A document
+holds a table between two markers; it is replaced, never typed.
 """
 
 import json
@@ -20,7 +20,8 @@ MARKED = re.compile(r"(<!-- table: (\S+?)(?:: ([^:\n]+): ([^:\n]+))? -->\n).*?(<
 
 
 def keep(results: Path, out: Path) -> None:
-    """Copy the tables, figures and transcripts of results/<preset> to `out`, those of its ablation too if that was made.
+    """Copy the tables, figures and transcripts of results/<preset> to `out`, those of its ablation too if that was
+    made.
 
     Raises:
         AdaptbenchError: the preset has not run, or its stages and runs do not all come from one clean commit.

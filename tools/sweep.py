@@ -1,8 +1,9 @@
 """Learning rates, chosen for every method by the same small sweep on validation, never on a test.
 
 `make sweep` turns a preset into one that runs each of its methods at each rate of a grid, under a seed of its own and
-scored on the validation split alone; the chosen rate is the one with the best score, of equal ones the lowest, for every
-method alike. A curriculum whose first stage is another's, at that one's rate, names in `SWEPT` what is chosen instead, from as many values.
+scored on the validation split alone; the chosen rate is the one with the best score, of equal ones the lowest, for
+every method alike. A curriculum whose first stage is another's, at that one's rate, names in `SWEPT` what is chosen
+instead, from as many values.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval, is each verdict the same?
+"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval, is each
+verdict the same?
 
-The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains is another
-too, and with it every number: cells outside are then no error, but say how far the reference reaches. Runs whose options are others
-than the reference's are another experiment, and named first.
+The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains
+is another too, and with it every number: cells outside are then no error, but say how far the reference reaches. Runs
+whose options are others than the reference's are another experiment, and named first.
 """
 
 import json
@@ -21,7 +22,8 @@ OURS, KEPT = ["mean", "verdict"], ["mean", "low", "high", "verdict"]
 
 
 def write(results: Path, reference: Path) -> str:
-    """Write `results`/verify.csv, a row a cell; returns a line for each track whose options are others, each table and each cell that lies outside.
+    """Write `results`/verify.csv, a row a cell; returns a line for each track whose options are others, each table and
+    each cell that lies outside.
 
     Raises:
         AdaptbenchError: there is no reference, or nothing to hold against it.
@@ -98,7 +100,8 @@ def read(tables: Path) -> "pd.DataFrame":
 
 
 def compared(ours: "pd.DataFrame", kept: "pd.DataFrame") -> "pd.DataFrame":
-    """A row for each cell of the reference: our mean, the kept one and its interval, the status, and what the tests said.
+    """A row for each cell of the reference: our mean, the kept one and its interval, the status, and what the tests
+    said.
 
     Of a table that was not made (an ablation's) nothing is missing. Times are not compared.
     """

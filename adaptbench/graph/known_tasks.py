@@ -14,11 +14,11 @@ class Tasks(dict[str, Task]):
         return self[name]
 
     def or_unknown(self, name: str, metric: str) -> Task:
-        """Return the task of that name, or a task with defaults if it is unknown."""
+        """Return the task, or what its name and metric tell of one that is not known here, as in old results."""
         try:
             return self[name]
         except AdaptbenchError:
-            return Task(name, metric, name, metric)
+            return Task(name, metric, name, metric, general=name.startswith("general"))
 
 
 def known_tasks() -> Tasks:

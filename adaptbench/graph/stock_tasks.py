@@ -20,6 +20,7 @@ from adaptbench.tasks import Task
 if TYPE_CHECKING:
     from lm_eval.tasks._index import Entry
 
+GENERAL = "general_"  # begins the name in results of a task under the track `general`
 UNITS = {"acc": "accuracy", "acc_norm": "accuracy, by length"}
 
 
@@ -54,7 +55,7 @@ class Stock:
 
 def result_name(track: str, name: str) -> str:
     """Return the name of a stock task in results."""
-    return f"general_{name}" if track == "general" else name
+    return f"{GENERAL}{name}" if track == "general" else name
 
 
 def task(name: str) -> Task:
@@ -63,7 +64,7 @@ def task(name: str) -> Task:
     Raises:
         AdaptbenchError: lm-eval has no such task, or it cannot be used.
     """
-    stock = describe(name.removeprefix("general_"))
+    stock = describe(name.removeprefix(GENERAL))
     return Task(
         name,
         metric=stock.metrics[0],
@@ -72,6 +73,7 @@ def task(name: str) -> Task:
         higher_is_better=stock.higher_is_better,
         more=stock.more,
         weight=None if stock.weight_by_size else "weight",
+        general=name.startswith(GENERAL),
     )
 
 

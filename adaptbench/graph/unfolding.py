@@ -202,8 +202,7 @@ class _Builder:
         made = [self.evaluation(track, "base", seed, self.base(seed), decode=decode) for seed in seeds]
         for name in getattr(module, "BASELINES", {}):
             whole = self.evaluation(track, name, seeds[0], None)
-            tasks = {one: node for one, node in whole.tasks.items() if not one.startswith("general")}
-            made.append(replace(whole, tasks=tasks, stock={}, policy=name, data=self.data(track)))
+            made.append(replace(whole, tasks=self.tasks(track), stock={}, policy=name, data=self.data(track)))
         return made
 
 

@@ -1,4 +1,4 @@
-"""The table of costs beside every comparison: parameters, tokens, seconds, tuning."""
+"""Write the cost card of every comparison: parameters, tokens, seconds, tuning."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def cost_card(
     by_key: Mapping[Key, Sequence[dict[str, Any]]], tried: Mapping[Key, int], sweep: str | None
 ) -> "tuple[pd.DataFrame, str]":
+    """Return the cost card, a row for each run, and its caption; `tried` is the number of tuned settings by run."""
     import pandas as pd
 
     bases = {
@@ -28,8 +29,9 @@ def cost_card(
         row["times the base's"] = means["evaluation seconds"] / bases[track] if bases.get(track) else float("nan")
         rows.append(row | {"tries": tried.get((track, name), float("nan")), "note": note(runs)})
     caption = (
-        "Means over seeds, of a method's own stages; trained parameters: of the stage that trains most; pre-training, which the runs of a seed share, is not counted. Tokens: positions put through"
-        " the decoder, padding and repeated passes included; trained: those with a label. Evaluation: all tasks of the run."
+        "Means over seeds, of a method's own stages; trained parameters: of the stage that trains most; pre-training,"
+        " which the runs of a seed share, is not counted. Tokens: positions put through the decoder, padding and"
+        " repeated passes included; trained: those with a label. Evaluation: all tasks of the run."
     )
     if sweep:
         caption += (
@@ -39,7 +41,7 @@ def cost_card(
 
 
 def _milliseconds(run: Mapping[str, Any]) -> float | None:
-    """Of one document's evaluation; none where nothing was asked."""
+    """Return the milliseconds of one document's evaluation, None if there are no documents."""
     documents = sum(one["documents"] for one in run["metrics"].values())
     return 1000 * run["seconds"]["evaluation"] / documents if documents else None
 
@@ -68,6 +70,7 @@ COSTS = {name: CARD[name] for name in ("trained parameters", "tokens", "TFLOP")}
 
 
 def mean_costs(runs: Sequence[dict[str, Any]], numbers: Mapping[str, Number]) -> dict[str, float]:
+    """Return the mean of each of `numbers` over the runs that have it, nan if none has."""
     found = {}
     for name, number in numbers.items():
         values = [value for run in runs if (value := number(run)) is not None]
@@ -76,6 +79,6 @@ def mean_costs(runs: Sequence[dict[str, Any]], numbers: Mapping[str, Number]) ->
 
 
 def note(runs: Sequence[dict[str, Any]]) -> str:
-    """Why seeds of a run, or all, are not among the numbers."""
+    """Return the reasons why seeds of a run are missing from its numbers."""
     undone = [f"seed {run['key']['seed']} {run['status']}: {run['reason']}" for run in runs if run["status"] != "done"]
     return "; ".join(dict.fromkeys(undone)) if runs else "missing"

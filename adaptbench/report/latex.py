@@ -1,8 +1,8 @@
-"""Tables as LaTeX that fit a page as they are: headings in several lines, intervals small, columns and rows that find no room in a next
-table.
+"""Write tables as LaTeX that fits a page: headings in several lines, small intervals, too many columns or rows in
+further tables.
 
-They need the package booktabs. Widths are estimated in points for Computer Modern at \\footnotesize against the text of the
-standard classes, the narrowest that a table will meet; tests compile what is kept and ask LaTeX whether it fits.
+They need the package booktabs. Widths are estimated in points, for Computer Modern at \\footnotesize and the text width
+of the standard classes, the narrowest in use. Tests compile the kept tables and check that they fit.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from adaptbench.report.table_text import Block, Bold, Italic, SubHeading
 
 TEXT_WIDTH, TEXT_HEIGHT, PAGE_HEIGHT = 345.0, 430.0, 540.0  # the first height leaves room for a short caption
 CHARACTER, SMALL_CHARACTER, GAP, LINE = 4.1, 2.8, 6.0, 10.0
-FEWEST_ROWS = 5  # of a table that goes on, on a page of several
+FEWEST_ROWS = 5  # on each page of a table that continues on another
 
 _COMMANDS = {Bold: r"\textbf{{{}}}", Italic: r"\emph{{{}}}"}
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -33,15 +33,15 @@ def escape(text: str) -> str:
 
 
 def row(cells: Sequence[str]) -> str:
-    """One line of a table, intervals small."""
+    """Return one line of a table, with small intervals."""
     return " & ".join(map(_cell, cells)) + r" \\" + "\n"
 
 
 def tables(blocks: Sequence[Block], caption: str) -> str:
-    """The blocks under one caption, in as many tables as they need."""
+    """Return the blocks under one caption, in as many tables as they need."""
     floats: list[list[str]] = [[]]
     room = min(TEXT_HEIGHT, PAGE_HEIGHT - _height(caption))
-    for columns, rows in (part for block in blocks for part in _fitting(*block)):
+    for columns, rows in (part for block in blocks for part in _split_columns(*block)):
         around = max(len(_lines(one)) for one in columns) + 3
         sides = ["r" if _is_of_numbers([cells[i] for cells in rows]) else "l" for i in range(len(columns))]
         while True:
@@ -56,10 +56,8 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
             floats.append([])
             room = TEXT_HEIGHT
     captions = [escape(caption), *["Continued."] * (len(floats) - 1)]
-    numbers = [
-        "",
-        *["\\addtocounter{table}{-1}\n"] * (len(floats) - 1),
-    ]  # what goes on has the number of what it goes on with
+    # A continued table keeps its number.
+    numbers = ["", *["\\addtocounter{table}{-1}\n"] * (len(floats) - 1)]
     return "\n".join(
         f"{number}\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\\setlength{{\\belowcaptionskip}}{{6pt}}\n\\caption{{{text}}}\n"
         + "\n\n\\bigskip\n".join(made)
@@ -69,8 +67,10 @@ def tables(blocks: Sequence[Block], caption: str) -> str:
 
 
 def _rows_here(rows: int, free: int, page: int, fresh: bool) -> int:
-    """How many of the rows go onto a page where `free` more find room: all, none where a page of their own holds them, else what leaves
-    enough for the next page; some in any case onto a `fresh` one.
+    """Return the number of rows to put on the current page, where `free` more fit.
+
+    All if they fit. None if they fit on a separate page of `page` rows and this one is not `fresh` (empty). Otherwise
+    as many as leave at least FEWEST_ROWS for the next page; a fresh page always gets some.
     """
     if rows <= free:
         return rows
@@ -83,75 +83,85 @@ def _rows_here(rows: int, free: int, page: int, fresh: bool) -> int:
 
 
 def _height(caption: str) -> float:
-    """Of a caption in the document's own size, the space around it included."""
+    """Return the height of a caption in points, at the document's font size, with the space around it."""
     return 12.0 * (len(caption) // 70 + 2)
 
 
-def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:
-    """The block in parts of a page's width, each with the columns that name a row; what stands beside a column goes with it, or, where
-    that finds no room, follows with that column again.
+def _split_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Block]:
+    """Yield the block in parts of a page's width; each part begins with the columns that name a row.
+
+    A column and its subheadings form a group, which stays together. If a group is too wide, the rest of it follows in
+    the next part, with its first column again.
     """
-    in_numbers = [[*cells[:1], "", *cells[2:]] if _says(cells) else cells for cells in rows]
-    widths = [
-        max(map(_width, [*_lines(heading), *(cells[i] for cells in in_numbers)])) for i, heading in enumerate(columns)
-    ]
-    together: list[list[int]] = []
+    widths = _column_widths(columns, rows)
+    naming, *groups = _column_groups(columns)
+    room = TEXT_WIDTH - _total_width(naming, widths)
+    pieces = [piece for group in groups for piece in _cut(group, widths, room)]
+    if not pieces:
+        yield _select(columns, rows, naming)
+        return
+    counts = _fill_evenly([_total_width(piece, widths) for piece in pieces], room)
+    remaining = iter(pieces)
+    for count in counts:
+        part = itertools.chain.from_iterable(itertools.islice(remaining, count))
+        yield _select(columns, rows, [*naming, *part])
+
+
+def _column_widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[float]:
+    """Return the width of each column in points; reasons span the columns and do not count."""
+    numeric = [[*cells[:1], "", *cells[2:]] if _is_reason(cells) else cells for cells in rows]
+    return [max(map(_width, [*_lines(heading), *(cells[i] for cells in numeric)])) for i, heading in enumerate(columns)]
+
+
+def _column_groups(columns: Sequence[str]) -> list[list[int]]:
+    """Return the indices of the columns in groups: each heading with the subheadings after it."""
+    groups: list[list[int]] = []
     for i, heading in enumerate(columns):
         if isinstance(heading, SubHeading):
-            together[-1].append(i)
+            groups[-1].append(i)
         else:
-            together.append([i])
-    naming, *groups = together
-    room = TEXT_WIDTH - _taken(naming, widths)
-    others = [part for group in groups for part in _cut(group, widths, room)]
-    taken = [_taken(group, widths) for group in others]
-    parts = _filled(taken, room)
-    # As many parts with less room are of more even widths: no column left over for a table of its own.
-    even = next(
-        found
-        for limit in sorted({*taken, room, *range(0, int(room), 5)})
-        if len(found := _filled(taken, limit)) <= len(parts)
-    )
-    start = 0
-    for count in even:
-        part = [i for group in others[start : start + count] for i in group]
-        yield _picked(columns, rows, [*naming, *part])
-        start += count
-    if not even:
-        yield _picked(columns, rows, naming)
+            groups.append([i])
+    return groups
 
 
 def _cut(group: Sequence[int], widths: Sequence[float], room: float) -> list[list[int]]:
-    """The group of columns, or parts of it that find room, each with its first column."""
+    """Split a group of columns into parts that fit in `room`; each part repeats the group's first column."""
     first, *beside = group
-    counts = _filled([_taken([i], widths) for i in beside], room - _taken([first], widths))
+    counts = _fill([_total_width([i], widths) for i in beside], room - _total_width([first], widths))
     ends = list(itertools.accumulate(counts))
     return [[first, *beside[end - count : end]] for count, end in zip(counts, ends, strict=True)] or [[first]]
 
 
-def _taken(part: Sequence[int], widths: Sequence[float]) -> float:
+def _total_width(part: Sequence[int], widths: Sequence[float]) -> float:
     return sum(widths[i] + GAP for i in part)
 
 
-def _filled(taken: Sequence[float], room: float) -> list[int]:
-    """How many of what takes so much go into each part, one after another; what needs more has a part of its own."""
+def _fill(widths: Sequence[float], room: float) -> list[int]:
+    """Fill parts of width `room` in order; return the number of items in each. A wider item gets a separate part."""
     counts: list[int] = []
     left = 0.0
-    for one in taken:
-        if one > left or not counts:
+    for width in widths:
+        if width > left or not counts:
             counts.append(0)
             left = room
         counts[-1] += 1
-        left -= one
+        left -= width
     return counts
 
 
-def _picked(columns: Sequence[str], rows: Sequence[Sequence[str]], part: Sequence[int]) -> Block:
+def _fill_evenly(widths: Sequence[float], room: float) -> list[int]:
+    """Fill as few parts as `_fill` does, with the least room for that: the last part is not left almost empty."""
+    fewest = len(_fill(widths, room))
+    limits = sorted({*widths, room, *range(0, int(room), 5)})
+    return next(counts for limit in limits if len(counts := _fill(widths, limit)) <= fewest)
+
+
+def _select(columns: Sequence[str], rows: Sequence[Sequence[str]], part: Sequence[int]) -> Block:
     return [columns[i] for i in part], [[cells[i] for i in part] for cells in rows]
 
 
-def _says(cells: Sequence[str]) -> bool:
-    """Whether the row has a reason instead of numbers: in its second cell, and nothing after it."""
+def _is_reason(cells: Sequence[str]) -> bool:
+    """Return True if the row has a reason instead of numbers: text in its second cell, and nothing after it."""
     return len(cells) > 2 and not any(cells[2:]) and not _NUMBER.fullmatch(cells[1])
 
 
@@ -183,14 +193,15 @@ def _heading(text: str, side: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    if _says(cells) and len(cells[1]) * CHARACTER > TEXT_WIDTH / len(cells):
+    if _is_reason(cells) and len(cells[1]) * CHARACTER > TEXT_WIDTH / len(cells):
         return f"{escape(cells[0])} & \\multicolumn{{{len(cells) - 1}}}{{l}}{{{escape(cells[1])}}} \\\\\n"
     return row(cells)
 
 
 def _signed(text: str) -> str:
-    """Escaped, a minus in front of a number as one."""
-    return re.sub(r"(?<![\w.-])-(?=[\d.])", "$-$", escape(text)) if _NUMBER.fullmatch(text.strip("[")) else escape(text)
+    """Escape the text, and print the hyphen before a number as a minus."""
+    escaped = escape(text)
+    return re.sub(r"(?<![\w.-])-(?=[\d.])", "$-$", escaped) if _NUMBER.fullmatch(text.strip("[")) else escaped
 
 
 def _cell(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Two tables over all tracks: what every run gained, forgot and cost; and the card that says whether the comparison was fair.
+"""Write two tables over all tracks: gains, losses and costs of every run, and the cost card.
 
     overall     gain on the track's main task, tested against the track's baseline; loss of each general score; cost
-    fairness    what each method was given: parameters, data, steps, arithmetic, time, memory, disk, and tries in tuning
+    fairness    resources of each method: parameters, data, steps, FLOPs, time, memory, disk, and tries in tuning
 
-Both belong to a part of the preset: the ablation's are `ablation_overall` and `ablation_fairness`.
+Each part of the preset has its tables: the ablation's are `ablation_overall` and `ablation_fairness`.
 """
 
 import json
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 OVERALL = (
-    "Gain on the track's main task and loss of each general score against the base, with 95 % intervals; n: documents. Bold and italic, the"
-    " difference from the track's baseline, its p after Holm, verdict and detectable difference: as in the track's own table. Trained"
-    " parameters: of the stage that trains most."
+    "Gain on the track's main task and loss of each general score against the base, with 95 % intervals; n: documents."
+    " Bold and italic, the difference from the track's baseline, its p after Holm, verdict and detectable difference:"
+    " as in the track's own table. Trained parameters: of the stage that trains most."
 )
 
 
@@ -48,7 +48,7 @@ def write(collected: Path, report: Path, out: Path, only: str | None = None) -> 
 
 
 def _runs(collected: Path, planned: Mapping[str, Any]) -> dict[Key, list[dict[str, Any]]]:
-    """The runs that the plan's tables show, every seed of each."""
+    """Return the runs of the plan's tables, all seeds of each."""
     runs = json.loads((collected / "runs.json").read_text())
     return {
         (table["track"], name): [run for run in runs if shown(run, table) and run["key"]["run"] == name]
@@ -58,7 +58,7 @@ def _runs(collected: Path, planned: Mapping[str, Any]) -> dict[Key, list[dict[st
 
 
 def gains(collected: Path, report: Path) -> "pd.DataFrame":
-    """The overall table: a row a run, every gain and loss with the ends of its interval in columns beside it."""
+    """Return the overall table, a row for each run; the ends of intervals are in further columns."""
     import pandas as pd
 
     planned = json.loads(report.read_text())
@@ -67,7 +67,7 @@ def gains(collected: Path, report: Path) -> "pd.DataFrame":
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
     tasks = known_tasks()
     found = {(row.track, row.run, row.task): cast(Any, row) for row in scores.itertuples()}
-    general = [name for name in dict.fromkeys(scores["task"]) if name.startswith("general")]
+    general = [name for name in dict.fromkeys(scores["task"]) if tasks[name].general]
     main = {track: _main_task(track, scores, tasks) for track in dict.fromkeys(track for track, _ in by_key)}
     rows = []
     for (track, name), runs in by_key.items():
@@ -99,7 +99,7 @@ TESTED = (
 
 
 def _tests(comparisons: "pd.DataFrame", tables: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """By track, run and task: what the first table of `tables` that holds the run says of it."""
+    """Return the results of tests by track, run and task, from the first of `tables` with the run."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     first: dict[Key, str] = {}
     for name, table in tables.items():
@@ -119,14 +119,14 @@ def _tests(comparisons: "pd.DataFrame", tables: Mapping[str, Any]) -> dict[tuple
 
 
 def _main_task(track: str, scores: "pd.DataFrame", tasks: Mapping[str, Task]) -> Any:
-    """The track's primary task, else its first."""
+    """Return the track's primary task, else its first one; None if it has no task."""
     own = [tasks[name] for name in dict.fromkeys(scores[scores["track"] == track]["task"])]
-    own = [task for task in own if not task.name.startswith("general")]
+    own = [task for task in own if not task.general]
     return next((task for task in own if task.primary), own[0] if own else None)
 
 
 def _changed(name: str, score: Any, task: Task | None, *, lost: bool = False) -> dict[str, float]:
-    """The change against the base, positive where it is for the better, or, `lost`, for the worse."""
+    """Return the change against the base with its interval: positive for a gain, or with `lost` for a loss."""
     if score is None or task is None or score.change != score.change:
         return {name: float("nan"), f"{name} low": float("nan"), f"{name} high": float("nan")}
     mean, low, high = forgotten(score, task)
@@ -135,7 +135,7 @@ def _changed(name: str, score: Any, task: Task | None, *, lost: bool = False) ->
 
 
 def _overall_blocks(table: "pd.DataFrame") -> list[table_text.Block]:
-    """Gain and test, then what was lost and spent."""
+    """Return the blocks of the overall table: gains and tests, then losses and costs."""
     rows = []
     for row in cast(list[dict[str, Any]], table.to_dict("records")):
         look = {"first": table_text.Bold, "perhaps": table_text.Italic}.get(row["place"], str)
@@ -154,7 +154,7 @@ def _overall_blocks(table: "pd.DataFrame") -> list[table_text.Block]:
 
 
 def _test(row: Mapping[str, Any]) -> list[str]:
-    """Against what, difference, p, verdict and detectable difference; empty for what is not tested."""
+    """Return the cells baseline, difference, p, verdict and detectable difference; empty if not tested."""
     if row["against"] != row["against"]:
         return [""] * 5
     if row["difference"] != row["difference"]:
@@ -169,7 +169,7 @@ def _test(row: Mapping[str, Any]) -> list[str]:
 
 
 def _block(table: "pd.DataFrame") -> table_text.Block:
-    """The table as text, a number and its interval in one cell."""
+    """Return the table as text, each number and its interval in one cell."""
     ends = {column for column in table.columns if column.endswith((" low", " high"))}
     columns = [column for column in table.columns if column not in ends]
     if not table["note"].any():

@@ -1,7 +1,9 @@
-"""A table of runs as CSV (every number), Markdown and LaTeX (mean and interval): one a track, and those that runs name.
+"""Write tables of runs as CSV (every number), Markdown and LaTeX (mean and interval): one per track, and those that
+runs name.
 
-One row a run, one column a task; "forgotten" is what a run lost of the base's general score, positive when it is worse. Runs that
-share a task's first place are bold, those that cannot be told from it italic. Below, every run against the table's baseline.
+Each run is a row, each task a column. "Forgotten" is the loss of the base's general score, positive if the run is
+worse. Runs that share the first place of a task are bold, those that may share it italic. A second block compares every
+run with the table's baseline.
 """
 
 import json
@@ -51,11 +53,12 @@ def write_texts(blocks: Sequence[table_text.Block], caption: str, stem: Path) ->
 
 
 def shown(run: dict[str, Any], table: dict[str, Any]) -> bool:
+    """Return True if the table shows the run."""
     return run["key"]["track"] == table["track"] and run["key"]["run"] in table["runs"]
 
 
 def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", compared: "pd.DataFrame") -> "pd.DataFrame":
-    """The scores with the comparisons and each run's mean cost beside them, and skipped runs with their reason."""
+    """Return the scores with the comparisons and the mean cost of each run, and skipped runs with their reason."""
     import pandas as pd
 
     costs = [
@@ -89,20 +92,21 @@ def full_numbers(runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", compare
 
 
 def own_stages(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The training stages that the run has beyond the base."""
+    """Return the run's training stages, without those of the base."""
     return [stage for stage in run["cost"]["stages"].values() if stage["kind"] == "train" and stage["parameters"]]
 
 
 def trained_parameters(run: dict[str, Any]) -> int:
-    """The most that any of the run's own stages trains."""
+    """Return the largest number of parameters that one of the run's stages trains."""
     return max((stage["parameters"]["trained"] for stage in own_stages(run)), default=0)
 
 
 def layout(
     runs: Sequence[dict[str, Any]], scores: "pd.DataFrame", names: Sequence[str], compared: "pd.DataFrame"
 ) -> list[table_text.Block]:
-    """The shown table, a row for each of `names`, in blocks that are not too wide: the track's tasks, and what is left of the base and
-    was spent.
+    """Return the blocks of the table, a row for each of `names`: the track's tasks, then general tasks and costs.
+
+    A block has at most WIDEST columns.
     """
     tasks = known_tasks()
     shown = [tasks[name] for name in dict.fromkeys(scores["task"])]
@@ -112,8 +116,8 @@ def layout(
         for run, task, verdict in zip(leading["run"], leading["task"], leading["verdict"], strict=True)
         if verdict in PLACES
     }
-    own = [_task_columns(task, scores, looks, change=False) for task in shown if not task.name.startswith("general")]
-    general = [_task_columns(task, scores, looks, change=True) for task in shown if task.name.startswith("general")]
+    own = [_task_columns(task, scores, looks, change=False) for task in shown if not task.general]
+    general = [_task_columns(task, scores, looks, change=True) for task in shown if task.general]
     rest = [column for columns in general for column in columns] + _cost_columns(runs)
     groups: list[list[Column]] = []
     for columns in [*own, rest]:
@@ -125,13 +129,13 @@ def layout(
 
 
 Column = tuple[str, Callable[[str], str]]
-"""A heading, and the cell of the run of that name."""
+"""A heading, and a function from a run's name to its cell."""
 
 
 def _task_columns(
     task: Task, scores: "pd.DataFrame", looks: Mapping[tuple[str, str], type[str]], *, change: bool
 ) -> list[Column]:
-    """The main metric, what was lost of it against the base, and the further metrics that the task shows."""
+    """Return the columns of a task: main metric, its loss against the base (`change`), further shown metrics."""
     mine = scores[scores["task"] == task.name]
     found_of = {(str(row.run), str(row.metric)): cast(Any, row) for row in mine.itertuples()}
 
@@ -156,7 +160,7 @@ def _task_columns(
 
 
 def effects_block(compared: "pd.DataFrame", names: Sequence[str], baseline: str) -> table_text.Block:
-    """Every run against the baseline, task by task: effect, corrected p, verdict, detectable effect."""
+    """Return each run's comparison with the baseline by task: effect, corrected p, verdict, detectable effect."""
     tasks = known_tasks()
     order = list(dict.fromkeys(compared["task"]))
     columns = [f"run against {baseline}"]
@@ -219,7 +223,7 @@ def _block(columns: Sequence[Column], runs: Sequence[dict[str, Any]], names: Seq
 
 
 def forgotten(score: Any, task: Task) -> tuple[float, float, float]:
-    """What a run lost of the base's score, a row of scores.csv, with its interval; nan where there is no base."""
+    """Return the loss against the base with its interval, from a row of scores.csv; nan if there is no base."""
     if task.higher_is_better:
         return -score.change, -score.change_high, -score.change_low
     return score.change, score.change_low, score.change_high
@@ -229,7 +233,10 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
     done = [run for run in runs if run["status"] == "done"]
     seeds = len({run["key"]["seed"] for run in done if run["key"]["run"] != "base"})
     over = f"{seeds} seeds and the documents" if seeds > 1 else "the documents, 1 seed"
-    caption = f"Mean and 95 % interval, of each number alone, over {over}; n: documents. Bold: the task's best and what ties with it; italic: not shown to be worse than the best after Holm, nor to be as good."
+    caption = (
+        f"Mean and 95 % interval, of each number alone, over {over}; n: documents. Bold: the task's best and what ties"
+        " with it; italic: not shown to be worse than the best after Holm, nor to be as good."
+    )
     caption += " Forgotten: loss against the base."
     if any(len(own_stages(run)) > 1 for run in done):
         caption += " Trained parameters: of the stage that trains most; seconds: of all stages."
@@ -237,9 +244,10 @@ def _caption(runs: Sequence[dict[str, Any]], compared: "pd.DataFrame", baseline:
     if any(counts):
         kept = f", on general tasks over all {counts[1]}" if counts[1] else ""
         caption += (
-            f" Against {baseline}: paired by document and seed; intervals of each comparison alone, p after Holm over all {counts[0]}{kept}. Better, worse:"
-            " by that p; tie: the interval holds no difference of a tenth; untestable: neither. Detectable: the difference found four"
-            " times in five, none where the whole scale is too small."
+            f" Against {baseline}: paired by document and seed; intervals of each comparison alone, p after Holm over"
+            f" all {counts[0]}{kept}. Better, worse: by that p; tie: the interval holds no difference of a tenth;"
+            " untestable: neither. Detectable: the difference found four times in five, none where the whole scale is"
+            " too small."
         )
         if seeds == 1:
             caption += " With one seed this is about these models, not about the methods."

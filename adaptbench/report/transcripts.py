@@ -1,6 +1,6 @@
-"""Episodes to read: the same few problems as every run of a table played them, coloured by who spoke.
+"""Write transcripts: the episodes of a few problems, as each run of a table played them, coloured by speaker.
 
-One HTML page a table, self-contained. Everything in it that a model wrote is untrusted and escaped by the template engine.
+Each table gets one self-contained HTML page. Text that a model wrote is untrusted; the template engine escapes it.
 """
 
 import json
@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("transcripts.html")
 
 
 def write(collected: Path, report: Path, out: Path, only: str | None = None) -> None:
-    """Write <table>.html for every table of the plan's `report` whose track plays episodes, or for the `only` one of that name."""
+    """Write <table>.html for every table of the plan's `report` with episodes, or for the `only` one of that name."""
     from jinja2 import Environment, StrictUndefined
 
     samples = results.read_samples(collected / "samples.parquet")
@@ -34,7 +34,7 @@ def write(collected: Path, report: Path, out: Path, only: str | None = None) -> 
 
 
 def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
-    """The first problems, each with the episode that every run played under its first seed."""
+    """Return the first PROBLEMS problems, each with the episodes that the runs played under their first seed."""
     chosen = []
     for document in sorted(samples["document"].unique())[:PROBLEMS]:
         rows = samples[samples["document"] == document]
@@ -44,12 +44,12 @@ def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
             if len(of_run):
                 episodes.append({"run": run, **_episode(of_run.iloc[0].to_dict())})
         first = rows.iloc[0]
-        asked, _, instruction = first["prompt"].partition("\nTask: ")
+        listed, _, instruction = first["prompt"].partition("\nTask: ")
         chosen.append(
             {
                 "number": int(document) + 1,
                 "instruction": instruction.rpartition("\n")[0],
-                "tools": asked.removeprefix("Tools:\n").splitlines(),
+                "tools": listed.removeprefix("Tools:\n").splitlines(),
                 "target": first["target"],
                 "episodes": episodes,
             }
@@ -58,7 +58,7 @@ def problems(samples: "pd.DataFrame", runs: list[str]) -> list[dict[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    """As text that UTF-8 can hold."""
+    """Return the value as text that UTF-8 can encode."""
     return str(value).encode("utf-8", "replace").decode()
 
 

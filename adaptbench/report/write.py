@@ -1,4 +1,4 @@
-"""Tables of all kinds at once, and the report on the runs that are done where some failed."""
+"""Write all kinds of tables at once, and a report on the done runs if some failed."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def write_tables(collected: Path, report: Path, out: Path, only: str | None = No
 
 
 def write_partial(report: Path, out: Path) -> None:
-    """Write tables, figures and pages of the runs that are done, and say how many are."""
+    """Write tables, figures and pages of the done runs, and print their number."""
     planned = [Path(run) for run in json.loads(report.read_text())["runs"]]
     done = [run for run in planned if run.exists()]
     collected = out / "collected"

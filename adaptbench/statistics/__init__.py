@@ -1,9 +1,10 @@
-"""What results allow one to conclude: intervals, paired tests, corrections, detectable effects.
+"""Statistical inference from results: intervals, paired tests, corrections, detectable effects.
 
-A score has two sources of chance: which documents were asked and which seed trained the model. All seeds answer the same
-documents, so that both are crossed: the variance of a mean is that of the seeds' means plus that of the documents' means,
-less what both count twice. Three seeds say little about the spread between seeds; Student's distribution, its degrees of freedom
-after Satterthwaite, says how little (docs/statistics.md has what both do in simulation, beside a bootstrap).
+A score varies for two reasons: the sample of documents and the seed of training. All seeds answer the same documents,
+so both factors are crossed: the variance of a mean is the variance of the seeds' means plus that of the documents'
+means, minus the part that both contain. Three seeds estimate the variance between seeds poorly. Student's t
+distribution with Satterthwaite's degrees of freedom accounts for that (docs/statistics.md compares it with a bootstrap
+in simulations).
 """
 
 from adaptbench.statistics.answers import Answers, answers, paired

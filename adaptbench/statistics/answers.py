@@ -1,4 +1,4 @@
-"""Samples as arrays: one run's values on a task's documents, or the differences of two runs' on the same ones."""
+"""Samples as arrays: the values of one run on the documents of a task, or the paired differences of two runs."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """Values (seeds, documents) of one metric; the documents' weights and groups (documents,).
+    """Values of one metric.
 
-    `run`, `task` and `metric` say whose they are, `seeds` which, and `asked` what: number, document hash and prompt hash of each document.
-    `bound` is what no mean can pass, 1 for differences of shares.
+    Attributes:
+        values: (seeds, documents).
+        weights, groups: of the documents, (documents,). Documents of one group are not independent.
+        seeds: the seed of each row of `values`.
+        questions: number, document hash and prompt hash of each document.
+        bound: the largest absolute value that a mean can have; 1 for differences of shares.
     """
 
     values: "np.ndarray"
@@ -26,20 +30,20 @@ class Answers:
     task: str = ""
     metric: str = ""
     seeds: tuple[int, ...] = (0,)
-    asked: tuple[tuple[int, str, str], ...] = ()
+    questions: tuple[tuple[int, str, str], ...] = ()
     bound: float = math.inf
 
     @property
     def share(self) -> bool:
-        """Whether these are shares: rights and wrongs, or what lies between."""
+        """True if all values are between 0 and 1."""
         return bool(self.values.min() >= 0 and self.values.max() <= 1)
 
 
 def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
-    """One run's and task's samples of one metric as arrays.
+    """Return the samples of one run, task and metric as arrays.
 
     Raises:
-        AdaptbenchError: the seeds did not answer the same documents, or were asked them in other words.
+        AdaptbenchError: the documents or prompts differ between seeds.
     """
     import numpy as np
 
@@ -54,33 +58,33 @@ def answers(samples: "pd.DataFrame", value: str = "value") -> Answers:
 
     values, weights = table(value, float), table("weight", float)
     hashes = [table(column, object) for column in ("document_hash", "prompt_hash")]
-    # So many rows and none left empty: no document twice, none missing.
-    whole = len(samples) == values.size and not np.isnan(values).any()
-    if not whole or any((one != one[0]).any() for one in hashes):
+    # As many rows as cells, and no empty cell: each document occurs once for each seed.
+    complete = len(samples) == values.size and not np.isnan(values).any()
+    if not complete or any((one != one[0]).any() for one in hashes):
         raise AdaptbenchError(f"{run}, {task}: the seeds did not answer the same documents; run them again")
-    asked = zip(documents.tolist(), *(one[0].tolist() for one in hashes), strict=True)
+    questions = zip(documents.tolist(), *(one[0].tolist() for one in hashes), strict=True)
     groups = table("group", float)[0].astype(int)
-    return Answers(values, weights[0], groups, run, task, metric, tuple(seeds.tolist()), tuple(asked))
+    return Answers(values, weights[0], groups, run, task, metric, tuple(seeds.tolist()), tuple(questions))
 
 
 def paired(ours: Answers, theirs: Answers, *, whole: bool = True) -> Answers:
-    """Our values less theirs, document by document and seed by seed.
+    """Return the differences `ours` - `theirs`, paired by document and seed.
 
-    A run of one seed (a base that all seeds share, a rule without a model) is held against every seed of the other, unless it was to
-    have more (`whole` is false): then the seeds in common are compared.
+    A run of one seed (a base that all seeds share, a policy without a model) is compared with every seed of the other
+    run. `whole` is false if a run lacks planned seeds: then only the seeds that both runs have are compared.
 
     Raises:
-        AdaptbenchError: both did not answer the same documents in the same words, or have no seed in common.
+        AdaptbenchError: documents or prompts differ, or the runs have no seed in common.
     """
     pair = f"{ours.task}: {ours.run} and {theirs.run}"
-    if ours.asked != theirs.asked:
+    if ours.questions != theirs.questions:
         raise AdaptbenchError(f"{pair} did not answer the same documents; run both again")
-    made = replace(ours, bound=1.0 if ours.share and theirs.share else math.inf)
+    differences = replace(ours, bound=1.0 if ours.share and theirs.share else math.inf)
     if whole and (len(ours.seeds) == 1 or len(theirs.seeds) == 1):
         seeds = max(ours.seeds, theirs.seeds, key=len)
-        return replace(made, values=ours.values - theirs.values, seeds=seeds)
+        return replace(differences, values=ours.values - theirs.values, seeds=seeds)
     seeds = tuple(seed for seed in ours.seeds if seed in theirs.seeds)
     if not seeds:
         raise AdaptbenchError(f"{pair} have no seed in common; run both under the same ones")
     mine, other = (one.values[[one.seeds.index(seed) for seed in seeds]] for one in (ours, theirs))
-    return replace(made, values=mine - other, seeds=seeds)
+    return replace(differences, values=mine - other, seeds=seeds)

@@ -1,11 +1,11 @@
-"""Joins the runs of a preset into one set of scores: the seam between running and concluding.
+"""Join the runs of a preset into one set of scores, from which statistics and reports start.
 
-    runs.json         every run.json, as it is
+    runs.json         every run.json, unchanged
     samples.parquet   every document of every run
     scores.csv        one row per run and task: mean over seeds and documents, interval, and change against the base
 
-A run that is missing or damaged stands in runs.json with that status and the reason, so that every table says it; the
-others are still collected.
+A missing or damaged run has that status and the reason in runs.json, so that every table shows it. The other runs are
+still collected.
 """
 
 import json
@@ -41,7 +41,7 @@ def run(paths: list[Path], out: Path) -> None:
     import pandas as pd
 
     runs: list[dict[str, Any]] = []
-    samples: dict[int, pd.DataFrame] = {}  # by place in `runs`
+    samples: dict[int, pd.DataFrame] = {}  # by index in `runs`
     read: dict[tuple[Any, ...], Path] = {}  # by key
 
     def leave_out(place: int, reason: str) -> None:
@@ -89,17 +89,17 @@ def run(paths: list[Path], out: Path) -> None:
 
 
 def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows of each task's main metric."""
+    """Return the rows of each task's main metric."""
     tasks = known_tasks()
     main = [(name, tasks[name].metric) for name in dict.fromkeys(scores["task"])]
     return scores[scores.set_index(["task", "metric"]).index.isin(main)]
 
 
 def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]) -> "pd.DataFrame":
-    """One row per track, run, task and metric of the `answers`, with SCORE_COLUMNS.
+    """Return the scores: a row for each track, run, task and metric of `asked`, with SCORE_COLUMNS.
 
-    low and high bound the mean at 95 %; change, change_low and change_high are the mean paired difference after - base,
-    empty for the base itself and where the base is missing.
+    low and high are the 95 % interval of the mean. change, change_low and change_high are the mean paired difference
+    from the base; they are empty for the base and where the base is missing.
     """
     import math
 
@@ -131,7 +131,7 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
             (one, of) for one in dict.fromkeys(task for task, _ in mine) for of in tasks[one].derived
         ):
             if not all((task, metric) in mine for metric in derived.of):
-                continue  # a baseline's answers lack what a model's take
+                continue  # a policy's answers lack metrics of a model's, such as seconds
             whole = _derived([mine[task, metric] for metric in derived.of], derived)
             if not math.isnan(whole.mean):
                 rows.append({"track": track, "run": name, "task": task, "metric": derived.name, **vars(whole)})
@@ -139,7 +139,7 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
 
 
 def _shares(asked: Mapping[Asked, statistics.Answers]) -> set[tuple[str, str]]:
-    """The tasks and metrics of which no run has anything but right and wrong: what is 0 or 1 everywhere is no count."""
+    """Return the tasks and metrics whose values are 0 or 1 in all runs: shares of right answers, and not counts."""
     import numpy as np
 
     by_metric: dict[tuple[str, str], bool] = {}
@@ -150,7 +150,7 @@ def _shares(asked: Mapping[Asked, statistics.Answers]) -> set[tuple[str, str]]:
 
 
 def answers(samples: "pd.DataFrame") -> dict[Asked, statistics.Answers]:
-    """By track, run, task and metric.
+    """Return the answers of all samples, by track, run, task and metric.
 
     Raises:
         AdaptbenchError: a run's seeds did not answer the same documents.
@@ -169,7 +169,7 @@ def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, 
 
 
 def _derived(answers: list[statistics.Answers], metric: Derived) -> statistics.Interval:
-    """A metric of all documents together; it has no change against the base."""
+    """Return the interval of a metric of all documents together; such a metric has no change against the base."""
     counts = metric.counts(*(one.values for one in answers))
     found = statistics.interval_of_sums(counts, metric.combine, answers[0].groups)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -1,10 +1,11 @@
-"""Is one run better than another, on the same documents?
+"""Paired tests between two runs on the same documents.
 
-Right and wrong under one seed: McNemar's exact test. Everything else: Student's test on the mean paired difference over seeds
-and documents. Many comparisons of one table are corrected after Holm, and a difference must show twice: against the spread that its
-own seeds have, and against one that is drawn towards what is usual among the table's comparisons of that task. The detectable effect is the smallest true difference
-that the test would have found four times in five. Two runs are as good as each other only where the interval of their difference
-rules out one that matters; no difference found says nothing.
+Right and wrong answers of one seed get McNemar's exact test, everything else Student's t test of the mean paired
+difference over seeds and documents. The p-values of one table are corrected by Holm's method. A difference must be
+significant twice: with the variance between the comparison's own seeds, and with the posterior variance, given the
+table's other comparisons of that task (variance.py). The detectable effect is the smallest true difference that the
+test finds with a probability of 80 %. Two runs tie only if the interval of their difference excludes every relevant
+one; a test that is not significant does not show a tie.
 """
 
 import math
@@ -23,16 +24,17 @@ LEVEL = 0.05
 POWER = 0.8
 FEWEST_DOCUMENTS = 20
 RELEVANT = 0.1
-"""A tie says that the interval holds no difference of a tenth (of the scale for shares, else of the baseline's mean)."""
+"""The smallest relevant difference: a tenth, of the scale for shares, else of the baseline's mean."""
 
 Verdict = Literal["better", "worse", "tie", "untestable"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours less theirs: the mean difference with its 95 % interval, the p-value of no difference, the effect detectable.
+    """A mean paired difference with its 95 % interval, the p-value of no difference, and the detectable effect.
 
-    `too_few` says why the test cannot be trusted, empty where it can. Of one document there is no test: all but the effect is nan.
+    `too_few` is the reason why the test cannot be trusted, or empty. Of one document there is no test: all numbers but
+    the effect are nan.
     """
 
     effect: float
@@ -46,7 +48,7 @@ class Comparison:
     too_few: str = ""
 
     def verdict(self, p: float, higher_is_better: bool, relevant: float) -> Verdict:
-        """What the corrected `p` says; `relevant` is the difference that a tie rules out."""
+        """Return the verdict given the corrected `p`; `relevant` is the smallest difference that a tie excludes."""
         if self.too_few:
             return "untestable"
         if p < LEVEL:
@@ -54,10 +56,11 @@ class Comparison:
         return "tie" if -relevant < self.low and self.high < relevant else "untestable"
 
 
-def compare(differences: Answers, comparisons: int = 1, usual: VariancePrior | None = None) -> Comparison:
-    """Test the paired `differences`; `comparisons` is how many the table makes, for the detectable effect.
+def compare(differences: Answers, comparisons: int = 1, prior: VariancePrior | None = None) -> Comparison:
+    """Test the paired `differences`; `comparisons` is the number of tests in the table, for the detectable effect.
 
-    With `usual`, the test is made with the seeds' own spread and with the moderated one, and the more careful answer given.
+    With a `prior`, the test uses both the variance between the seeds and the posterior variance, and returns the larger
+    p-value, interval and detectable effect.
     """
     import numpy as np
     from scipy import stats
@@ -69,34 +72,34 @@ def compare(differences: Answers, comparisons: int = 1, usual: VariancePrior | N
     if clusters < 2:
         none = dict.fromkeys(("low", "high", "p", "detectable"), math.nan)
         return Comparison(mean, **none, test="none", seeds=seeds, documents=values.shape[1], too_few=too_few)
-    errors = [error_of_mean(together)] + ([error_of_mean(together, usual)] if usual and seeds > 1 else [])
+    errors = [error_of_mean(together)] + ([error_of_mean(together, prior)] if prior and seeds > 1 else [])
     level = LEVEL / comparisons
-    reach = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
-    detectable = max(_found_at(level, freedom) * error for error, freedom in errors)
+    half_width = max(float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error for error, freedom in errors)
+    detectable = max(_detectable(level, freedom) * error for error, freedom in errors)
     of_rights = bool(np.isin(values, (-1, 0, 1)).all())
     if of_rights:
-        # So many documents must change, all one way, before McNemar's test rejects at all.
+        # McNemar's test cannot reject if fewer documents than these change, all in one direction.
         detectable = max(detectable, math.ceil(math.log2(2 / level)) / clusters)
     if of_rights and seeds == 1 and clusters == values.shape[1]:
         p, test = _mcnemar(values[0]), "McNemar, exact"
     else:
         p, test = max(_student(mean, error, freedom, clusters) for error, freedom in errors), "paired t"
     if seeds == 2 and not too_few:
-        too_few = "2 seeds"  # of which the test rejects too often: one would have to believe in their spread
-    low, high = max(mean - reach, -differences.bound), min(mean + reach, differences.bound)
+        too_few = "2 seeds"  # the test rejects too often: one degree of freedom does not estimate the variance
+    low, high = max(mean - half_width, -differences.bound), min(mean + half_width, differences.bound)
     return Comparison(mean, low, high, p, detectable, test, seeds, values.shape[1], too_few)
 
 
-def _found_at(level: float, freedom: float) -> float:
-    """The true difference, in standard errors, that Student's test at `level` finds with probability POWER (noncentral t)."""
+def _detectable(level: float, degrees_of_freedom: float) -> float:
+    """Return the true difference, in standard errors, that a t test finds with probability POWER (noncentral t)."""
     from scipy import special, stats
 
-    edge = float(stats.t.ppf(1 - level / 2, freedom))
-    return float(special.nctdtrinc(freedom, 1 - POWER, edge))
+    critical = float(stats.t.ppf(1 - level / 2, degrees_of_freedom))
+    return float(special.nctdtrinc(degrees_of_freedom, 1 - POWER, critical))
 
 
 def _by_group(differences: Answers) -> "tuple[float, np.ndarray]":
-    """The weighted mean, and values (seeds, groups) with that mean and its spread."""
+    """Return the weighted mean, and values (seeds, groups) with that mean and its variance."""
     import numpy as np
 
     values, weights = differences.values, differences.weights
@@ -106,28 +109,29 @@ def _by_group(differences: Answers) -> "tuple[float, np.ndarray]":
     return mean, grouped(effects, differences.groups)
 
 
-def _student(mean: float, error: float, freedom: float, clusters: int) -> float:
+def _student(mean: float, error: float, degrees_of_freedom: float, clusters: int) -> float:
+    """Return the two-sided p-value of a t test; without any variance, that of a sign test of the clusters."""
     from scipy import stats
 
     if error == 0:
         return 1.0 if mean == 0 else 2.0 ** (1 - clusters)
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return float(2 * stats.t.sf(abs(mean) / error, degrees_of_freedom))
 
 
 def family(differences: Sequence[Answers]) -> list[tuple[Comparison, float]]:
-    """Each of the paired `differences` compared, with its p-value corrected (Holm) over all of them.
+    """Compare each of the paired `differences`; return the comparisons with p-values corrected (Holm) over all of them.
 
-    Those of one task and metric learn from each other how much seeds usually differ.
+    The comparisons of one task and metric share a prior of the variance between seeds.
     """
     of_task: dict[tuple[str, str], list[np.ndarray]] = {}
     for one in differences:
         if min(one.values.shape) > 1:
             of_task.setdefault((one.task, one.metric), []).append(_by_group(one)[1])
-    known = {
-        key: variance_prior(list(map(between_seeds, spread)), [len(one) - 1.0 for one in spread])
-        for key, spread in of_task.items()
+    priors = {
+        key: variance_prior(list(map(between_seeds, values)), [len(one) - 1.0 for one in values])
+        for key, values in of_task.items()
     }
-    found = [compare(one, len(differences), known.get((one.task, one.metric))) for one in differences]
+    found = [compare(one, len(differences), priors.get((one.task, one.metric))) for one in differences]
     return list(zip(found, holm([one.p for one in found]), strict=True))
 
 
@@ -139,7 +143,10 @@ def _mcnemar(differences) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm, 1979), in the same order; nan, where nothing was tested, stays and is not counted."""
+    """Return p-values corrected for their number (Holm, 1979), in the same order.
+
+    Comparisons that were not tested (nan) stay nan and are not counted.
+    """
     from statsmodels.stats.multitest import multipletests
 
     tested = [p for p in p_values if not math.isnan(p)]

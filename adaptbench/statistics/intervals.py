@@ -1,12 +1,13 @@
 """The interval of a mean over seeds and documents.
 
-Of values z (seeds, documents) whose mean is the estimate, with the mean squares of a two-way layout without repeats:
+The estimate is the mean of values (seeds, documents). With the mean squares of a two-way layout without replication:
 
-    variance of the mean = (MS seeds + MS documents - MS rest) / (seeds x documents)
+    variance of the mean = (MS seeds + MS documents - MS residual) / (seeds x documents)
 
-Ratios of sums (bits per byte, F1) are brought into that form by their derivatives. Documents that belong together (the
-steps of one problem) count as one. Means of rights and wrongs get Wilson's interval at the number of independent documents that
-would have the same variance (after Korn and Graubard, 1998): it stays within 0 and 1 and is no point at either.
+Ratios of sums (bits per byte, F1) are linearised by their derivatives. Documents of one group (the steps of one
+problem) count as one document. Shares of right answers get Wilson's interval at the effective sample size, the number
+of independent documents with the same variance (Korn and Graubard, 1998): it stays within 0 and 1 and has a positive
+width at both.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval; `seeds` and `documents` are what it rests on."""
+    """A mean with its interval and standard error, from so many seeds and documents."""
 
     mean: float
     low: float
@@ -33,12 +34,12 @@ class Interval:
 
     @property
     def below(self) -> float:
-        """From the mean down to the interval's end, as error bars want it."""
+        """Return the distance from the mean to the lower end, as error bars need it."""
         return self.mean - self.low
 
     @property
     def above(self) -> float:
-        """From the mean up to the interval's end."""
+        """Return the distance from the mean to the upper end."""
         return self.high - self.mean
 
 
@@ -50,12 +51,15 @@ def interval(
     share: bool = True,
     level: float = 0.95,
 ) -> Interval:
-    """Of the weighted mean of `values` (seeds, documents).
+    """Return the interval of the weighted mean of `values` (seeds, documents).
 
-    `weights` (documents,) makes the mean a ratio of sums, as for bits per byte. `groups` (documents,) says which documents
-    belong together; by default each stands alone. With one seed the interval covers the documents alone. Values of 0 and 1 are
-    wrong and right; where all are one number, only if the mean is a `share`, and not a count that happens to be so. The mean of what
-    is never below zero is not either, nor is that of degrees of agreement above one (their most is one exactly).
+    `weights` (documents,) makes the mean a ratio of sums, as for bits per byte. `groups` (documents,) says which
+    documents are dependent; by default all are independent. With one seed the interval covers the sampling of documents
+    only.
+
+    Values of 0 and 1 are taken as wrong and right, and get Wilson's interval. If all values are equal, that holds only
+    for a `share`: a count may be 0 or 1 everywhere by chance. The interval is clipped at 0 if no value is negative, and
+    at 1 if the largest value is exactly 1, as for degrees of agreement.
     """
     import numpy as np
 
@@ -67,7 +71,7 @@ def interval(
         level=level,
     )
     if np.isin(values, (0, 1)).all() and (weights == weights[0]).all() and (share or np.ptp(values) > 0):
-        return _of_rights(of_sums, _clusters(groups, values.shape[1]), level)
+        return _wilson(of_sums, _clusters(groups, values.shape[1]), level)
     if values.min() < 0:
         return of_sums
     high = min(of_sums.high, 1.0) if values.max() == 1 else of_sums.high
@@ -75,7 +79,7 @@ def interval(
 
 
 def mean_interval(of: Answers, *, share: bool = True) -> Interval:
-    """Of the mean of one run's values, or of differences."""
+    """Return the interval of the mean of one run's values or of differences, clipped at their bound."""
     found = interval(of.values, of.weights, of.groups, share=share)
     return replace(found, low=max(found.low, -of.bound), high=min(found.high, of.bound))
 
@@ -87,9 +91,10 @@ def interval_of_sums(
     *,
     level: float = 0.95,
 ) -> Interval:
-    """Of `combine(*sums)`, the sums of each of `counts` (seeds, documents) over documents, averaged over seeds.
+    """Return the interval of `combine(*sums)`.
 
-    All numbers are nan where `combine` gives nan for the whole.
+    `sums` are the sums of each of `counts` (seeds, documents) over documents, averaged over seeds. All numbers are nan
+    if `combine` returns nan.
     """
     import numpy as np
     from scipy import stats
@@ -98,13 +103,18 @@ def interval_of_sums(
     mean, values = linearised(counts, combine)
     if np.isnan(mean):
         return Interval(mean, mean, mean, seeds, documents, mean)
-    error, freedom = error_of_mean(grouped(values, groups))
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error if error else 0.0
-    return Interval(mean, mean - reach, mean + reach, seeds, documents, error)
+    error, degrees_of_freedom = error_of_mean(grouped(values, groups))
+    half_width = float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) * error if error else 0.0
+    return Interval(mean, mean - half_width, mean + half_width, seeds, documents, error)
 
 
 def linearised(counts: "Sequence[np.ndarray]", combine: "Callable[..., np.ndarray]") -> "tuple[float, np.ndarray]":
-    """`combine` of the sums, and values (seeds, documents) with that mean whose spread is, to first order, its own."""
+    """Linearise `combine` around the sums of `counts` (seeds, documents).
+
+    Returns:
+        `combine` of the sums, and values (seeds, documents) whose mean is that number and whose variance is its
+        variance to first order (delta method; derivatives by central differences).
+    """
     import numpy as np
 
     documents = counts[0].shape[1]
@@ -121,7 +131,7 @@ def linearised(counts: "Sequence[np.ndarray]", combine: "Callable[..., np.ndarra
 
 
 def grouped(values: "np.ndarray", groups: "np.ndarray | None") -> "np.ndarray":
-    """Values (seeds, groups) with the mean of `values` (seeds, documents): what a group's documents do together."""
+    """Return values (seeds, groups) with the mean of `values` (seeds, documents), one for each group of documents."""
     import numpy as np
 
     if groups is None:
@@ -136,35 +146,37 @@ def grouped(values: "np.ndarray", groups: "np.ndarray | None") -> "np.ndarray":
 
 
 def between_seeds(values: "np.ndarray") -> float:
-    """The mean square between the seeds of `values` (seeds, documents)."""
+    """Return the mean square between the seeds of `values` (seeds, documents)."""
     return float(values.shape[1] * values.mean(axis=1).var(ddof=1))
 
 
-def error_of_mean(values: "np.ndarray", usual: "VariancePrior | None" = None) -> tuple[float, float]:
-    """The standard error of the mean of `values` (seeds, documents), and its degrees of freedom (Satterthwaite).
+def error_of_mean(values: "np.ndarray", prior: "VariancePrior | None" = None) -> tuple[float, float]:
+    """Return the standard error of the mean of `values` (seeds, documents) and its degrees of freedom (Satterthwaite).
 
-    The seeds' spread is their own, or with `usual` moderated by what it is for others.
+    The mean square between seeds is that of `values`, or with a `prior` the posterior one. Of one document the error is
+    nan.
     """
     import numpy as np
 
     seeds, documents = values.shape
     if documents < 2:
-        return float("nan"), 1.0  # one document tells nothing about others
+        return float("nan"), 1.0
     of_seed, of_document, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
     if seeds == 1:
         return float(np.sqrt(values[0].var(ddof=1) / documents)), documents - 1.0
-    rest = values - of_seed[:, None] - of_document + mean
-    of_seeds, freedom = between_seeds(values), seeds - 1.0
-    if usual:
-        of_seeds, freedom = usual.moderated(of_seeds, freedom)
+    residuals = values - of_seed[:, None] - of_document + mean
+    of_seeds, seed_freedom = between_seeds(values), seeds - 1.0
+    if prior:
+        of_seeds, seed_freedom = prior.posterior(of_seeds, seed_freedom)
     of_documents = float(seeds * of_document.var(ddof=1))
-    both = float((rest**2).sum()) / ((seeds - 1) * (documents - 1))
-    # A source of chance never takes away from the other's: an estimate below zero is chance itself.
-    whole = max(of_seeds, both) + max(of_documents, both) - both
-    if whole <= 1e-24 * max(1.0, mean**2):
+    residual_freedom = (seeds - 1) * (documents - 1)
+    residual = float((residuals**2).sum()) / residual_freedom
+    # A variance component is never negative: where its estimate is, the mean square only estimates the residual.
+    total = max(of_seeds, residual) + max(of_documents, residual) - residual
+    if total <= 1e-24 * max(1.0, mean**2):
         return 0.0, seeds - 1.0
-    parts = of_seeds**2 / freedom + of_documents**2 / (documents - 1) + both**2 / ((seeds - 1) * (documents - 1))
-    return float(np.sqrt(whole / (seeds * documents))), max(whole**2 / parts, seeds - 1.0)
+    parts = of_seeds**2 / seed_freedom + of_documents**2 / (documents - 1) + residual**2 / residual_freedom
+    return float(np.sqrt(total / (seeds * documents))), max(total**2 / parts, seeds - 1.0)
 
 
 def _clusters(groups: "np.ndarray | None", documents: int) -> int:
@@ -173,14 +185,14 @@ def _clusters(groups: "np.ndarray | None", documents: int) -> int:
     return documents if groups is None else len(np.unique(groups))
 
 
-def _of_rights(found: Interval, clusters: int, level: float) -> Interval:
-    """Wilson's interval of a share that has the symmetric interval `found`."""
+def _wilson(found: Interval, clusters: int, level: float) -> Interval:
+    """Return Wilson's interval of a share with the symmetric interval `found`, at its effective sample size."""
     from scipy import stats
     from statsmodels.stats.proportion import proportion_confint
 
     share = found.mean
-    reach = found.high - share
+    half_width = found.high - share
     normal = float(stats.norm.ppf((1 + level) / 2))
-    independent = clusters if reach <= 0 else share * (1 - share) * (normal / reach) ** 2
-    low, high = proportion_confint(share * independent, independent, alpha=1 - level, method="wilson")
-    return replace(found, low=min(float(low), share), high=max(float(high), share))  # rounding, at 0 and at 1
+    size = clusters if half_width <= 0 else share * (1 - share) * (normal / half_width) ** 2
+    low, high = proportion_confint(share * size, size, alpha=1 - level, method="wilson")
+    return replace(found, low=min(float(low), share), high=max(float(high), share))  # rounding errors at 0 and 1

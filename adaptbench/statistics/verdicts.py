@@ -1,11 +1,12 @@
-"""What the scores of a table allow one to say: every run against the table's baseline, and which runs share the first place.
+"""Compare every run of a table with the table's baseline and with the best run of each task.
 
     comparisons.csv    one row per table, task and run of each kind
 
-`baseline` rows hold a run against the run that the preset names: paired on the same documents and seeds, corrected (Holm) over all
-such comparisons of the table; `kept` rows do so on the general tasks, a family of their own: who forgets more? `leader` rows hold it against the best mean of the task, corrected over the task's: whoever is not
-worse shares the first place, unless so few seeds or documents cannot tell. Runs of which seeds are missing lead nothing and are
-compared on the seeds that they have, without a verdict.
+`baseline` rows compare a run with the run that the preset names: paired by document and seed, corrected (Holm) over all
+such comparisons of the table. `kept` rows do the same on the general tasks, as a separate family: which run forgets
+more? `leader` rows compare a run with the best mean of the task, corrected over the task. A run that ties with the best
+shares the first place; an untestable one may. Runs with missing seeds never lead and are compared on the seeds that
+they have, without a verdict.
 """
 
 import json
@@ -31,7 +32,7 @@ COLUMNS = (
     "relevant", "verdict", "test", "seeds", "documents", "note",
 )  # fmt: skip
 PLACES: Mapping[str, Literal["first", "perhaps"]] = {"leads": "first", "tie": "first", "untestable": "perhaps"}
-"""What verdicts against the leader say of the first place: shared, or that too few seeds or documents cannot tell."""
+"""Place of a run by its verdict against the leader: it shares the first place, or perhaps does (untestable)."""
 
 
 def write(collected: Path, report: Path) -> None:
@@ -52,20 +53,20 @@ def write(collected: Path, report: Path) -> None:
 
 
 def seeds_missing(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """By name, of one track's runs: how many seeds there are of how many, where some are not done."""
+    """Return by name the runs of one track with missing seeds, each with the text "<done> of <planned> seeds"."""
     done: dict[str, list[bool]] = {}
     for run in runs:
         done.setdefault(run["key"]["run"], []).append(run["status"] == "done")
-    return {name: f"{sum(there)} of {len(there)} seeds" for name, there in done.items() if not all(there)}
+    return {name: f"{sum(seeds)} of {len(seeds)} seeds" for name, seeds in done.items() if not all(seeds)}
 
 
 def lacks(pair: Sequence[str], missing: Mapping[str, str]) -> str:
-    """What seeds the runs of a comparison lack, empty where none."""
+    """Return a text that names the missing seeds of the compared runs, empty if none is missing."""
     return "; ".join(f"{run}: {missing[run]}" for run in pair if run in missing)
 
 
 def main_answers(samples: "pd.DataFrame", task: Task, runs: Sequence[str]) -> dict[str, statistics.Answers]:
-    """By run, in the table's order: the values of the task's main metric."""
+    """Return the values of the task's main metric by run, in the table's order."""
     main = samples[(samples["task"] == task.name) & (samples["metric"] == task.metric)]
     found = {str(run): statistics.answers(rows) for run, rows in main.groupby("run")}
     return {run: found[run] for run in runs if run in found}
@@ -76,14 +77,14 @@ def of_table(
     baseline: str,
     missing: Mapping[str, str] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """The rows of one table; `answers` by task and run, `missing` the runs that lack seeds and what to say of them."""
+    """Return the rows of one table; `answers` by task and run, `missing` as `seeds_missing` returns it."""
     tasks = known_tasks()
     rows = []
     for kind in ("baseline", "kept"):
         pairs = [
             (tasks[task], run, baseline)
             for task, by_run in answers.items()
-            if task.startswith("general") == (kind == "kept") and baseline in by_run
+            if tasks[task].general == (kind == "kept") and baseline in by_run
             for run in by_run
             if run != baseline
         ]
@@ -108,7 +109,7 @@ def _family(
     answers: Mapping[str, Mapping[str, statistics.Answers]],
     missing: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Comparisons that are corrected together."""
+    """Return the rows of comparisons that are corrected together."""
     rows, differences, tested = [], [], []
     for task, run, against in pairs:
         row = {"kind": kind, "task": task.name, "metric": task.metric, "run": run, "against": against}
@@ -129,5 +130,5 @@ def _family(
 
 
 def relevant(baseline: statistics.Answers) -> float:
-    """The difference that a tie rules out: a tenth of a share's scale, else of the baseline's mean."""
+    """Return the smallest relevant difference: a tenth of the scale for shares, else of the baseline's mean."""
     return RELEVANT if baseline.share else RELEVANT * abs(statistics.mean_interval(baseline).mean)

@@ -32,6 +32,7 @@ TASKS = (
         unit="bits per byte",
         higher_is_better=False,
         weight="bytes",
+        general=True,
     ),
 )
 

@@ -101,8 +101,8 @@ class Config(BenchmarkConfig):
 RETRIES = 100
 
 TASKS = (
-    Task("general_facts", metric="acc", label="general facts", unit="accuracy"),
-    Task("general_skills", metric="acc", label="general skills", unit="accuracy"),
+    Task("general_facts", metric="acc", label="general facts", unit="accuracy", general=True),
+    Task("general_skills", metric="acc", label="general skills", unit="accuracy", general=True),
     Task(
         "general_text",
         metric="bits_per_byte",
@@ -110,6 +110,7 @@ TASKS = (
         unit="bits per byte",
         higher_is_better=False,
         weight="bytes",
+        general=True,
     ),
 )
 

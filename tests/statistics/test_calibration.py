@@ -53,5 +53,5 @@ def test_seeds_that_agree_by_chance_are_not_taken_for_knowledge(monkeypatch, une
     """The table's other comparisons say how much seeds differ; without them this setting has three times as many wrong verdicts."""
     found = calibration.simulate_family(3, 0.3, 80, uneven=uneven)["any"]
     assert found < 0.05 + 3 * (0.05 * 0.95 / 80) ** 0.5
-    monkeypatch.setattr(comparisons, "usual", lambda *_: None)
+    monkeypatch.setattr(comparisons, "variance_prior", lambda *_: None)
     assert calibration.simulate_family(3, 0.3, 80, uneven=uneven)["any"] > (found if uneven else 3 * max(found, 0.03))

@@ -88,7 +88,7 @@ def test_the_detectable_effect_is_seen_four_times_in_five():
 def test_with_few_degrees_of_freedom_too(level, freedom):
     """Against drawn t statistics of that true difference."""
     rng = np.random.default_rng(5)
-    difference = comparisons._found_at(level, freedom)
+    difference = comparisons._detectable(level, freedom)
     t = (rng.normal(size=400_000) + difference) / np.sqrt(rng.chisquare(freedom, 400_000) / freedom)
     edge = stats.t.ppf(1 - level / 2, freedom)
     assert np.mean(np.abs(t) > edge) == pytest.approx(0.8, abs=0.004)

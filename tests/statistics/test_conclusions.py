@@ -6,7 +6,9 @@ Run: python -m pytest tests/statistics/test_conclusions.py
 import numpy as np
 import pytest
 
+from adaptbench.graph import known_tasks
 from adaptbench.statistics import Answers, family, holm, paired, verdicts
+from adaptbench.tasks import Task
 
 DOCUMENTS = 2000
 
@@ -79,6 +81,23 @@ def test_what_is_kept_of_the_general_tasks_is_a_family_of_its_own(table):
     assert [row["p_holm"] for row in rows] == [p for _, p in family(pairs)]
 
 
+def test_a_task_is_general_by_its_benchmark_and_not_by_its_name(table, monkeypatch):
+    known = known_tasks.known_tasks()
+    assert {name for name, task in known.items() if task.general} >= {"general_facts", "general_corpus_text"}
+    assert not known["domain_facts"].general
+    named = known_tasks.Tasks(known, general_x=Task("general_x", "acc", "x", "accuracy"))
+    monkeypatch.setattr(verdicts, "known_tasks", lambda: named)
+    answers = {"general_x": table["domain_facts"], "general_facts": table["general_facts"]}
+    kinds = {row["task"]: row["kind"] for row in verdicts.of_table(answers, "full") if row["kind"] != "leader"}
+    assert kinds == {"general_x": "baseline", "general_facts": "kept"}
+
+
+def test_of_a_task_that_is_not_known_any_more_the_name_tells_it():
+    tasks = known_tasks.known_tasks()
+    assert tasks.or_unknown("general_of_before", "acc").general
+    assert not tasks.or_unknown("of_before", "acc").general
+
+
 def test_where_no_run_is_whole_nothing_leads(table):
     lacking = dict.fromkeys(table["domain_facts"], "1 of 3 seeds")
     rows = verdicts.of_table({"domain_facts": table["domain_facts"]}, "full", lacking)
@@ -93,7 +112,7 @@ def test_without_the_baseline_there_are_leaders_alone(table):
 def test_a_run_that_answered_something_else_is_said_to_be_so_and_the_others_are_compared(table):
     import dataclasses
 
-    strange = dataclasses.replace(table["domain_facts"]["low"], asked=())
+    strange = dataclasses.replace(table["domain_facts"]["low"], questions=())
     rows = verdicts.of_table({"domain_facts": table["domain_facts"] | {"low": strange}}, "full")
     of_baseline = {row["run"]: row for row in rows if row["kind"] == "baseline"}
     assert of_baseline["low"]["verdict"] == "untestable"

@@ -184,7 +184,7 @@ def test_answers_are_seeds_by_documents_with_each_documents_weight_and_group():
     assert found.weights.tolist() == [3.0, 4.0, 5.0]
     assert found.groups.tolist() == [0, 7, 14]
     assert (found.run, found.task, found.seeds) == ("full", "facts", (0, 1))
-    assert found.asked == ((0, "h0", "p0"), (1, "h1", "p1"), (2, "h2", "p2"))
+    assert found.questions == ((0, "h0", "p0"), (1, "h1", "p1"), (2, "h2", "p2"))
 
 
 @pytest.mark.parametrize(

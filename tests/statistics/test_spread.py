@@ -20,20 +20,20 @@ def test_place_and_freedom_are_those_that_the_mean_squares_were_drawn_with(freed
     own = s0 * d0 / rng.chisquare(d0, 40_000)
     found = variance_prior((own * rng.chisquare(freedom, own.size) / freedom).tolist(), [float(freedom)] * own.size)
     assert found is not None
-    assert found.freedom == pytest.approx(d0, rel=0.1)
+    assert found.degrees_of_freedom == pytest.approx(d0, rel=0.1)
     assert found.mean_square == pytest.approx(s0, rel=0.03)
 
 
 def test_where_all_have_one_spread_it_is_all_that_counts():
     even = variance_prior([1.0, 1.1, 0.9], [2.0] * 3)
     assert even is not None
-    assert math.isinf(even.freedom)
-    assert even.moderated(1e-9, 2.0) == (even.mean_square, 6.0)
+    assert math.isinf(even.degrees_of_freedom)
+    assert even.posterior(1e-9, 2.0) == (even.mean_square, 6.0)
 
 
 def test_a_mean_square_is_drawn_by_the_freedom_of_both():
-    assert VariancePrior(0.4, 6.0, 100.0).moderated(0.1, 2.0) == pytest.approx(((6 * 0.4 + 2 * 0.1) / 8, 8.0))
-    assert VariancePrior(0.4, 6.0, 4.0).moderated(0.1, 2.0)[1] == 4.0  # never worth more than what it was learned from
+    assert VariancePrior(0.4, 6.0, 100.0).posterior(0.1, 2.0) == pytest.approx(((6 * 0.4 + 2 * 0.1) / 8, 8.0))
+    assert VariancePrior(0.4, 6.0, 4.0).posterior(0.1, 2.0)[1] == 4.0  # never worth more than what it was learned from
 
 
 @pytest.mark.parametrize("squares", [[], [0.3], [0.0, 0.0, 0.2]])

@@ -1,9 +1,11 @@
-"""What the operations of kernels/ and the stacked Muon cost, against what one would write without them; and torch's two ways to attend.
+"""What the operations of kernels/ and the stacked Muon cost, against what one would write without them; and torch's two
+ways to attend.
 
     python -m tools kernel-speed results/reference/bench
 
-All ways of one operation run in turn in one process, several times each; medians, and how fast memory was read and written
-against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts them.
+All ways of one operation run in turn in one process, several times each; medians, and how fast memory was read and
+written against a copy of the same machine. Peak memory is that of the tensors that the operation makes, as torch counts
+them.
 """
 
 import importlib.metadata

@@ -2,9 +2,10 @@
 
     python -m tools latent-speed results/reference/bench
 
-The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has a
-latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process, in turn;
-medians of seconds for a forward and a backward pass, and the largest difference of a gradient from the released schedule's.
+The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has
+a latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process,
+in turn; medians of seconds for a forward and a backward pass, and the largest difference of a gradient from the
+released schedule's.
 """
 
 import random

@@ -21,7 +21,8 @@ TASK = "agent_live"
 
 
 def measure(run: Path, out: Path) -> None:
-    """Write a CSV (and its Markdown) with the seconds of both ways on the model of the run in directory `run`, all of its problems.
+    """Write a CSV (and its Markdown) with the seconds of both ways on the model of the run in directory `run`, all of
+    its problems.
 
     Raises:
         AdaptbenchError: the answers differ; nothing is written.

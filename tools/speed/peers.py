@@ -2,9 +2,9 @@
 
     python -m tools peer-speed results/reference/bench
 
-All ways of one work train copies of one model on the same rows with the same AdamW, in turn in one process. A step lasts from
-the end of the one before to its own end, the making of its batch included; start-up, the first steps, logs and checkpoints are
-left out. The work must be the same: every step's loss, and the count of trained parameters.
+All ways of one work train copies of one model on the same rows with the same AdamW, in turn in one process. A step
+lasts from the end of the one before to its own end, the making of its batch included; start-up, the first steps, logs
+and checkpoints are left out. The work must be the same: every step's loss, and the count of trained parameters.
 """
 
 import gc
@@ -84,7 +84,8 @@ def agreement(work: str, traces: Mapping[str, Trace], tolerance: float) -> dict[
     """The largest difference of each way's losses from ours, relative.
 
     Raises:
-        AdaptbenchError: more than `tolerance`, other counts of steps or trained parameters, or a loss that training hardly
+        AdaptbenchError: more than `tolerance`, other counts of steps or trained parameters, or a loss that training
+        hardly
             moves.
     """
     ours = traces[OURS]

@@ -2,9 +2,9 @@
 
     python -m tools step-speed results/tiny results/reference/bench
 
-Every stage is begun again on its own inputs and trained for a few dozen steps by the suite's own loop, whose calls are timed: data,
-forward, backward, clipping, the optimizer's step, what a method does after it, and the rest. Stages whose layers are compiled are timed both
-ways in turn; the parts are those without. Nothing of the preset is changed.
+Every stage is begun again on its own inputs and trained for a few dozen steps by the suite's own loop, whose calls are
+timed: data, forward, backward, clipping, the optimizer's step, what a method does after it, and the rest. Stages whose
+layers are compiled are timed both ways in turn; the parts are those without. Nothing of the preset is changed.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""The ways that tools/speed/peers.py compares: one training step in our loop, in transformers, in TRL and in a plain loop with peft.
+"""The ways that tools/speed/peers.py compares: one training step in our loop, in transformers, in TRL and in a plain
+loop with peft.
 
-Every way trains a copy of the model it is given, for so many steps on the same rows, and notes in a `Trace` what it did.
+Every way trains a copy of the model it is given, for so many steps on the same rows, and notes in a `Trace` what it
+did.
 """
 
 import copy
@@ -36,10 +38,11 @@ COPIES = 2  # blocks that LLaMA-Pro adds
 
 @dataclass(frozen=True)
 class Sizes:
-    """The model, the batch (rows of `length` tokens), and how much of it is measured; the first `warm` steps of a run are not.
+    """The model, the batch (rows of `length` tokens), and how much of it is measured; the first `warm` steps of a run
+    are not.
 
-    `tolerance` is how far apart losses may be, relative; `rate` AdamW's, by which training must move the loss far more; `masked`
-    the share of a row's positions without a label.
+    `tolerance` is how far apart losses may be, relative; `rate` AdamW's, by which training must move the loss far more;
+    `masked` the share of a row's positions without a label.
     """
 
     hidden: int = 256

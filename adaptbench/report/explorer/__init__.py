@@ -1,12 +1,13 @@
-"""One page to look around in a preset's results: index.html, whole in one file, opened from disk without a network.
+"""Write index.html, one self-contained page to explore a preset's results, which opens from disk without a network.
 
-    parts.py      reads what `collect` made, names what is wrong with it and goes on
-    rows.py       one row a run of a track, its columns with their definitions
-    documents.py  what was asked and answered, by column, so that thousands of documents a run stay small
-    embed.py      text that is safe inside a page: compressed data, libraries, the content security policy
-    page.py       puts the page together
+    parts.py      reads the collected results; problems become notices
+    columns.py    the columns of the tables, with their definitions
+    rows.py       a row for each run of a track
+    documents.py  questions and answers by column, so that thousands of documents per run stay small
+    embed.py      data, libraries and the content security policy, safe inside a page
+    page.py       renders the page
     page.html, page.css, scripts/*.js   the page itself
 
-What models wrote is hostile text. It reaches the page as compressed bytes alone and is shown as text alone: scripts/text.js
-makes every element, and no script that is not named by its hash may run.
+Text that models wrote is hostile. It enters the page only as compressed bytes and is shown only as text:
+scripts/text.js makes every element, and the policy allows no script except those with a known hash.
 """

@@ -1,4 +1,4 @@
-"""What the page's columns are: heading, unit, definition, which direction is better, how a number is written."""
+"""Columns of the page: heading, unit, definition, which direction is better, how a number is written."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a run. `better` is 1 where more is better, -1 where less is, 0 where neither; `shown` says that
-    the table shows it at first.
+    """One number of a run.
+
+    `better` is 1 where higher is better, -1 where lower is, 0 where neither. `shown` columns are visible when the page
+    opens. `general` marks the score of a task of general ability.
     """
 
     key: str
@@ -25,23 +27,30 @@ class Column:
     better: int = 0
     form: Literal["score", "count", "seconds", "bytes"] = "score"
     shown: bool = True
+    general: bool = False
+
+
+def _cost(
+    name: str, label: str, about: str, form: Literal["count", "seconds", "bytes"] = "count", *, shown: bool = True
+) -> Column:
+    return Column(f"cost/{name}", label, "", about, "cost", -1, form, shown)
 
 
 COSTS = (
-    Column("cost/trained_parameters", "trained parameters", "", "Weights that training moves; of a run's several stages, the most.", "cost", -1, "count"),
-    Column("cost/wall_seconds", "seconds", "", "Seconds of all the run's own stages, start-up and saving included, compiling left out.", "cost", -1, "seconds"),
-    Column("cost/flops", "training FLOPs", "", "Floating-point operations of training, estimated from the matrix products.", "cost", -1, "count"),
-    Column("cost/tokens", "tokens", "", "Tokens that the run's training read, padding included.", "cost", -1, "count"),
-    Column("cost/peak_bytes", "peak memory", "", "The most memory that a stage held while training.", "cost", -1, "bytes"),
-    Column("cost/disk_bytes", "disk", "", "Size of the model, or team of models, as saved.", "cost", -1, "bytes"),
-    Column("cost/trained_tokens", "trained tokens", "", "Tokens that the loss was taken on.", "cost", -1, "count", shown=False),
-    Column("cost/train_seconds", "training seconds", "", "Seconds in optimizer steps alone.", "cost", -1, "seconds", shown=False),
+    _cost("trained_parameters", "trained parameters", "Weights that training changes, in the stage that trains most."),
+    _cost("wall_seconds", "seconds", "Seconds of the run's stages, with start-up, without compiling.", "seconds"),
+    _cost("flops", "training FLOPs", "Floating-point operations of training, estimated from the matrix products."),
+    _cost("tokens", "tokens", "Tokens that the run's training read, with padding."),
+    _cost("peak_bytes", "peak memory", "The largest memory of a stage during training.", "bytes"),
+    _cost("disk_bytes", "disk", "Size of the model, or team of models, as saved.", "bytes"),
+    _cost("trained_tokens", "trained tokens", "Tokens with a label, on which the loss is computed.", shown=False),
+    _cost("train_seconds", "training seconds", "Seconds in optimizer steps only.", "seconds", shown=False),
 )  # fmt: skip
 FORGOTTEN = "/forgotten"
 
 
 def of_track(scores: "pd.DataFrame") -> list[Column]:
-    """The columns of a track with these scores: its own tasks, the general ones with what was forgotten, costs, the rest."""
+    """Return the columns of a track: its tasks, the general ones with what was forgotten, costs, further metrics."""
     named = known_tasks()
     own: list[Column] = []
     general: list[Column] = []
@@ -49,7 +58,7 @@ def of_track(scores: "pd.DataFrame") -> list[Column]:
     for name in dict.fromkeys(scores["task"]):
         metrics = list(dict.fromkeys(scores["metric"][scores["task"] == name]))
         task = named.or_unknown(name, metrics[0])
-        place = general if name.startswith("general") else own
+        place = general if task.general else own
         place += [_main(task)] if task.metric in metrics else []
         place += [_forgotten(task)] if place is general else []
         place += [_more(task, metric, heading) for metric, heading in task.shown if metric in metrics]
@@ -59,7 +68,7 @@ def of_track(scores: "pd.DataFrame") -> list[Column]:
 
 
 def together(tracks: Iterable[Sequence[Column]]) -> dict[str, Column]:
-    """Every column by its key."""
+    """Return the columns of all tracks by key."""
     return {column.key: column for columns in tracks for column in columns}
 
 
@@ -67,7 +76,7 @@ def _main(task: Task) -> Column:
     direction = "Higher is better." if task.higher_is_better else "Lower is better."
     about = f"Task {task.name}, metric {task.metric}: mean over seeds and documents with its 95 % interval. {direction}"
     better = 1 if task.higher_is_better else -1
-    return Column(f"{task.name}/{task.metric}", task.label, task.unit, about, "scores", better)
+    return Column(f"{task.name}/{task.metric}", task.label, task.unit, about, "scores", better, general=task.general)
 
 
 def _forgotten(task: Task) -> Column:

@@ -1,7 +1,7 @@
-"""What was asked and what was answered, by column: questions once a task, answers once a run.
+"""Pack questions and answers by column: the questions of each task once, the answers of each run once.
 
-The page reads a task's questions and two runs' answers when somebody asks for them, and nothing else. A question is its
-document with both hashes: runs that were asked something else under the same number point at other entries, and are not
+The page unpacks a task's questions and two runs' answers only when they are shown. A question is identified by its
+document number and both hashes: runs with another question under the same number refer to other entries, and are not
 compared on it.
 """
 
@@ -17,10 +17,11 @@ ENTRY = ["document", "document_hash", "prompt_hash"]
 
 
 def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Put all questions and answers into `chunks`; `further` are numbers of the same answers.
+    """Add all questions and answers to `chunks`; `further` holds the values of further metrics.
 
     Returns:
-        By track and task what the task is and its questions' chunk; by track and run the chunk of its answers.
+        The description of each task with the chunk of its questions, by track and task.
+        The chunk of each run's answers, by track and run.
     """
     tasks: dict[str, Any] = {}
     answers: dict[str, dict[str, dict[str, Any]]] = {}
@@ -39,6 +40,7 @@ def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tu
             "higher": meaning.higher_is_better,
             "binary": binary,
             "episodes": meaning.episodes,
+            "general": meaning.general,
             "further": [[metric, heading] for metric, heading in meaning.shown if metric in meaning.more],
             "questions": chunks.add(_questions(entries)),
         }
@@ -54,7 +56,7 @@ def pack(samples: "pd.DataFrame", further: "pd.DataFrame", chunks: Chunks) -> tu
 
 
 def _numbers(further: "pd.DataFrame") -> dict[Any, dict[str, dict[int, float]]]:
-    """By track, task, run and seed, then by metric, the documents' numbers; whole ones as such."""
+    """Return the documents' numbers by track, task, run and seed, then by metric; integers without a fraction."""
     found: dict[Any, dict[str, dict[int, float]]] = {}
     finite = further[further["value"].abs() < float("inf")]
     for (*key, metric), rows in finite.groupby(["track", "task", "run", "seed", "metric"]):
@@ -72,7 +74,7 @@ def _questions(entries: "pd.DataFrame") -> dict[str, Any]:
 
 
 def _answers(rows: "pd.DataFrame", entries: int, binary: bool) -> dict[str, Any]:
-    """One seed's answers: the entry that each answers (None: all of them in turn), its value, its text."""
+    """Return one seed's answers: the index of each question (None if all in order), the values, the texts."""
     rows = rows.sort_values("place", kind="stable")
     place = rows["place"].tolist()
     values = rows["value"].tolist()
@@ -92,7 +94,7 @@ def _short(value: float) -> float | None:
 
 
 def _share(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A run's answers with every text once, whatever the seeds and tasks it was given in."""
+    """Return a run's answers with each distinct text stored once, over all seeds and tasks."""
     codes: dict[str, int] = {}
     for seeds in tasks.values():
         for answers in seeds.values():

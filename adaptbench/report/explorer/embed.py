@@ -1,7 +1,7 @@
-"""What makes text safe inside a page: data and libraries go in as base64 of compressed bytes, which no text breaks out of.
+"""Embed data and libraries in a page as base64 of compressed bytes, from which no text can break out.
 
-The browser unpacks a piece when it is asked for. Scripts run by their hashes alone, the libraries' too: so not even a
-script that got into the page would run.
+The browser unpacks a chunk when it is needed. Scripts run only if the policy has their hash, so an injected script
+would not run.
 """
 
 import base64
@@ -18,24 +18,24 @@ from adaptbench.errors import AdaptbenchError
 
 
 class Chunks:
-    """Pieces of data by number; equal ones are one."""
+    """Numbered chunks of data; equal ones share a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
 
     def add(self, content: Any) -> int:
-        """Keep `content`, which JSON can hold; returns its number.
+        """Add JSON content and return its number.
 
         Raises:
             ValueError: a number in it is not finite.
         """
-        # ASCII, since a lone half of a surrogate pair is no UTF-8. Keys stay in their order: it is that of the preset.
+        # ASCII, since a lone surrogate is not valid UTF-8. Keys keep their order, which is that of the preset.
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
         packed = zlib.compress(text.encode("ascii"), 9)
         return self._numbers.setdefault(packed, len(self._numbers))
 
     def encoded(self) -> Iterable[str]:
-        """The pieces in the order of their numbers."""
+        """Return the encoded chunks in the order of their numbers."""
         return map(encode, self._numbers)
 
 
@@ -48,9 +48,10 @@ def packed_script(text: str) -> str:
 
 
 def policy(scripts: Iterable[str]) -> str:
-    """The content security policy under which `scripts` run, no other one does, and nothing is fetched.
+    """Return a content security policy that allows only `scripts` to run and fetches nothing.
 
-    Styles stay open: both libraries write style elements, and a style alone can send nothing where no address is allowed.
+    Inline styles are allowed because both libraries write style elements; without any allowed address a style cannot
+    send data.
     """
     hashes = " ".join(f"'sha256-{encode(hashlib.sha256(text.encode('utf-8')).digest())}'" for text in scripts)
     return (
@@ -60,10 +61,10 @@ def policy(scripts: Iterable[str]) -> str:
 
 
 def data_tables() -> tuple[str, str]:
-    """DataTables' script and style, as the package itables ships them.
+    """Return the script and the style of DataTables, which the package itables contains.
 
     Raises:
-        AdaptbenchError: the package's file has another form than expected.
+        AdaptbenchError: the package's file has an unknown format.
     """
     folder = _package("itables") / "html"
     script = (folder / "dt_bundle.js").read_text(encoding="utf-8")
@@ -71,7 +72,7 @@ def data_tables() -> tuple[str, str]:
     name = re.search(r"([\w$]+) as jQuery\b", exported.group(1)) if exported else None
     if exported is None or name is None:
         raise AdaptbenchError("itables: its bundle exports no jQuery; install the version that constraints.txt names")
-    # A module's names are its own; in a plain script a function keeps them so.
+    # The bundle is a module with private names; in a plain script a function keeps them private.
     inner = script[: exported.start()] + script[exported.end() :]
     script = f'(() => {{"use strict";\n{inner}\nwindow.DataTable = {name.group(1)}.fn.dataTable;\n}})();'
     return script, (folder / "dt_bundle.css").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Puts the page together: everything that the browser needs in one file, the same bytes for the same results."""
+"""Render the page: everything that the browser needs in one file, with the same bytes for the same results."""
 
 import sys
 from collections import Counter
@@ -20,8 +20,8 @@ SCRIPTS = ("text", "marker", "data", "tip", "table", "plot", "answer", "document
 def write(found_in: Sequence[tuple[Path, Path]], out: Path) -> None:
     """Write the page of the parts in `found_in`, pairs of a collected folder and its report; see `parts.read`.
 
-    What is wrong with single runs is said on the page and, a line each, on standard error. Jobs of two parts that end together
-    write one after the other, so that the last page has both.
+    Problems of single runs are shown on the page and printed to standard error, a line each. A lock makes jobs of two
+    parts write one after the other, so that the last page has both.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.with_name(f".{out.name}.lock").open("w") as turn:
@@ -46,7 +46,7 @@ def render(found: parts.Results) -> str:
         facts=_facts(found),
         notices=found.notices,
         policy=embed.policy((script, tables, plotly)),
-        # These four are not results but files of this project and of the two libraries.
+        # These four are files of this project and of the two libraries, not results.
         script=script,
         style=table_style + (FOLDER / "page.css").read_text(encoding="utf-8"),
         libraries={"tables": embed.packed_script(tables), "plotly": embed.packed_script(plotly)},
@@ -56,7 +56,7 @@ def render(found: parts.Results) -> str:
 
 
 def _content(found: parts.Results, chunks: embed.Chunks) -> dict[str, Any]:
-    """Everything but documents and provenance, whose chunks it names."""
+    """Return the content of the page; documents and provenance are referred to by the numbers of their chunks."""
     scores = found.scores
     of_track = {track: columns.of_track(scores[scores["track"] == track]) for track in _tracks(found)}
     tasks, answers = documents.pack(found.samples, found.further, chunks)
@@ -83,7 +83,7 @@ def _tracks(found: parts.Results) -> list[str]:
 
 
 def _first(found: parts.Results) -> dict[str, dict[str, str]]:
-    """By table, then by run and column: "first" for who shares a task's first place, "perhaps" for who cannot be told from it."""
+    """Return "first" for runs that share a first place and "perhaps" for those that may, by table, run and column."""
     first: dict[str, dict[str, str]] = {}
     for heading, *lines in filter(None, found.comparisons.values()):
         for line in lines:
@@ -96,8 +96,8 @@ def _first(found: parts.Results) -> dict[str, dict[str, str]]:
 
 
 def _about(found: parts.Results, track: str) -> str:
-    """The first sentence of the track's benchmark."""
-    if track not in registry.tracks():  # a track's name becomes a module's: only those that are there
+    """Return the first sentence of the docstring of the track's benchmark, empty if it is not known."""
+    if track not in registry.tracks():  # the name is imported as a module, so only existing ones are allowed
         return ""
     for run in found.runs.values():
         try:
@@ -110,7 +110,7 @@ def _about(found: parts.Results, track: str) -> str:
 
 
 def _details(found: parts.Results, chunks: embed.Chunks) -> dict[str, dict[str, int]]:
-    """By track and run the chunk with what its run.json files say, and with its scores."""
+    """Return by track and run the chunk with the content of its run.json files and its scores."""
     together: dict[str, dict[str, Any]] = {}
     for (track, name, seed), run in found.runs.items():
         of_run = together.setdefault(track, {}).setdefault(name, {"seeds": {}, "scores": []})
@@ -121,7 +121,7 @@ def _details(found: parts.Results, chunks: embed.Chunks) -> dict[str, dict[str, 
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON cannot hold."""
+    """Return the value with None for every number that JSON cannot represent."""
     if isinstance(value, dict):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -132,7 +132,7 @@ def _finite(value: Any) -> Any:
 
 
 def _facts(found: parts.Results) -> dict[str, Any]:
-    """What the page's head says, all of it read from the runs."""
+    """Return the facts of the page's head, all of them read from the runs."""
     done = [run for run in found.runs.values() if run["status"] == "done"]
     base = next((run for run in done if run["provenance"].get("base")), None)
     shape = (base["provenance"]["base"].get("architecture") or {}) if base else {}
@@ -154,6 +154,6 @@ def _facts(found: parts.Results) -> dict[str, Any]:
 
 
 def _parameters(done: Sequence[dict[str, Any]]) -> int | None:
-    """Those of the base model."""
+    """Return the number of parameters of the base model, None if no base is done."""
     sizes = (run["model"].get("parameters") for run in done if run["key"]["run"] == "base")
     return next((size["total"] for size in sizes if size), None)

@@ -1,6 +1,7 @@
-"""Reads the parts of a preset's results: its own runs, and where there is one the ablation.
+"""Read the parts of a preset's results: its main runs and, if there is one, the ablation.
 
-Whatever is wrong with one run is a notice of one line; the rest is still shown. A run that is in two parts is one run.
+A problem of one run becomes a notice of one line; everything else is still shown. A run that is in two parts counts
+once.
 """
 
 import json
@@ -28,11 +29,17 @@ CHANGES = ("documents", "change", "change_low", "change_high")
 
 @dataclass
 class Results:
-    """All parts together.
+    """The results of all parts.
 
-    `runs` holds every run.json by its key, in the order of the parts; `scores` and `samples` only rows of runs that are
-    done, `samples` only each task's main metric, `further` the numbers of the metrics that tables show beside it. `tables` are the plans' tables by name, each with its part; `order` is
-    every run of the preset; `comparisons` the rows of comparisons.csv by part, as text; `notices` what is wrong.
+    Attributes:
+        runs: every run.json by its key, in the order of the parts.
+        scores: rows of done runs.
+        samples: rows of done runs, with each task's main metric only.
+        further: the values of the further metrics that tables show.
+        tables: the plans' tables by name, each with its part.
+        order: every run of the preset.
+        comparisons: the rows of comparisons.csv by part, as text.
+        notices: problems, a line each.
     """
 
     runs: dict[Key, dict[str, Any]]
@@ -46,9 +53,9 @@ class Results:
 
 
 def read(parts: Sequence[tuple[Path, Path]]) -> Results:
-    """The results in `parts`, pairs of a folder that `collect` made and the plan's report of it.
+    """Read the results in `parts`, pairs of a folder that `collect` wrote and the plan's report of it.
 
-    A part that was never made is passed over.
+    A part that was never made is skipped.
 
     Raises:
         AdaptbenchError: no part was made, or one's runs.json or report is damaged.
@@ -91,7 +98,7 @@ def read(parts: Sequence[tuple[Path, Path]]) -> Results:
 
 
 def _part_name(report: Path) -> str:
-    """`ablation` for report-ablation.json."""
+    """Return the name of the part: `ablation` for report-ablation.json."""
     return report.stem.partition("-")[2] or report.stem
 
 
@@ -115,7 +122,7 @@ def _shown(key: Key) -> str:
 
 
 def _readable(entries: Iterable[Any], folder: Path, notices: list[str]) -> Iterable[dict[str, Any]]:
-    """The entries of a runs.json; those that this version cannot read are left out, with the reason."""
+    """Yield the entries of a runs.json; mark those that this version cannot read as left out, with the reason."""
     for number, run in enumerate(entries, 1):
         try:
             key, status, version = _key(run), run["status"], run.get("schema_version", 0)
@@ -135,7 +142,7 @@ def _readable(entries: Iterable[Any], folder: Path, notices: list[str]) -> Itera
 
 
 def _whole(run: dict[str, Any]) -> bool:
-    """Whether a finished run has the form that rows, tables and the page's scripts rely on."""
+    """Return True if a done run has the structure that rows, tables and the page's scripts need."""
     if not all(isinstance(run.get(name), dict) for name in ("metrics", "cost", "model", "provenance")):
         return False
     stages = run["cost"].get("stages")
@@ -160,7 +167,7 @@ def _read_scores(path: Path, runs: set[tuple[str, str]], notices: list[str]) -> 
 
 
 def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFrame":
-    """The documents of `runs`, each once, under its task's main metric (its first where the task is not known)."""
+    """Return the documents of `runs`, each once, with its task's main metric (the first one of an unknown task)."""
     import pandas as pd
 
     if not runs:
@@ -180,14 +187,14 @@ def _read_samples(path: Path, runs: set[Key], notices: list[str]) -> "pd.DataFra
 
 
 def _of(samples: "pd.DataFrame", runs: set[Key]) -> "pd.DataFrame":
-    """The rows of `runs`."""
+    """Return the rows of `runs`."""
     keys = samples[["track", "run", "seed"]].drop_duplicates()
     wanted = keys.loc[[key in runs for key in zip(keys["track"], keys["run"], keys["seed"], strict=True)]]
     return samples.merge(wanted, on=["track", "run", "seed"])
 
 
 def _read_further(path: Path, runs: set[Key], readable: int) -> "pd.DataFrame":
-    """The numbers of further metrics, without the texts."""
+    """Return the values of the further metrics that tables show, without the texts."""
     import pandas as pd
 
     columns = ["track", "run", "seed", "task", "document", "metric", "value"]
@@ -202,7 +209,7 @@ def _read_further(path: Path, runs: set[Key], readable: int) -> "pd.DataFrame":
 
 
 def _read_comparisons(path: Path, notices: list[str]) -> list[list[str]]:
-    """The heading and the rows, as text."""
+    """Return the heading and the rows as text."""
     import csv
 
     try:
@@ -214,7 +221,7 @@ def _read_comparisons(path: Path, notices: list[str]) -> list[list[str]]:
 
 
 def _not_numbers(found: Results) -> list[str]:
-    """A line for every score, and every run's metric, that is no finite number."""
+    """Return a line for each score and each metric of a run that is not a finite number."""
     lines = {}
     for each in found.scores.itertuples():
         row = cast(Any, each)

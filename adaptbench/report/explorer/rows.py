@@ -1,4 +1,4 @@
-"""One row per track and run: what it is, how far it got, its scores with intervals, its costs, its colour."""
+"""Make a row for each track and run: its methods, status, scores with intervals, costs and colour."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from adaptbench.report.figures import palette, runs
 from adaptbench.report.tables import forgotten, own_stages, trained_parameters
 
 Values = dict[str, list[float | None]]
-"""By column: the mean, and for scores the two ends of its interval. None stands for what is not a number."""
+"""The mean by column, for scores with both ends of its interval. None replaces numbers that are not finite."""
 
 
 def rows(found: Results) -> list[dict[str, Any]]:
-    """One row per track and run, in the order of the preset."""
+    """Return a row for each track and run, in the order of the preset."""
     planned = [(run["key"]["track"], run["key"]["run"]) for run in found.order]
     there = dict.fromkeys(key[:2] for key in found.runs)
     look = _look(found)
@@ -30,7 +30,7 @@ def rows(found: Results) -> list[dict[str, Any]]:
 
 
 def curves(found: Results, track: str) -> list[list[str]]:
-    """The runs that interpolate between others, with these: lines in the plot."""
+    """Return the lines of the plot: runs that interpolate between others, with these."""
     lines = runs.curves([run for run in found.order if run["key"]["track"] == track])
     return [[*members, *ends] for members, ends in lines if len(members) > 1]
 
@@ -62,13 +62,15 @@ def _row(found: Results, track: str, name: str) -> dict[str, Any]:
         "done": sorted(set(seeds) - set(not_done)),
         "status": status,
         "reasons": [f"seed {seed}: {reason}" for seed, reason in sorted(not_done.items())],
-        "tables": [table for table, content in found.tables.items() if content["track"] == track and name in content["runs"]],
+        "tables": [
+            table for table, content in found.tables.items() if content["track"] == track and name in content["runs"]
+        ],
         "method": method(name, config, _done(found, track, name)),
     }  # fmt: skip
 
 
 def method(name: str, config: Mapping[str, Any] | None, done: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the run is, a line for each of its methods: the first sentence of their files."""
+    """Describe the run in a line for each of its methods, the first sentence of its file."""
     if config is None:
         if name == "base":
             return ["The base that the track's runs start from, as it is."]
@@ -87,7 +89,7 @@ def _first_line(axis: str, kind: str) -> str:
 
 
 def _look(found: Results) -> dict[tuple[str, str], dict[str, str]]:
-    """Each run's colour and marker, the ones of the figures."""
+    """Return colour and marker of each run, as in the figures."""
     known = {(run["key"]["track"], run["key"]["run"]) for run in found.order}
     others = dict.fromkeys(key[:2] for key in found.runs if key[:2] not in known)
     order = [*found.order, *({"key": {"track": track, "run": name}, "config": None} for track, name in others)]
@@ -106,18 +108,18 @@ def _scores(found: Results) -> dict[tuple[str, str], Values]:
         values = rows.setdefault((row.track, row.run), {})
         values[f"{row.task}/{row.metric}"] = _numbers(row.mean, row.low, row.high)
         task = tasks.or_unknown(row.task, row.metric)
-        if row.task.startswith("general") and row.metric == task.metric and not math.isnan(row.change):
+        if task.general and row.metric == task.metric and not math.isnan(row.change):
             values[row.task + FORGOTTEN] = _numbers(*forgotten(row, task))
     return rows
 
 
 def _numbers(*values: float) -> list[float | None]:
-    """Rounded to what can be seen, so that a minus in front of a zero goes away."""
+    """Round the values to six decimals, without negative zeros; None replaces numbers that are not finite."""
     return [round(value, 6) + 0.0 if math.isfinite(value) else None for value in values]
 
 
 def _costs(done: Sequence[Mapping[str, Any]]) -> Values:
-    """The mean over seeds; a run without stages of its own has trained nothing."""
+    """Return the mean costs over seeds; a run without training stages has only a size on disk."""
     values: Values = {}
     sizes = [run["model"]["bytes"] for run in done if run["model"].get("bytes")]
     if sizes:

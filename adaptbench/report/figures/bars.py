@@ -15,9 +15,9 @@ PANELS_IN_A_ROW = 5
 
 
 def score_bars(scores: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """One panel for every number of a task that tables show, one bar a run."""
+    """Draw a panel for each number of a task that tables show, with a bar for each run."""
     tasks = known_tasks()
-    names = sorted(dict.fromkeys(scores["task"]), key=lambda name: name.startswith("general"))
+    names = sorted(dict.fromkeys(scores["task"]), key=lambda name: tasks[name].general)
     shown = [
         (tasks[name], metric, heading)
         for name in names

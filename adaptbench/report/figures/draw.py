@@ -1,7 +1,8 @@
-"""The figures of a table: learning against forgetting, scores with intervals, loss curves; and those that methods draw.
+"""Draw the figures of tables (learning against forgetting, scores, effects, losses) and those of methods and
+benchmarks.
 
-SVG, PDF and PNG, the same bytes for the same numbers. A run has the same colour, marker and line in every figure of its track.
-A figure whose files are missing or damaged says so in its place, and the others are drawn.
+They are SVG, PDF and PNG, with the same bytes for the same numbers. A run has the same colour, marker and line in every
+figure of its track. A figure whose files are missing or damaged shows the reason instead, and the others are drawn.
 """
 
 import json
@@ -74,7 +75,7 @@ def _of_track(planned: Mapping[str, Any], track: str) -> list[dict[str, Any]]:
 def _of_tables(
     collected: Path, planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: Mapping[str, Any]
 ) -> Makers:
-    """Yield what draws the figures of every table: those that all have, and those of the track's benchmark."""
+    """Yield the figures of every table: the common ones, and those of the track's benchmark."""
     import pandas as pd
 
     scores, comparisons = (pd.read_csv(collected / name) for name in ("scores.csv", "comparisons.csv"))
@@ -105,14 +106,14 @@ def _of_benchmark(
 
 def _cost_and_gain(collected: Path, report: Path, planned: Mapping[str, Any], looks: Mapping[str, Any]) -> "Figure":
     gains = overall.gains(collected, report)
-    for track in looks:  # a decoding variant evaluates another run's model and was trained no other way
-        again = gains["run"].isin(decoding_variants(_of_track(planned, track)))
-        gains = gains[~(again & (gains["track"] == track))]
+    for track in looks:  # a decoding variant has the model, and so the cost, of another run
+        variants = gains["run"].isin(decoding_variants(_of_track(planned, track)))
+        gains = gains[~(variants & (gains["track"] == track))]
     return effects.cost_and_gain(gains, looks)
 
 
 def _of_methods(planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: Mapping[str, Any]) -> Makers:
-    """Yield what draws the figures of methods, each from all runs of its method."""
+    """Yield the figures of methods, each drawn from all runs of its method."""
     for name, figure in planned["figures"].items():
         mine = [
             run_files(run, looks[run["key"]["track"]][run["key"]["run"]]["color"]) for run in runs if _uses(run, figure)
@@ -122,7 +123,7 @@ def _of_methods(planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: M
 
 
 def _notes(reason: str) -> "Figure":
-    """A figure that says why there is none."""
+    """Return a figure that shows the reason why there is none."""
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(6.4, 1.2))
@@ -131,7 +132,7 @@ def _notes(reason: str) -> "Figure":
 
 
 def _uses(run: dict[str, Any], figure: Mapping[str, str]) -> bool:
-    """Whether the run is one of the method that draws `figure`."""
+    """Return True if the run uses the method that draws `figure`."""
     part = {"tuners": "tuner", "curricula": "curriculum", "posthoc": "posthoc"}[figure["axis"]]
     config = (run["config"] or {}).get(part)
     return config is not None and config["kind"] == figure["kind"]

@@ -1,4 +1,4 @@
-"""Figures of conclusions: each run's effect against its table's baseline (a forest plot), and what gains cost."""
+"""Draw effects: of each run against its table's baseline (forest plot), and gains against training cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def forest(compared: "pd.DataFrame", runs: Sequence[str], look: Mapping[str, Any]) -> "Figure":
-    """One panel a task, one line a run: effect and 95 % interval; filled where it differs after Holm, hollow where not.
+    """Draw a forest plot: a panel for each task, a line for each run with its effect and 95 % interval.
 
-    The grey band is what a tie rules out: effects within it are smaller than a tenth.
+    Filled markers are significant after Holm. The grey band holds effects smaller than a tenth, which are not relevant.
     """
     import matplotlib.pyplot as plt
 
@@ -47,13 +47,16 @@ def forest(compared: "pd.DataFrame", runs: Sequence[str], look: Mapping[str, Any
     if names:
         panels[0][0].set_yticks(range(len(names)), names)
         panels[0][0].set_ylim(len(names) - 0.5, -0.5)
-        title = f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm; grey: within a tenth"
+        title = (
+            f"Effect against {against['against'].iloc[0]}, 95 % intervals of each alone; filled: differs after Holm;"
+            " grey: within a tenth"
+        )
         layout.title(figure, title)
     return figure
 
 
 def cost_and_gain(overall: "pd.DataFrame", looks: Mapping[str, Mapping[str, Any]]) -> "Figure":
-    """One panel a track: the gain on its main task by the training FLOPs of the method's own stages."""
+    """Draw a panel for each track: the gain on its main task against the training FLOPs of the run's stages."""
     import matplotlib.pyplot as plt
 
     shown = overall[overall["gain"].notna() & (overall["TFLOP"] > 0)]
@@ -73,7 +76,7 @@ def cost_and_gain(overall: "pd.DataFrame", looks: Mapping[str, Mapping[str, Any]
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other is at least as good as in both coordinates, in order of the first; larger is better."""
+    """Return the points that no other point dominates, in order of the first coordinate; larger is better in both."""
     front: list[tuple[float, float]] = []
     for point in sorted(set(points), key=lambda one: (-one[0], -one[1])):
         if not front or point[1] > front[-1][1]:

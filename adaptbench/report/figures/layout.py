@@ -1,4 +1,4 @@
-"""What figures have in common: a title from the left, and a legend of runs that takes its own room."""
+"""Lay out figures: a grid of panels, a title at the left, and a legend of runs beside the panels."""
 
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,11 @@ LETTERS_AN_INCH = 14
 def grid(
     count: int, most: int, panel: tuple[float, float], *, margin: float = 0.0, **options: Any
 ) -> "tuple[Figure, list[Any]]":
-    """A figure of `count` panels (one where there is none), `most` in a row; a panel's width and height in inches, `margin` beside all."""
+    """Return a figure and at least `count` panels, `most` in a row.
+
+    `panel` is the width and height of each in inches; `margin` is added to the figure's width. Without panels one empty
+    one is drawn.
+    """
     import matplotlib.pyplot as plt
 
     across = min(most, max(1, count))
@@ -27,13 +31,13 @@ def grid(
 
 
 def title(figure: "Figure", text: str) -> None:
-    """Above all panels, from the left, in as many lines as the figure's width asks for."""
+    """Write a title above all panels, at the left, wrapped to the figure's width."""
     lines = textwrap.fill(text, int(LETTERS_AN_INCH * figure.get_figwidth()))
     figure.suptitle(lines, x=0.01, ha="left", fontsize=9)
 
 
 def name_runs(figure: "Figure", axes: Any) -> None:
-    """The legend of `axes`' runs, right of all panels, with room of its own."""
+    """Draw the legend of the runs in `axes` to the right of all panels."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         handles = [one[0] if isinstance(one, tuple) else one for one in handles]  # a point without its intervals

@@ -1,4 +1,4 @@
-"""Colours, markers and line styles of runs, and how images are saved."""
+"""Assign colours, markers and line styles to runs, and save images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ STYLE = {
 
 
 def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The curve that each run is a point of: the runs that differ in a post-hoc option alone, else the run itself."""
+    """Return the curve of each run by name; runs that differ only in a post-hoc option share one."""
     found = {}
     for run in runs:
         name, config = run["key"]["run"], run["config"]
@@ -54,7 +54,7 @@ def families(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def decoding_variants(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Runs that ask another run's model in another way (`decode`), each with that run's name."""
+    """Return the runs that evaluate another run's model with other decoding options, each with that run's name."""
 
     def model(config: Mapping[str, Any]) -> str:
         return json.dumps({name: config[name] for name in config if name not in ("name", "decode")}, sort_keys=True)
@@ -69,13 +69,15 @@ def decoding_variants(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Colour, marker and line by the name of a track's run. The points of one curve share theirs, no two curves have all in
-    common, and baselines have no colour. What asks another run's model in another way is hollow, in that run's colour.
+    """Return colour, marker and line of a track's runs by name.
+
+    The points of one curve share a style, and two curves differ in at least one property. Policies are grey. Decoding
+    variants have the colour of the run whose model they evaluate, with hollow markers.
     """
     family = families(runs)
-    asked = decoding_variants(runs)
+    variants = decoding_variants(runs)
     plain = [run["key"]["run"] for run in runs if run["config"] is None]
-    order = list(dict.fromkeys(found for name, found in family.items() if name not in plain and name not in asked))
+    order = list(dict.fromkeys(found for name, found in family.items() if name not in plain and name not in variants))
     look = {}
     for i, found in enumerate(order):
         turn, colour = divmod(i, len(COLOURS))
@@ -87,18 +89,18 @@ def styles(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     for i, name in enumerate(plain):
         look[name] = {"color": GREYS[i % len(GREYS)], "marker": "|_x+"[i % 4], "linestyle": LINES[i % len(LINES)]}
     look["base"] = {"color": "black", "marker": "*", "linestyle": "-"}
-    for i, (name, of) in enumerate(asked.items()):
+    for i, (name, of) in enumerate(variants.items()):
         other = {"marker": MARKERS[i % len(MARKERS)], "markerfacecolor": "white", "linestyle": LINES[i % len(LINES)]}
         look[name] = look[family[of]] | other
-    return {name: look[name if name in asked else found] for name, found in family.items()}
+    return {name: look[name if name in variants else found] for name, found in family.items()}
 
 
 def save_images(figure: "Figure", stem: Path) -> None:
-    """Write <stem>.svg, .pdf and .png, laid out alike, and close the figure."""
+    """Write <stem>.svg, .pdf and .png with the same layout, and close the figure."""
     import matplotlib.pyplot as plt
 
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # else every format would lay it out anew, which takes longer than to draw it
+    figure.set_layout_engine("none")  # else each format repeats the layout, which takes longer than drawing
     around = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
     for suffix in IMAGES:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(

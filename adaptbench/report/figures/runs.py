@@ -1,4 +1,4 @@
-"""Figures of runs: learning against forgetting, training losses."""
+"""Draw runs: learning against forgetting, and training losses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_files(run: dict[str, Any], colour: str = "black") -> RunFiles:
-    """Where the run's files lie."""
+    """Return the paths of the run's stages and results, for figures of methods."""
     model = Path(run["model"]["directory"])
     named = {stage["name"]: node for node, stage in run["cost"]["stages"].items() if stage["name"]}
     stages = {name: records.find(model.parent / node) for name, node in named.items()}
@@ -26,7 +26,10 @@ def run_files(run: dict[str, Any], colour: str = "black") -> RunFiles:
 
 
 def curves(runs: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[str]]]:
-    """The runs of each curve, and of those of several what they lie between: the base, and the run without a post-hoc step."""
+    """Return the runs of each curve, and the runs at its ends: the base, and the run without a post-hoc step.
+
+    A curve of one run has no ends.
+    """
     configs = {run["key"]["run"]: run["config"] for run in runs}
     family = families(runs)
     found = []
@@ -48,23 +51,22 @@ def _is_end(name: str, config: Mapping[str, Any] | None, between: Mapping[str, A
 def learning_against_forgetting(
     scores: "pd.DataFrame", runs: Sequence[dict[str, Any]], look: Mapping[str, Any]
 ) -> "Figure":
-    """Each of the track's scores against the general score that is left; up and right is better in every panel."""
+    """Draw each score of the track against the first general score; up and right is better in every panel."""
     import matplotlib.pyplot as plt
 
     tasks = known_tasks()
     names = list(dict.fromkeys(scores["task"]))
-    kept = next((name for name in names if name.startswith("general")), names[0])
-    learned = [name for name in names if not name.startswith("general")] or [kept]
-    scores = scores[
-        scores["run"].isin(scores["run"][scores["task"] == kept])
-    ]  # a baseline without a model forgets nothing
+    kept = next((name for name in names if tasks[name].general), names[0])
+    learned = [name for name in names if not tasks[name].general] or [kept]
+    with_model = scores["run"][scores["task"] == kept]  # policies are not evaluated on general tasks
+    scores = scores[scores["run"].isin(with_model)]
     order = list(dict.fromkeys(scores["run"]))
     lines = curves([run for run in runs if run["key"]["run"] in order])
     figure, panels = plt.subplots(1, len(learned), figsize=(4.0 * len(learned) + 1.6, 4.2), sharex=True, squeeze=False)
     for axes, name in zip(panels[0], learned, strict=True):
         x, y = (scores[scores["task"] == task].set_index("run") for task in (kept, name))
         for members, ends in lines:
-            _draw_family(axes, members, ends, x, y, look)
+            _draw_curve(axes, members, ends, x=x, y=y, look=look)
         sign = 1 if tasks[name].higher_is_better else -1
         points = [(x["mean"][run], sign * y["mean"][run]) for run in order if run in y.index]
         front = [(across, sign * up) for across, up in effects.pareto(points)]
@@ -80,15 +82,16 @@ def learning_against_forgetting(
     return figure
 
 
-def _draw_family(
+def _draw_curve(
     axes: Any,
     members: Sequence[str],
     ends: Sequence[str],
+    *,
     x: "pd.DataFrame",
     y: "pd.DataFrame",
     look: Mapping[str, Any],
 ) -> None:
-    """The points of one run, or of a curve of runs that interpolate between the base and the tuned model."""
+    """Draw the point of one run, or the curve of runs that interpolate between the base and the tuned model."""
 
     def place(frame: "pd.DataFrame", run: str) -> tuple[float, list[list[float]]]:
         mean, low, high = (float(cast(Any, frame.loc[run, column])) for column in ("mean", "low", "high"))
@@ -107,7 +110,7 @@ def _draw_family(
 
 
 def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Figure":
-    """Training loss by step of a run's stages one after another, the mean over seeds with their range behind it."""
+    """Draw the training loss by step over a run's successive stages: the mean over seeds, and their range as a band."""
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -135,7 +138,7 @@ def loss_curves(runs: Sequence[dict[str, Any]], look: Mapping[str, Any]) -> "Fig
 
 
 def _training_logs(run: dict[str, Any]) -> list[Path]:
-    """The logs of a run's training stages, one after another."""
+    """Return the logs of a run's training stages, in their order."""
     trained = [node for node, stage in run["cost"]["stages"].items() if stage["kind"] == "train"]
     stages = Path(run["model"]["directory"]).parent
     paths = [records.find(stages / node) / "training.jsonl" for node in trained]
@@ -143,7 +146,7 @@ def _training_logs(run: dict[str, Any]) -> list[Path]:
 
 
 def _losses(paths: Sequence[Path]) -> "pd.Series":
-    """The loss by optimizer step, the steps of all stages counted through."""
+    """Return the loss by optimizer step, counted through all stages."""
     import pandas as pd
 
     losses = pd.concat([pd.read_json(path, lines=True)["loss"] for path in paths], ignore_index=True)

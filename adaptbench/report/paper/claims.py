@@ -1,8 +1,8 @@
-"""Directions that papers report, tested on our runs.
+"""Directions of differences that papers report, tested on our runs.
 
-A claim is a difference between two numbers of a paper. Ours is the paired difference of the two runs that stand for them, on our
-own task: its size means something else, so only the signs are compared. p-values are corrected (Holm) over all claims of which there are
-both runs. A sign says nothing where one of both learned nothing, or where what it adds is hardly there.
+A claim is a difference between two numbers of a paper. Ours is the paired difference of the two corresponding runs on
+our task. Its size has another meaning, so only the signs are compared. p-values are corrected (Holm) over all claims
+with both runs. A claim is untestable if one of the runs did not learn, or hardly uses what its method adds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,13 @@ VERDICTS = ("direction reproduced", "opposite", "not reproduced: tie", "untestab
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: `paper_value` is the paper's difference in points, `ours` our own, in the unit of our metric.
+    """One claim with the paper's difference and ours.
 
-    `same_way` of `places` differences in the paper have that sign: other models, settings, metrics. Numbers of ours are None
-    where nothing was measured, and `why` says why; `why` may also say what to know of a verdict.
+    Attributes:
+        paper_value: the paper's difference, in points.
+        same_way, places: so many of the paper's differences (other models, settings, metrics) have the same sign.
+        ours: our difference, in the unit of our metric. Our numbers are None if nothing was measured.
+        why: the reason why nothing was measured, or a remark on the verdict.
     """
 
     paper: str
@@ -58,9 +61,9 @@ class Row:
 
 
 def rows(papers: Mapping[str, tuple[str, Paper]], ours: Ours) -> list[Row]:
-    """One row a claim and metric, of all `papers` (by key: the track and the paper), in their order."""
+    """Return a row for each claim and metric of all `papers` (key: track and paper), in their order."""
     begun = [
-        _begun(key, track, paper, claim, metric, ours)
+        _begin(key, track, paper, claim, metric=metric, ours=ours)
         for key, (track, paper) in papers.items()
         for claim in paper.claims
         for metric in claim.metrics
@@ -70,14 +73,14 @@ def rows(papers: Mapping[str, tuple[str, Paper]], ours: Ours) -> list[Row]:
 
 
 Pair = tuple[statistics.Answers, statistics.Answers]
-"""Our paired differences, and the values of the run that ours is held against."""
+"""Our paired differences, and the values of the run that is subtracted."""
 
 
-def _begun(key: str, track: str, paper: Paper, claim: Claim, metric: str, ours: Ours) -> tuple[Row, Pair | None]:
-    """The paper's side of a claim, and what is to be tested, if anything is."""
+def _begin(key: str, track: str, paper: Paper, claim: Claim, *, metric: str, ours: Ours) -> tuple[Row, Pair | None]:
+    """Return the row without a verdict, and the answers to test; None if there is nothing to test."""
     table = paper.tables[claim.table]
     paper_value = effect(table, claim, metric)
-    assert paper_value is not None  # names.py has seen to it
+    assert paper_value is not None  # names.py has checked it
     everywhere = differences(table, claim, claim.counted or (metric,)).values()
     row = Row(
         key, claim.table, track, claim.model, claim.setting, claim.method, claim.against, metric, paper_value,
@@ -110,10 +113,10 @@ def _run(side: str, claim: Claim, track: str, paper: Paper, ours: Ours) -> str:
 
 
 def judged(row: Row, against: statistics.Answers, found: statistics.Comparison, p_holm: float) -> Row:
-    """The row with our difference and what it says of the paper's direction; nothing, where seeds are missing."""
+    """Return the row with our difference and the verdict on the paper's direction; untestable if seeds are missing."""
     found = replace(found, too_few=row.why or found.too_few)
     least = relevant(against)
-    said = found.verdict(p_holm, True, least)  # better: ours is above zero
+    said = found.verdict(p_holm, True, least)  # "better" means that our difference is positive
     if said in ("better", "worse"):
         verdict = "direction reproduced" if (found.effect > 0) == (row.paper_value > 0) else "opposite"
     else:
@@ -123,12 +126,12 @@ def judged(row: Row, against: statistics.Answers, found: statistics.Comparison, 
 
 
 def _unit(task: Task, metric: str) -> str:
-    """What our number counts, as the tables of runs call it."""
+    """Return the unit of our number, as the tables of runs name it."""
     return task.unit if metric == task.metric else dict(task.shown).get(metric, metric)
 
 
 def counts(of: Sequence[Any]) -> dict[str, int]:
-    """How many rows have each verdict."""
+    """Count the rows with each verdict."""
     found: dict[str, int] = {}
     for one in of:
         found[one.verdict] = found.get(one.verdict, 0) + 1

@@ -1,4 +1,4 @@
-"""Whether what a paper's file names is there: cells among its numbers, methods, options, benchmarks and tasks in the project."""
+"""Check the names in a paper's file: cells among its numbers; methods, options, benchmarks and tasks in the project."""
 
 from pydantic import ValidationError
 
@@ -9,7 +9,7 @@ from adaptbench.tasks import Task
 
 
 def problem(paper: Paper, track: str) -> str:
-    """The first name that means nothing, as "<key>: <reason>"; empty if there is none."""
+    """Return the first unknown name as "<key>: <reason>", empty if all are known."""
     found = [f"runs.{name}.{why}" for name, one in paper.runs.items() if (why := _of_selector(one))]
     for name, metric in paper.metrics.items():
         if metric.claim is not None and (why := _of_measured(metric.claim, track)):
@@ -108,7 +108,7 @@ def _of_claim(claim: Claim, paper: Paper) -> str:
 
 
 def measures(task: Task) -> tuple[str, ...]:
-    """The metrics of which every document has a value."""
+    """Return the metrics of which every document has a value."""
     return (task.metric, *task.more)
 
 

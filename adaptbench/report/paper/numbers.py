@@ -1,9 +1,9 @@
-"""Every number of a paper beside ours, where a preset ran that model on that data; elsewhere why there is none.
+"""Numbers of papers beside ours, where a preset ran the same model on the same data; elsewhere the reason why not.
 
-reproduced: the paper's number lies in our interval. direction reproduced: it does not, but against the table's reference method
-ours has changed the way that the paper's has, surely (the interval of the paired difference leaves out zero), and both have learned
-something. A number is never
-held against one of another model or other data; a base's own, on a task of lm-eval, is of no data.
+reproduced: our interval contains the paper's number. direction reproduced: it does not, but our difference from the
+table's reference method has the paper's sign and is significant (the interval of the paired difference excludes zero),
+and both runs have learned. Numbers of other models or other data are never compared; the number of an untrained base on
+a task of lm-eval depends on no training data.
 """
 
 import math
@@ -19,7 +19,7 @@ from adaptbench.report.paper.source import Cell, Paper, Table
 
 @dataclass(frozen=True)
 class Row:
-    """One number of a paper: all values in per cent, the difference (ours less the paper's) in points."""
+    """One number of a paper and ours: values in per cent, the difference (ours - paper's) in points."""
 
     paper: str
     table: str
@@ -44,9 +44,12 @@ class Row:
 
 
 def rows(papers: Mapping[str, tuple[str, Paper]], ours: Ours) -> list[Row]:
-    """One row a number, of all `papers` (by key: the track and the paper), in their order."""
+    """Return a row for each number of all `papers` (key: track and paper), in their order."""
     return [
-        _row(Row(key, name, track, cell.model, cell.setting, cell.method, cell.metric, cell.value, note=cell.note), cell, paper, table, ours)
+        _row(
+            Row(key, name, track, cell.model, cell.setting, cell.method, cell.metric, cell.value, note=cell.note),
+            cell, paper, table, ours,
+        )
         for key, (track, paper) in papers.items()
         for name, table in paper.tables.items()
         for cell in table.cells
@@ -58,13 +61,13 @@ def _row(row: Row, cell: Cell, paper: Paper, table: Table, ours: Ours) -> Row:
     try:
         ours.on_track(track)
         metric = paper.metrics[cell.metric]
-        asked = metric.settings.get(cell.setting, metric.number)
+        exact = metric.settings.get(cell.setting, metric.number)
         selector = paper.runs.get(cell.method)
         task, our_metric = ours.reproduces(
             track,
             hub=paper.models[cell.model],
             data=table.data,
-            exact=asked,
+            exact=exact,
             trained=selector is None or not selector.base,
         )
         run = ours.run(track, cell.method, selector)
@@ -95,7 +98,7 @@ def _same_way(
     track: str,
     measured: tuple[str, str],
 ) -> bool:
-    """Whether ours differs from our run of the reference method as the paper's number does from the reference's."""
+    """Return True if our run differs significantly from our reference run, in the direction of the paper's numbers."""
     reference = table.value(cell.model, cell.setting, table.reference, cell.metric)
     if reference is None or reference == cell.value:
         return False

@@ -1,7 +1,7 @@
-"""What a preset has run, as papers are held against it: which run is meant, on which task, and its samples.
+"""Results of a preset for the comparison with papers: the run, the task and the answers that correspond to a number.
 
-`Ours` joins the collected parts (main alone, or main and ablation) with the plan's paper.json, which says what the preset starts
-from, what it asks, and which runs it would make. What is not there raises `NotRun` with the reason that the table prints.
+`Ours` joins the collected parts (main alone, or main and ablation) with the plan's paper.json, which holds the preset's
+base, its benchmarks and its planned runs. Where nothing corresponds, `NotRun` carries the reason that the table prints.
 """
 
 import json
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 class NotRun(AdaptbenchError):
-    """Why there is nothing of ours to hold against a paper."""
+    """The reason why no result of ours corresponds to a paper's."""
 
 
 @dataclass(frozen=True)
 class Ours:
-    """`plan` is paper.json; `runs` the entries of every runs.json by track and run; `samples` those of the done runs."""
+    """Results of the collected `parts` of a preset.
+
+    Attributes:
+        plan: the content of paper.json.
+        runs: the entries of every runs.json, by track and run.
+        samples: the samples of the done runs.
+    """
 
     plan: Mapping[str, Any]
     runs: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
@@ -37,9 +43,10 @@ class Ours:
     parts: tuple[str, ...]
 
     def on_track(self, track: str) -> None:
-        """
+        """Check that the preset evaluates tests on the track.
+
         Raises:
-            NotRun: the preset does nothing on the track, or scores no test.
+            NotRun: it has no run there, or evaluates the validation split.
         """
         if track not in self.plan["tracks"]:
             raise NotRun(f"this preset has no run on the {track} track")
@@ -47,23 +54,23 @@ class Ours:
             raise NotRun("this preset scores validation, not tests")
 
     def run(self, track: str, name: str, selector: Selector | None) -> str:
-        """The done run that stands for a paper's method called `name`. Of several the preset's first.
+        """Return the first done run that corresponds to the paper's method called `name`.
 
         Raises:
-            NotRun: there is none, or it is not done.
+            NotRun: no run corresponds, or none of them is done.
         """
         if selector is None:
             raise NotRun(f"no method here is {name}")
         if selector.base:
-            meant = [{"run": "base", "part": "main"}]
+            planned = [{"run": "base", "part": "main"}]
         else:
-            meant = [run for run in self.plan["runs"] if run["track"] == track and is_meant(run["config"], selector)]
-        if not meant:
+            planned = [run for run in self.plan["runs"] if run["track"] == track and selects(selector, run["config"])]
+        if not planned:
             raise NotRun(f"no run of this preset stands for {name}")
-        made = [run for run in meant if self._is_done(track, run["run"])]
-        if made:
-            return made[0]["run"]
-        first = meant[0]
+        done = [run for run in planned if self._is_done(track, run["run"])]
+        if done:
+            return done[0]["run"]
+        first = planned[0]
         entries = self.runs.get((track, first["run"]), ())
         if entries:
             raise NotRun(f"{first['run']}: {entries[0]['status']}: {entries[0]['reason']}")
@@ -75,44 +82,45 @@ class Ours:
         return any(entry["status"] == "done" for entry in self.runs.get((track, run), ()))
 
     def lacks(self, track: str, *pair: str) -> str:
-        """What seeds of the runs are missing, empty where none."""
+        """Return a text that names the missing seeds of the runs, empty if none is missing."""
         return lacks(pair, seeds_missing(entry for run in pair for entry in self.runs.get((track, run), ())))
 
     def untested(self, track: str, task: Task, *pair: str) -> str:
-        """Why a difference of two runs says nothing of their methods: one learned nothing of the track's `task`, or hardly shows what it
-        adds. Empty where it may say something; the base learns nothing, and a task of the general ability is not learned.
+        """Return why a difference of two runs cannot be attributed to their methods, empty if it can.
+
+        It cannot if one of the runs did not learn the track's `task`, or hardly uses what its method adds to answers.
+        The base need not learn, and general tasks are not learned.
         """
-        if task.name.startswith("general"):
+        if task.general:
             return ""
-        learned = () if "base" in pair else pair
+        trained = () if "base" in pair else pair
         try:
-            said = [self._at_floor(track, task, run) for run in learned] + [
-                self._idle(track, task, run) for run in pair
-            ]
+            reasons = [self._not_learned(track, task, run) for run in trained]
+            reasons += [self._hardly_used(track, task, run) for run in pair]
         except AdaptbenchError as error:
             return str(error)
-        return next(filter(None, said), "")
+        return next(filter(None, reasons), "")
 
-    def _at_floor(self, track: str, task: Task, run: str) -> str:
-        """What without training the run is no better than, surely; a rule of the benchmark's counts as the base does."""
+    def _not_learned(self, track: str, task: Task, run: str) -> str:
+        """Return a text that names the base or policy that the run is not significantly better than."""
         mine = self.answers(track, run, task.name, task.metric)
         module = registry.benchmark(track, self.plan["tracks"][track]["benchmark"]["kind"])
-        asked = set(self.samples[(self.samples["track"] == track) & (self.samples["task"] == task.name)]["run"])
-        rules = [rule for rule in getattr(module, "BASELINES", {}) if rule in asked]
-        for floor in ("base", *rules):
+        evaluated = set(self.samples[(self.samples["track"] == track) & (self.samples["task"] == task.name)]["run"])
+        policies = [policy for policy in getattr(module, "BASELINES", {}) if policy in evaluated]
+        for floor in ("base", *policies):
             found = statistics.compare(statistics.paired(mine, self.answers(track, floor, task.name, task.metric)))
             if not (found.low > 0 if task.higher_is_better else found.high < 0):
                 return f"{run} is not shown to be better than {floor}, which is not trained"
         return ""
 
-    def _idle(self, track: str, task: Task, run: str) -> str:
-        """What the run's method adds to answers, if that is hardly in them."""
+    def _hardly_used(self, track: str, task: Task, run: str) -> str:
+        """Return a text on what the run's method adds to answers (say, latent tokens) if they hardly contain it."""
         config = next((one["config"] for one in self.plan["runs"] if (one["track"], one["run"]) == (track, run)), None)
         kind = config and registry.method("curricula", config["curriculum"]["kind"])
-        shown = kind and kind.Config.takes_place
-        if not shown:
+        needed = kind and kind.Config.takes_place
+        if not needed:
             return ""
-        metric, least = shown
+        metric, least = needed
         mean = statistics.mean_interval(self.answers(track, run, task.name, metric)).mean
         name = dict(task.shown).get(metric, metric)
         return (
@@ -120,7 +128,7 @@ class Ours:
         )
 
     def task(self, track: str, measured: Measured) -> tuple[Task, str]:
-        """The task on which a claim is tested, and the metric.
+        """Return the task and the metric on which a claim is tested.
 
         Raises:
             NotRun: the preset's benchmarks have none.
@@ -143,53 +151,67 @@ class Ours:
         raise NotRun(f"nothing that this preset asks has {measured.metric}")
 
     def _stock(self, track: str, name: str | None) -> Task | None:
-        """lm-eval's task of that name, if the preset asks it on the track or of the general ability."""
-        asked = self.plan["evaluation"].get("stock_tasks", {})
+        """Return lm-eval's task of that name if the preset evaluates it, on the track or as a general one."""
+        evaluated = self.plan["evaluation"].get("stock_tasks", {})
         for one in (track, "general"):
-            if name in [task["task"] for task in asked.get(one, ())]:
+            if name in [task["task"] for task in evaluated.get(one, ())]:
                 return stock_tasks.task(stock_tasks.result_name(one, str(name)))
         return None
 
     def reproduces(
         self, track: str, *, hub: str | None, data: Mapping[str, Any] | str, exact: Exact | str, trained: bool
     ) -> tuple[str, str]:
-        """The task and the metric whose number is the paper's own, if this preset runs that model on that data.
+        """Return the task and the metric that measure the paper's number exactly: same model, same data, same test.
 
-        What lm-eval's tasks ask is the same on any data, so a model that is not `trained` needs none there.
+        Documents of lm-eval's tasks do not depend on training data: a model that is not `trained` needs no `data`.
 
         Raises:
-            NotRun: it does not, and why.
+            NotRun: the preset measures something else; the reason says what differs.
         """
         if isinstance(exact, str):
             raise NotRun(exact)
         stock = self._stock(track, exact.stock)
         if stock is None and exact.benchmark is None:
             raise NotRun(f"needs lm-eval's task {exact.stock}, which this preset does not ask")
-        on_data = stock is None or trained
-        if on_data and isinstance(data, str):
+        needs_data = stock is None or trained
+        if needs_data and isinstance(data, str):
             raise NotRun(data)
+        self._require_model(hub)
+        if needs_data and not isinstance(data, str):
+            self._require_data(track, data)
+        if stock is None:
+            self._require_benchmark(track, exact.benchmark)
+        if self.plan["evaluation"]["limit"] is not None:
+            raise NotRun("this preset asks only the first documents of each task")
+        if stock is not None:
+            return stock.name, stock.metric
+        assert exact.task is not None  # names.py has checked that a benchmark has both
+        assert exact.metric is not None
+        return exact.task, exact.metric
+
+    def _require_model(self, hub: str | None) -> None:
+        """Raise NotRun unless the preset starts from the checkpoint with this name on the hub."""
         if hub is None:
             raise NotRun("which checkpoint it was is not known")
         base = self.plan["base"]
         if base != hub:
             raise NotRun(f"needs {hub}; this preset starts from {base or 'a base of its own'}")
+
+    def _require_data(self, track: str, data: Mapping[str, Any]) -> None:
+        """Raise NotRun unless the preset trains on the benchmark with the options of `data`; other options may differ."""
+        wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
+        used = self.plan["tracks"][track]["benchmark"]
+        if any(used.get(key) != wanted[key] for key in data):
+            raise NotRun(f"needs training on {data['kind']} as the paper did")
+
+    def _require_benchmark(self, track: str, kind: str | None) -> None:
+        """Raise NotRun unless the preset evaluates the benchmark of this kind on the track."""
         here = self.plan["tracks"][track]
-        if on_data and not isinstance(data, str):
-            wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
-            if any(here["benchmark"].get(key) != wanted[key] for key in data):
-                raise NotRun(f"needs training on {data['kind']} as the paper did")
-        if stock is None and exact.benchmark not in [one["kind"] for one in (here["benchmark"], *here["tests"])]:
-            raise NotRun(f"needs the benchmark {exact.benchmark}, which this preset does not ask")
-        if self.plan["evaluation"]["limit"] is not None:
-            raise NotRun("this preset asks only the first documents of each task")
-        if stock is not None:
-            return stock.name, stock.metric
-        assert exact.task is not None
-        assert exact.metric is not None
-        return exact.task, exact.metric
+        if kind not in [one["kind"] for one in (here["benchmark"], *here["tests"])]:
+            raise NotRun(f"needs the benchmark {kind}, which this preset does not ask")
 
     def answers(self, track: str, run: str, task: str, metric: str) -> statistics.Answers:
-        """A run's values.
+        """Return the values of a run.
 
         Raises:
             NotRun: it has none of that metric.
@@ -204,7 +226,7 @@ class Ours:
 
 
 def read(plan: Path, collected: Sequence[Path]) -> Ours:
-    """The plan's paper.json and the folders of collected parts, main and maybe ablation; of a run in both, main's counts."""
+    """Read the plan's paper.json and the collected folders of main and, if given, ablation; main has priority."""
     import pandas as pd
 
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -222,8 +244,8 @@ def read(plan: Path, collected: Sequence[Path]) -> Ours:
     return Ours(json.loads(plan.read_text()), runs, pd.concat(samples, ignore_index=True), parts)
 
 
-def is_meant(run: Mapping[str, Any], selector: Selector) -> bool:
-    """Whether a run's methods have the selector's options, and nothing is done to its model afterwards."""
+def selects(selector: Selector, run: Mapping[str, Any]) -> bool:
+    """Return True if the run's methods have the selector's options, without a post-hoc step or decoding options."""
     if run["posthoc"] is not None or run["decode"]:
         return False
     for axis, key, options in (

@@ -1,4 +1,4 @@
-"""Reads papers' files and checks what they name."""
+"""Read papers' files and check the names in them."""
 
 from pathlib import Path
 
@@ -15,7 +15,8 @@ def load(path: Path, track: str) -> Paper:
     """Read and check one file.
 
     Raises:
-        AdaptbenchError: not YAML, not valid, or it names what neither the paper's numbers nor the project have.
+        AdaptbenchError: the file is not YAML, not valid, or has a name that neither the paper's numbers nor the project
+        know.
     """
     try:
         paper = Paper.model_validate(yaml_text.read(path))
@@ -28,6 +29,6 @@ def load(path: Path, track: str) -> Paper:
 
 
 def files(root: Path | None = None) -> list[tuple[str, Path]]:
-    """All papers' tracks and files."""
+    """Return the track and the file of every paper."""
     folder = (root or registry.project_root()) / "benchmarks"
     return [(track, path) for track in registry.tracks() for path in sorted(folder.glob(f"{track}/papers/*.yaml"))]

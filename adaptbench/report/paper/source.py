@@ -1,8 +1,8 @@
-"""A paper as data: its numbers, its claims, and what of ours stands for them. One file benchmarks/<track>/papers/<name>.yaml.
+"""A paper as data: its numbers, its claims, and the runs and tasks of ours that correspond to them.
 
-Numbers are in per cent, as printed, and lie in the file as CSV; an empty cell is a number that is not known, never a guess. A
-claim names two cells: its direction and size are computed from them, never typed. Every mistake in a file is one line that
-names the file and the key.
+Each paper is one file benchmarks/<track>/papers/<name>.yaml. Numbers are in per cent, as printed, in CSV; an empty cell
+is an unknown number, never a guess. A claim names two cells, from which its direction and size are computed. Every
+mistake in a file is reported in one line with the file and the key.
 """
 
 import csv
@@ -22,7 +22,7 @@ PLACE = ("model", "setting", "method", "metric")
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a paper's table, in per cent; `note` is what is odd about it."""
+    """One number of a paper's table, in per cent; `note` is a remark on it."""
 
     model: str
     setting: str
@@ -33,9 +33,9 @@ class Cell:
 
 
 class Selector(StrictModel):
-    """Which of a preset's runs: the base, or the run whose methods have these options.
+    """A selector of runs: the base, or the runs whose methods have these options.
 
-    Options that are not named may be anything. A run with a post-hoc step or with options for decoding is never meant.
+    Options that are not given may have any value. A run with a post-hoc step or decoding options is never selected.
     """
 
     base: bool = False
@@ -51,10 +51,10 @@ class Selector(StrictModel):
 
 
 class Measured(StrictModel):
-    """What of ours a claim is tested on: a metric of a task.
+    """The metric and the task on which a claim is tested.
 
-    Without `task` it is the first test of the preset's own benchmark that has the metric; `main` is the main test's own metric. Where the
-    preset asks lm-eval's task `stock`, which is the paper's, it is that one's own metric.
+    Without `task` it is the first test of the preset's benchmark that has the metric; the metric `main` is the main
+    test's main metric. If the preset evaluates lm-eval's task `stock`, which is the paper's, its main metric is used.
     """
 
     task: str | None = None
@@ -63,8 +63,10 @@ class Measured(StrictModel):
 
 
 class Exact(StrictModel):
-    """The measurement that is the paper's own: lm-eval's task `stock`, by its own metric, where the preset asks it; else a task of a benchmark
-    of the track, if one is named.
+    """The measurement that the paper made.
+
+    It is the main metric of lm-eval's task `stock` if the preset evaluates it, else the named task of a benchmark of
+    the track.
     """
 
     benchmark: str | None = None
@@ -74,7 +76,7 @@ class Exact(StrictModel):
 
 
 class Metric(StrictModel):
-    """What stands for a metric of the paper: in claims, and as a number. Text says why nothing does."""
+    """Our measurements of a metric of the paper, in claims and as a number; a text is the reason for none."""
 
     claim: Measured | None = Field(None, description="counts the same way up as the paper's metric")
     number: Exact | str
@@ -104,7 +106,7 @@ class Table(StrictModel):
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """The numbers that are known, row by row."""
+        """Return the known numbers, row by row."""
         rows = csv.DictReader(io.StringIO(self.numbers), strict=True)
         return tuple(cell for row in rows for cell in self._row(row, rows.line_num))
 
@@ -124,16 +126,17 @@ class Table(StrictModel):
             yield Cell(**(place | {self.across: column}), value=value)
 
     def value(self, model: str, setting: str, method: str, metric: str) -> float | None:
-        """The number at that place, in per cent; None if it is not known."""
+        """Return the number at that place, in per cent; None if it is not known."""
         wanted = (model, setting, method, metric)
         return next((cell.value for cell in self.cells if tuple(getattr(cell, n) for n in PLACE) == wanted), None)
 
 
 class Claim(StrictModel):
-    """`method` less `against`, for each of `metrics`, in one place of a table.
+    """The difference `method` - `against` of each of `metrics`, for one model and setting of a table.
 
-    `ours` names other runs that stand for either side, a control that the paper lacks, say. `counted` names the metrics over
-    which is counted how often the paper's own difference goes the same way, in every model and setting; default: the claim's own.
+    `ours` maps a side to other runs that correspond to it, such as a control that the paper lacks. `counted` are the
+    metrics over which the paper's differences of the same sign are counted, in all models and settings; by default
+    `metrics`.
     """
 
     table: str
@@ -158,13 +161,13 @@ class Paper(StrictModel):
 
 
 def effect(table: Table, claim: Claim, metric: str) -> float | None:
-    """The paper's own difference in points; None where one of both numbers is not known."""
+    """Return the paper's difference in points; None if one of its numbers is not known."""
     here = differences(table, claim, (metric,))
     return here.get((claim.model, claim.setting, metric))
 
 
 def differences(table: Table, claim: Claim, metrics: Sequence[str]) -> dict[tuple[str, str, str], float]:
-    """The paper's differences in points in all places where both numbers are known, by model, setting and metric."""
+    """Return the paper's differences in points by model, setting and metric, where both numbers are known."""
     found = {}
     for cell in table.cells:
         other = table.value(cell.model, cell.setting, claim.against, cell.metric)

@@ -1,6 +1,6 @@
-"""tables/paper.csv (every row), .md and .tex: claims first, by paper, then how many of its numbers were reproduced and why not.
+"""Write tables/paper.csv (every row), .md and .tex: for each paper its claims, then its numbers.
 
-A number has a line of its own only where something of ours stands beside it; the rest are counted by reason.
+A number has a separate line only if we measured the same; the others are counted by reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def write(plan: Path, collected: Sequence[Path], out: Path) -> None:
 
 
 def full(papers: Mapping[str, tuple[str, Paper]], claimed: Sequence[claims.Row], counted: Sequence[numbers.Row]) -> str:
-    """Every claim and every number as CSV, with where the paper's side was read."""
+    """Return every claim and every number as CSV, with the source of the paper's side."""
     import pandas as pd
 
     rows = [{"kind": "claim"} | asdict(row) for row in claimed] + [{"kind": "number"} | asdict(row) for row in counted]
@@ -111,7 +111,7 @@ def _number(row: numbers.Row) -> list[str]:
 
 
 def _rest(counted: Sequence[numbers.Row]) -> list[list[str]]:
-    """What has no number of ours, counted by table, metric and reason."""
+    """Count the numbers that we did not measure, by table and reason."""
     groups: dict[tuple[str, str], list[numbers.Row]] = {}
     for row in counted:
         if row.verdict == "not run":
@@ -127,13 +127,16 @@ def _caption(claimed: Sequence[claims.Row]) -> str:
     of_models = " With one seed this is about these models, not about the methods." if set(seeds) == {1} else ""
     found = ", ".join(f"{number} {verdict}" for verdict, number in _ordered(claims.counts(claimed)))
     return (
-        f"{len(claimed)} claims: {found}. A paper's differences and numbers are in points and per cent, as printed; same way: how many"
-        " of its own differences (other models, settings, metrics) have that sign. Ours: difference of the two runs in the unit of our"
-        " own task, with 95 % interval, paired by document and seed; other models and other data than the paper's, so only the signs"
-        f" are compared. p after Holm over the {len(seeds)} tested claims; detectable: the difference found four times in five. Direction"
-        " reproduced: significant, the paper's sign; opposite: significant, the other sign; tie: the interval holds no difference of a tenth;"
-        " untestable: none of these, or one of both runs is not better than without training, or hardly shows what it adds. Numbers are only held against ours where the model and the data are the paper's: reproduced if"
-        " the paper's lies in our interval, direction reproduced if ours differs from the table's reference method as the paper's does."
+        f"{len(claimed)} claims: {found}. A paper's differences and numbers are in points and per cent, as printed;"
+        " same way: how many of its own differences (other models, settings, metrics) have that sign. Ours:"
+        " difference of the two runs in the unit of our own task, with 95 % interval, paired by document and seed;"
+        " other models and other data than the paper's, so only the signs are compared. p after Holm over the"
+        f" {len(seeds)} tested claims; detectable: the difference found four times in five. Direction reproduced:"
+        " significant, the paper's sign; opposite: significant, the other sign; tie: the interval holds no difference"
+        " of a tenth; untestable: none of these, or one of both runs is not better than without training, or hardly"
+        " shows what it adds. Numbers are only held against ours where the model and the data are the paper's:"
+        " reproduced if the paper's lies in our interval, direction reproduced if ours differs from the table's"
+        " reference method as the paper's does."
     ) + of_models
 
 
@@ -142,8 +145,7 @@ def _ordered(found: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _longtables(paper: Paper, blocks: Sequence[Block]) -> str:
-    """Booktabs tables that break over pages, under one caption."""
-
+    """Return booktabs tables that break over pages, under one caption."""
     made: list[str] = []
     for columns, rows in blocks:
         caption = "" if made else f"\\caption{{{latex.escape(_title(paper))}}} \\\\\n"
@@ -151,6 +153,7 @@ def _longtables(paper: Paper, blocks: Sequence[Block]) -> str:
         body = "".join(map(latex.row, rows))
         alignment = ALIGNMENT[tuple(columns)]
         made.append(
+            ""
             f"\\begin{{longtable}}{{{alignment}}}\n{caption}{head}\\endfirsthead\n{head}\\endhead\n{body}\\bottomrule\n\\end{{longtable}}\n"
         )
     return "\n".join([*made, f"\\noindent {latex.escape(' '.join(_notes(paper)))}\n"])

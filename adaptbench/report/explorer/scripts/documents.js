@@ -37,7 +37,8 @@ function startDocuments() {
 function fillTrack(wanted = {}) {
   const track = control.track.value;
   const runs = data.rows.filter((row) => row.track === track && row.run in (data.answers[track] ?? {})).map((row) => row.run);
-  const own = Object.keys(data.tasks[track] ?? {}).sort((x, y) => x.startsWith("general") - y.startsWith("general"));
+  const asked = data.tasks[track] ?? {};
+  const own = Object.keys(asked).sort((x, y) => asked[x].general - asked[y].general);
   const entries = runs.map((run) => ({ value: run, text: run }));
   options(control.a, entries, wanted.a ?? (runs.includes("base") ? "base" : runs[0]));
   options(control.b, entries, wanted.b ?? runs.findLast((run) => run !== "base" && inTable(run)) ?? runs.at(-1));

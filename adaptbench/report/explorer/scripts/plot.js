@@ -15,8 +15,8 @@ function axisTitle(column, [more, less]) {
 function fillAxes() {
   const columns = shownColumns(shownRows());
   const entries = columns.map((column) => ({ value: column.key, text: column.label + (column.group === "further metrics" && column.unit ? ` (${column.unit})` : ""), group: column.group }));
-  const kept = columns.find((column) => column.group === "scores" && column.key.startsWith("general")) ?? columns[0];
-  const learned = columns.find((column) => column.group === "scores" && !column.key.startsWith("general")) ?? kept;
+  const kept = columns.find((column) => column.group === "scores" && column.general) ?? columns[0];
+  const learned = columns.find((column) => column.group === "scores" && !column.general) ?? kept;
   const [across, up] = ["across", "up"].map((id) => document.getElementById(id));
   options(across, entries, entries.some(({ value }) => value === across.value) && state.kept ? across.value : kept?.key);
   options(up, entries, entries.some(({ value }) => value === up.value) && state.kept ? up.value : learned?.key);
