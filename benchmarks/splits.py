@@ -1,6 +1,6 @@
-"""Loads the splits that lie beside a benchmark's task files, and scores what lm-eval has no metric for.
+"""Load the splits next to a benchmark's task files, and compute a metric that lm-eval lacks.
 
-This file is copied next to the task files; it needs nothing of the project, so that plain `lm-eval` can run them.
+This file is copied next to the task files. It imports nothing of the project, so that plain `lm-eval` can run them.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def load(split, **metadata):
-    """One split under the name "test", as lm-eval expects it."""
+    """Return one split under the name "test", as lm-eval expects it."""
     import datasets
 
     path = Path(__file__).resolve().parent.parent / "splits" / f"{split}.jsonl"
@@ -19,7 +19,7 @@ def load(split, **metadata):
 
 
 def bits_per_byte(doc, results):
-    """Code length of a document's text, or of its `target` after its `prompt`, and the number of bytes for weighting."""
+    """Return the code length of a document's text, or of its `target` after its `prompt`, and its bytes as weight."""
     log_likelihood, _ = results[0]
     text = doc["text"] if "text" in doc else doc["target"]
     size = len(text.encode())

@@ -22,7 +22,7 @@ import pytest
 from conftest import PROJECT, finished, preset_values
 from safetensors.numpy import save_file
 
-from adaptbench.benchmarks import hub as data_hub
+from adaptbench.benchmarks.shared import hub as data_hub
 from adaptbench.config import load, schema, validate
 from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import estimate, estimate_text, model_size, nodes, preflight, unfolding

@@ -25,9 +25,9 @@ from conftest import PROJECT, preset_values
 from datasets import load_dataset
 from datasets.utils.extract import Extractor
 
-from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.domain import corpus as domain_corpus
-from adaptbench.config import load, preset_model
+from adaptbench.benchmarks.shared import hub
+from adaptbench.config import load, preset
 from adaptbench.data import corpus
 from adaptbench.errors import AdaptbenchError
 from adaptbench.evaluate import harness

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from adaptbench.benchmarks import minerals
 from adaptbench.benchmarks.domain import gsm8k
 from adaptbench.benchmarks.domain import world as domain
 from adaptbench.benchmarks.general import world as general
+from adaptbench.benchmarks.shared import minerals
 from adaptbench.contracts import StageContext
 from adaptbench.data import benchmark_data
 from adaptbench.data.leakage import full_text, normalise

@@ -1,8 +1,8 @@
 """Exact arithmetic on text that a model wrote.
 
-The text is untrusted, so it is never run: a parser of our own knows numbers, parentheses and six operators, and nothing
-else has a meaning. Numbers are fractions, so that 0.1 + 0.2 is 0.3 and 80 / 100 * 10 is 8. Text, nesting and numbers are
-bounded: any text whatever gives a number or a CalculationError, within milliseconds.
+The text is untrusted, so it is never run as code: the parser knows numbers, parentheses and six operators only. Numbers
+are fractions, so that 0.1 + 0.2 is 0.3 and 80 / 100 * 10 is 8. Text, nesting and numbers are bounded: any text gives a
+number or a CalculationError within milliseconds.
 """
 
 import operator
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Context, Decimal
 from fractions import Fraction
 
-MAX_LENGTH = 500  # characters of text; also keeps every number in it below Python's limit on int("...")
+MAX_LENGTH = 500  # characters of text; also keeps every number below Python's limit on int("...")
 MAX_DEPTH = 50  # parentheses, signs and powers inside one another
 MAX_DIGITS = 300  # of a numerator or a denominator
 DECIMALS = 6
@@ -25,14 +25,16 @@ _SIGN_RANK = 3  # as in Python: -2**2 is -4, and 2**-1 is a half
 
 
 class CalculationError(ValueError):
-    """Why there is no number, in one short line."""
+    """An expression without a value; the message says why in one short line."""
 
 
 def calculate(expression: str) -> Fraction:
-    """The value of e.g. "2 * (3 + .5) % 4 ** -1"; precedence and the sign of % are Python's.
+    """Return the value of e.g. "2 * (3 + .5) % 4 ** -1"; precedence and the sign of % are Python's.
 
     There are no thousands commas, no names and no exponents like 1e3. A power's exponent must be a whole number.
-    Raises CalculationError where the text is anything else, or beyond a bound.
+
+    Raises:
+        CalculationError: the text is not an expression, or exceeds a bound.
     """
     if not isinstance(expression, str):
         raise CalculationError("the expression must be text")
@@ -46,11 +48,13 @@ def calculate(expression: str) -> Fraction:
 
 
 def number_text(value: int | float | Decimal | Fraction) -> str:
-    """A whole number in full, any other with at most six decimals: 8, 0.4, 0.333333, 1234567.891.
+    """Return a whole number in full, any other number with at most six decimals: 8, 0.4, 0.333333, 1234567.891.
 
-    Below 1 the six are counted from the first digit that is not 0, so that a small number never becomes 0: 0.00000012.
-    Ties round to even; zeros at the end are left out; there is never an exponent, which `calculate` would not read.
-    Raises CalculationError where the number is not finite or has more than MAX_DIGITS digits.
+    Below 1 the six count from the first digit that is not 0, so that a small number never becomes 0: 0.00000012. Ties
+    round to even. Zeros at the end are left out. There is no exponent, since `calculate` does not read one.
+
+    Raises:
+        CalculationError: the number is not finite or has more than MAX_DIGITS digits.
     """
     if isinstance(value, float):
         value = Decimal(repr(float(value)))  # 0.1 as it is written, not as its nearest binary fraction
@@ -79,18 +83,18 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Parser:
-    """Precedence climbing: an operator's right side is all that binds more tightly than the operator."""
+    """A parser by precedence climbing: an operator's right side is all that binds more tightly than the operator."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = iter(tokens)
-        self.token = next(self.tokens, "")  # the one that is read next; "" at the end
+        self.token = next(self.tokens, "")  # the next one to read; "" at the end
 
     def take(self) -> str:
         taken, self.token = self.token, next(self.tokens, "")
         return taken
 
     def expression(self, lowest: int, depth: int) -> Fraction:
-        """The longest expression from here on whose operators have at least the rank `lowest`."""
+        """Return the value of the longest expression from here whose operators have at least the rank `lowest`."""
         value = self.operand(depth)
         while (rank := _RANK.get(self.token, 0)) >= lowest:
             sign = self.take()
@@ -123,7 +127,7 @@ class _Parser:
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1:
         raise CalculationError("an exponent must be a whole number")
-    # Each step of the exponent adds at least this many bits: refuse before computing what would be refused after.
+    # Each unit of the exponent adds at least this many bits: refuse before computing.
     bits = max(base.numerator.bit_length(), base.denominator.bit_length()) - 1
     if bits * abs(exponent.numerator) > _LIMIT.bit_length():
         raise _too_large()

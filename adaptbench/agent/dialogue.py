@@ -1,17 +1,19 @@
-"""The dialogue between user, agent and tools as text: the one formatter and the one parser.
+"""Format and parse the dialogue between user, agent and tools as text.
 
-Training, static and live evaluation all go through this file, so that no model is asked in other words than it was taught.
-Only the standard library is used and records are plain dictionaries: a copy lies beside the lm-eval tasks, which then run
-without this project.
+Training, static and live evaluation all use this file, so that a model is evaluated in the words it was trained on. It
+needs the standard library only, and records are plain dictionaries: a copy accompanies the lm-eval tasks, which then
+run without this project.
 
 A trajectory is {"instruction": text, "tools": [tool, ...], "steps": [step, ...]}.
-A tool is {"name", "description", "parameters"}, its parameters a JSON object, as text, of names and what they mean ("" says nothing).
-A step is {"thought", "decision", "action", "arguments", "observation", "answer"}, all text; `arguments` is a JSON object
-as text. A step that calls has an action, arguments and (once it has run) an observation; one that answers an answer.
+A tool is {"name", "description", "parameters"}; `parameters` is a JSON object, as text, of names and their meanings
+(which may be empty).
+A step is {"thought", "decision", "action", "arguments", "observation", "answer"}, all text; `arguments` is a JSON
+object as text. A step that calls has an action, arguments and (once it has run) an observation. A step that answers has
+an answer.
 
-Roles (GLPFT, arXiv 2401.07324, section 3.2): `assistant` is the single model that writes whole steps; `planner` writes a
-thought and who is next, `caller` the call, `summarizer` the answer. The wording is ours: what a role writes are the lines
-that the single model writes in its place, so that a copy of the single model starts from what it knows.
+Roles (GLPFT, arXiv 2401.07324, section 3.2): `assistant` is the single model that writes whole steps. `planner` writes
+a thought and the next role, `caller` the call, `summarizer` the answer. The wording is ours: a role writes the lines
+that the single model writes at that point, so that a copy of the single model starts from what it has learned.
 """
 
 import json
@@ -22,14 +24,14 @@ TEAM = ("planner", "caller", "summarizer")
 ROLES = ("assistant", *TEAM)
 CALL, ANSWER, GIVE_UP = "caller", "summarizer", "give up"
 DECISIONS = (CALL, ANSWER, GIVE_UP)
-FALLBACK = CALL  # for a decision that is missing or unknown; the same everywhere
-UNASKED = "(the prompt is too long)"  # stands for a step whose prompt did not fit, whatever history was left out
-ASSUMED = "Next: (missing)"  # stands in a team's step whose planner left the decision out
+FALLBACK = CALL  # for a decision that is missing or unknown, in all evaluations
+UNASKED = "(the prompt is too long)"  # in place of a step whose prompt did not fit even without history
+ASSUMED = "Next: (missing)"  # in a team's step whose planner wrote no decision
 CUES = {"assistant": "Thought:", "planner": "Thought:", "caller": f"Next: {CALL}\n", "summarizer": f"Next: {ANSWER}\n"}
 
 
 def step(thought, decision, *, action="", arguments="", observation="", answer=""):
-    """A step record with all of its fields."""
+    """Return a step record with all of its fields."""
     return {
         "thought": thought,
         "decision": decision,
@@ -41,19 +43,19 @@ def step(thought, decision, *, action="", arguments="", observation="", answer="
 
 
 def canonical(arguments):
-    """A call's arguments as JSON text, in the one way in which they are written."""
+    """Return a call's arguments as JSON text, in the form that all records use."""
     return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
 
 
 def tool_line(tool):
-    """`name(parameter, ...): description`."""
+    """Return a tool as one line: `name(parameter, ...): description`."""
     meanings = {name: " ".join(str(meaning).split()) for name, meaning in json.loads(tool["parameters"]).items()}
     named = ", ".join(f"{name}: {meaning}" if meaning else name for name, meaning in meanings.items())
     return f"{tool['name']}({named}): {tool['description']}"
 
 
 def past_step(one):
-    """A step that lies behind, as every role reads it."""
+    """Return a past step as every role reads it."""
     text = f"Thought: {one['thought']}\n"
     if one["decision"] == CALL:
         text += f"{_call(one)}\nObservation: {one['observation']}\n"
@@ -61,9 +63,9 @@ def past_step(one):
 
 
 def prompt(role, instruction, tools, history, thought=""):
-    """What `role` is asked.
+    """Return the prompt of `role`.
 
-    The caller and the summarizer read this step's `thought`; the summarizer is not shown the tools.
+    The caller and the summarizer read this step's `thought`. The summarizer does not read the tools.
     """
     head = "" if role == "summarizer" else "Tools:\n" + "".join(f"{tool_line(tool)}\n" for tool in tools)
     past = "".join(past_step(one) for one in history)
@@ -72,7 +74,7 @@ def prompt(role, instruction, tools, history, thought=""):
 
 
 def target(role, one):
-    """What `role` should write in step `one`; None where the step does not need that role."""
+    """Return the text that `role` should write in step `one`; None if the step does not need that role."""
     if role == "assistant":
         end = {CALL: _call(one), ANSWER: _answer(one), GIVE_UP: "Give up"}[one["decision"]]
         return f" {one['thought']}\n{end}"
@@ -91,7 +93,7 @@ def _answer(one):
     return f"Answer: {one['answer']}"
 
 
-# A thought is one line, so the first later line that begins with a marker ends it, whatever follows.
+# A thought is one line, so the first later line that begins with a marker ends it.
 _MARKER = re.compile(r"\n(?:Action: (?P<action>[^\n]*)|Answer: (?P<answer>.*)|(?P<give_up>Give up)\s*$)", re.DOTALL)
 _NEXT = re.compile(r"\nNext: (?P<decision>[^\n]*)")
 _ANSWER = re.compile(r"\A\s*Answer: ")
@@ -99,10 +101,10 @@ _INPUT = re.compile(r"\nAction Input: ?(?P<arguments>.*)", re.DOTALL)
 
 
 def parse(role, text):
-    """The step that `role` wrote: the inverse of `target`.
+    """Return the step that `role` wrote, the inverse of `target`, with those fields that the role writes.
 
-    Returns a step with those fields that the role writes. `decision` is None where the text holds none that is known; a
-    call that is not there has the action "". `arguments` is the text as written: see `parse_arguments`.
+    `decision` is None if the text has no known decision, and the action is "" if a call is missing. `arguments` is the
+    text as written: see `parse_arguments`.
     """
     if role == "summarizer":
         return step("", ANSWER, answer=_ANSWER.sub("", text))
@@ -134,7 +136,7 @@ def _written(text, found):
 
 
 def parse_arguments(text):
-    """The arguments as a dictionary; None where the text is not a JSON object."""
+    """Return the arguments as a dictionary; None if the text is not a JSON object."""
 
     def refuse(name):
         raise ValueError(name)
@@ -145,7 +147,7 @@ def parse_arguments(text):
 
     try:
         value = json.loads(text, parse_constant=refuse, parse_float=number)
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character (a lone surrogate)
+        json.dumps(value, ensure_ascii=False).encode()  # raises on a lone surrogate
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

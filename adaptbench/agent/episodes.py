@@ -1,7 +1,7 @@
-"""Agents at work: whole steps from one model or a team, and live episodes, all of them side by side in one batch.
+"""Write whole steps by one model or a team, and play live episodes, all in one batch.
 
-Paper: GLPFT, arXiv 2401.07324, section 3 (planner, then caller and tool or summarizer, until an answer or giving up). The
-same steps serve static evaluation, where every step's history is the right one.
+Paper: GLPFT, arXiv 2401.07324, section 3: the planner writes, then the caller and a tool or the summarizer, until the
+agent answers or gives up. Static evaluation uses the same steps, each after the reference history.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +12,26 @@ from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
 from adaptbench.contracts import Record
 
-SAME_CALLS = 3  # so often in a row unchanged, and the episode stops
-TOO_LONG = "too long"  # how an episode ends whose prompt does not fit without dropping tools or instruction
+SAME_CALLS = 3  # an episode stops after that many equal calls in a row
+TOO_LONG = "too long"  # `Episode.stopped` where tools and instruction alone do not fit
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote, and how many tokens it took; `text` is None where it could not be asked (too long)."""
+    """A model's text and its number of tokens; `text` is None if the prompt did not fit."""
 
     text: str | None
     tokens: int
 
 
-Asked = Mapping[str, Any]  # the arguments of dialogue.prompt but the role
+Asked = Mapping[str, Any]  # the arguments of dialogue.prompt except the role
 Respond = Callable[[str, Sequence[Asked]], Sequence[Written]]
-"""respond(role, asked) -> what the role's model writes for each, in order."""
+"""respond(role, asked) returns the text of the role's model for each prompt, in order."""
 
 
 @dataclass
 class Turn:
-    """One whole step: `step` is None where the prompt was too long; `missing` says that the decision had to be assumed."""
+    """One whole step: `step` is None if the prompt did not fit; `missing` is true if FALLBACK replaced a decision."""
 
     step: Record | None
     missing: bool
@@ -40,7 +40,7 @@ class Turn:
 
 @dataclass
 class Episode:
-    """One problem and what has happened. `stopped`: "answer", "give up", "turns", "repeat" or TOO_LONG; "" while it runs."""
+    """A problem's play. `stopped` is "answer", "give up", "turns", "repeat" or TOO_LONG, and "" while it runs."""
 
     instruction: str
     tools: Sequence[Record]
@@ -52,13 +52,13 @@ class Episode:
     missing: int = 0
 
     def record(self) -> Record:
-        """What is kept of it."""
+        """Return the part that is stored as the answer."""
         names = ("stopped", "turns", "tokens", "errors", "missing", "steps")
         return {name: getattr(self, name) for name in names}
 
 
 def steps(asked: Sequence[Asked], respond: Respond, *, single: bool) -> list[Turn]:
-    """The next whole step for each of `asked`: by one model, or by planner and then caller or summarizer."""
+    """Return the next whole step for each of `asked`: by one model, or by the planner and then caller or summarizer."""
     if not asked:
         return []
     turns = []
@@ -78,7 +78,7 @@ def steps(asked: Sequence[Asked], respond: Respond, *, single: bool) -> list[Tur
 
 
 def _complete(turn: Turn, role: str, written: Written) -> None:
-    """The planner's step with what the caller or the summarizer wrote."""
+    """Add the caller's or the summarizer's text to the planner's step."""
     assert turn.step is not None
     turn.tokens += written.tokens
     if written.text is None:
@@ -91,7 +91,7 @@ def _complete(turn: Turn, role: str, written: Written) -> None:
 def play(
     problems: Sequence[Record], respond: Respond, toolboxes: Sequence[Toolbox], *, single: bool, max_turns: int
 ) -> list[Episode]:
-    """Every problem played to its end, each with its toolbox; a turn of all that still run is one batch."""
+    """Play every problem to its end, each with its toolbox; one turn of all running episodes is a batch."""
     episodes = [Episode(problem["instruction"], problem["tools"]) for problem in problems]
     while running := [i for i, episode in enumerate(episodes) if not episode.stopped]:
         asked = [
@@ -104,7 +104,7 @@ def play(
 
 
 def _advance(episode: Episode, turn: Turn, toolbox: Toolbox, max_turns: int) -> None:
-    """The episode with one step more, its call run."""
+    """Add a step to the episode and run its call."""
     episode.turns += 1
     episode.tokens += turn.tokens
     episode.missing += turn.missing

@@ -1,4 +1,4 @@
-"""Greedy generation for agents, with a memory of earlier prompts."""
+"""Generate greedily for agents, with a memory of earlier prompts."""
 
 from collections.abc import Collection, Hashable, Sequence
 from itertools import takewhile
@@ -8,11 +8,15 @@ from adaptbench.agent.memory import Kept, Memory, layers_of
 from adaptbench.data.padding import padded_left
 from adaptbench.model.scoring import end_ids, greedily
 
-PART = 16  # new tokens after which a batch is looked at for rows that have ended
+PART = 16  # new tokens between two checks for rows that have ended
 
 
 class Member:
-    """A role's model; `use` makes it ready where roles share one model. What it has read is in `memory`, if it can be kept."""
+    """A role's model.
+
+    `use()` activates it where roles share one model. `memory` holds keys and values of its earlier prompts; None where
+    the model's cache cannot be split by rows.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, use: Any, memory: Memory | None = None) -> None:
         self.model, self.tokenizer, self.use = model, tokenizer, use
@@ -24,26 +28,28 @@ def greedy(
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    *,
     memory: Memory | None = None,
     dialogues: Sequence[Hashable] = (),
-    *,
     cached: bool = True,
 ) -> list[list[int]]:
-    """The likeliest token again and again until the end of text, for all prompts at once, with a cache of keys and values.
+    """Return each prompt's likeliest next tokens, up to the end of text or `max_new_tokens`.
 
-    Every PART tokens the rows that have ended leave the batch, if the model keeps nothing but keys and values. What `memory`
-    holds of a prompt's dialogue is not computed again, and what was computed here is kept in it.
-    Returns each prompt's new tokens, the end of text left out.
+    All prompts are one batch, padded on the left. Every PART tokens the rows that have ended leave the batch, if the
+    model's cache holds nothing but keys and values.
+
+    Args:
+        memory: keys and values of earlier prompts. What it holds is not computed again, and what is computed is added.
+        dialogues: the key in `memory` of each prompt.
+        cached: whether the model generates with a cache.
     """
     import torch
 
     longest = max(map(len, prompts))
     ids, seen = (one.to(model.device) for one in padded_left(prompts, tokenizer.pad_token_id))
-    made: list[list[int]] = [[] for _ in prompts]
-    rows, cache = list(range(len(prompts))), None
-    if memory is not None:
-        left = max(len(one) - memory.known(key, one) for key, one in zip(dialogues, prompts, strict=True))
-        cache = memory.cache(dialogues, [max(0, len(one) - left) for one in prompts])
+    written: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # the prompt of each row of the batch
+    cache = None if memory is None else _cache_of_known(memory, dialogues, prompts)
     part = PART if cached and has_separable_cache(model) else max_new_tokens
     ends = end_ids(model, tokenizer)
     with torch.inference_mode(), greedily(model, tokenizer, cached=cached):
@@ -52,40 +58,44 @@ def greedy(
                 input_ids=ids,
                 attention_mask=seen,
                 past_key_values=cache,
-                max_new_tokens=min(part, max_new_tokens - len(made[rows[0]])),
+                max_new_tokens=min(part, max_new_tokens - len(written[rows[0]])),
                 return_dict_in_generate=True,
             )
             new = out.sequences[:, ids.shape[1] :]
             for row, tokens in zip(rows, new.tolist(), strict=True):
-                made[row] += tokens
-            going = [
-                i for i, row in enumerate(rows) if len(before_end(made[row], ends)) == len(made[row]) < max_new_tokens
-            ]
-            if memory is not None:
-                for i in sorted(set(range(len(rows))).difference(going)):
-                    row = rows[i]
-                    # The last token that was written has not been read.
-                    known = [*prompts[row], *before_end(made[row][:-1], ends)]
-                    begin = longest - len(prompts[row])
-                    of_row = layers_of(out.past_key_values, i, begin, begin + len(known))
-                    memory.keep(dialogues[row], Kept(known, of_row))
+                written[row] += tokens
+            going = []
+            for i, row in enumerate(rows):
+                if len(before_end(written[row], ends)) == len(written[row]) < max_new_tokens:
+                    going.append(i)
+                elif memory is not None:
+                    known = [*prompts[row], *before_end(written[row][:-1], ends)]  # the last token has not been read
+                    padding = longest - len(prompts[row])
+                    layers = layers_of(out.past_key_values, i, padding, padding + len(known))
+                    memory.keep(dialogues[row], Kept(known, layers))
             rows = [rows[i] for i in going]
             if rows:
                 cache = out.past_key_values
                 cache.batch_select_indices(torch.tensor(going, device=model.device))
                 ids, seen = out.sequences[going], torch.cat([seen, torch.ones_like(new)], dim=1)[going]
-    return [before_end(one, ends) for one in made]
+    return [before_end(one, ends) for one in written]
+
+
+def _cache_of_known(memory: Memory, dialogues: Sequence[Hashable], prompts: Sequence[Sequence[int]]) -> Any:
+    """Return a cache of what the memory holds, such that all prompts go on from the same column of the padded batch."""
+    unknown = max(len(one) - memory.known(key, one) for key, one in zip(dialogues, prompts, strict=True))
+    return memory.cache(dialogues, [max(0, len(one) - unknown) for one in prompts])
 
 
 def before_end(ids: list[int], ends: Collection[int]) -> list[int]:
-    """Return the tokens before the first of `ends`, all where there is none."""
+    """Return the tokens before the first of `ends`, or all if there is none."""
     return list(takewhile(lambda token: token not in ends, ids))
 
 
 def has_separable_cache(model: Any, *, windows: bool = True) -> bool:
-    """Whether rows can be taken out of the model's cache: keys and values of every layer, no recurrent state.
+    """Return whether rows can be taken out of the model's cache: it has keys and values only, no recurrent state.
 
-    Without `windows` the cache must also hold every token that was read.
+    Without `windows`, sliding windows do not count: the cache must hold every token that was read.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 

@@ -1,7 +1,7 @@
 """Agent decoding: one model, or a planner, a caller and a summarizer, at single steps and in live episodes.
 
-Everything else that lm-eval asks (log-likelihoods, the general tasks) goes to one model, as in plain decoding: the
-assistant, or of a team the planner, which reads what the user says first; `general` names another role.
+All other requests of lm-eval (log-likelihoods, the general tasks) go to one model, as in plain decoding. That is the
+assistant, or the planner of a team, which reads the user's words first; `general` names another role.
 """
 
 import json
@@ -23,10 +23,10 @@ from adaptbench.model import storage
 from adaptbench.model.scoring import ScoringLM
 from adaptbench.model.stops import before_stop
 
-SECONDS = 10.0  # of a tool; none takes a thousandth of that, but a machine may stall and results must not
+SECONDS = 10.0  # for a tool call; none takes a thousandth of that, but a stalled machine must not change results
 
 
-ASKED = ("instruction", "tools", "history")
+ASKED = ("instruction", "tools", "history")  # fields of a document that make its prompt
 
 
 def language_model(
@@ -39,12 +39,13 @@ def language_model(
     general: str = "",
     max_turns: int = 10,
 ):
-    """An lm-eval `LM` over a model's or a team's directory; `roles` and `base` as adaptbench/agent/team.py writes them.
+    """Return an lm-eval `LM` over a model's or a team's directory.
 
-    Greedy; each role writes at most the task's `max_gen_toks` tokens a step, an episode has at most `max_turns` steps.
+    `roles` and `base` are as adaptbench/agent/team.py writes them. The LM decodes greedily. Each role writes at most
+    the task's `max_gen_toks` tokens a step, and an episode has at most `max_turns` steps.
 
     Raises:
-        AdaptbenchError: `general` is no role of this directory.
+        AdaptbenchError: `general` is not a role of this directory.
     """
     roles = roles or {"assistant": "."}
     front = general or next(iter(roles))
@@ -55,7 +56,7 @@ def language_model(
 
 
 def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
-    """Roles with models of their own; those in the same directory share one."""
+    """Load a model for each role; roles in the same directory share one."""
     loaded = {place: storage.load_model(directory / place).eval().to(gpus.device()) for place in set(roles.values())}
     memories = {place: Memory() for place in loaded}
     return {
@@ -65,7 +66,7 @@ def _plain(directory: Path, roles: Mapping[str, str]) -> "dict[str, Member]":
 
 
 def _adapted(directory: Path, roles: Mapping[str, str], base: str) -> "dict[str, Member]":
-    """One model and an adapter a role."""
+    """Load one model, and an adapter for each role."""
     from peft import PeftModel
 
     first, *others = roles
@@ -84,10 +85,10 @@ def _adapted(directory: Path, roles: Mapping[str, str], base: str) -> "dict[str,
 
 
 class AgentLM(ScoringLM):
-    """Steps and episodes for documents that ask for them, all other requests as in plain decoding.
+    """An LM that writes steps and plays episodes for documents that ask for them, and else decodes plainly.
 
-    A document of an agent task has "ask": "step" (the history is given; the answer is the whole step's text) or "episode"
-    (the answer is the played episode as JSON).
+    A document of an agent task has "ask": "step" (the history is given; the answer is the whole step's text) or
+    "episode" (the answer is the played episode as JSON).
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class AgentLM(ScoringLM):
         self.single = "assistant" in members
         self.front = members[front]
         self.front.use()
-        self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue, after how many steps a prompt did not fit
+        self.cut: dict[Hashable, dict[int, str]] = {}  # by dialogue and number of past steps: a prompt that did not fit
         super().__init__(self.front.model, self.front.tokenizer, batch_size, lacks)
         for member in members.values():
             member.memory = member.memory if self.cached else None
 
     def forget(self) -> None:
-        """Drop what the members have read, which never changes an answer, only its time."""
+        """Clear the members' memories, which changes the time of answers but never the answers."""
         for member in self.members.values():
             if member.memory is not None:
                 member.memory.clear()
@@ -124,9 +125,9 @@ class AgentLM(ScoringLM):
         return super().loglikelihood_rolling(requests, disable_tqdm)
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """The answers to all generative requests of all tasks, in order."""
+        """Return the answers to all generative requests of all tasks, in order."""
         self.cut.clear()
-        answers = answer(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
+        answers = answer_requests(requests, self.respond, self.tasks, single=self.single, max_turns=self.max_turns)
         for request in (requests[i] for i in answers):
             after = self.cut.get(dialogue_key(request.doc), {})
             steps = max(after, default=0) if request.doc["ask"] == "episode" else len(request.doc["history"])
@@ -140,13 +141,13 @@ class AgentLM(ScoringLM):
         return [answers[i] for i in range(len(requests))]
 
     def respond(self, role: str, asked: Sequence[episodes.Asked], max_new_tokens: int) -> list[episodes.Written]:
-        """What the role's model writes, greedily, prompts of like length side by side."""
+        """Return the text that the role's model writes greedily for each prompt; prompts of like length are batched."""
         member = self.members[role]
         member.use()
         room = self.max_length - max_new_tokens
         prompts = [self._prompt(member.tokenizer, role, one, room) for one in asked]
         dialogues = [dialogue_key(one) for one in asked]
-        # Turn by turn: a later prompt of a dialogue goes on from the one before.
+        # Turn by turn: a later prompt of a dialogue continues the one before.
         fitting = sorted(
             (i for i, ids in enumerate(prompts) if ids is not None),
             key=lambda i: (len(asked[i]["history"]), len(prompts[i] or ())),
@@ -155,14 +156,17 @@ class AgentLM(ScoringLM):
         for first in range(0, len(fitting), self.generation_batch_size):
             batch = fitting[first : first + self.generation_batch_size]
             read, keys = [prompts[i] or [] for i in batch], [dialogues[i] for i in batch]
-            made = greedy(member.model, member.tokenizer, read, max_new_tokens, member.memory, keys, cached=self.cached)
+            made = greedy(
+                member.model, member.tokenizer, read, max_new_tokens,
+                memory=member.memory, dialogues=keys, cached=self.cached,
+            )  # fmt: skip
             for i, ids in zip(batch, made, strict=True):
                 text = member.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 written[i] = episodes.Written(text, len(ids))
         return [written[i] for i in range(len(asked))]
 
     def _prompt(self, tokenizer: Any, role: str, asked: episodes.Asked, room: int) -> list[int] | None:
-        """Return at most `room` tokens of what is asked, without its oldest steps where need be; None where that does not suffice."""
+        """Return a prompt in at most `room` tokens, without its oldest steps if need be; None if it does not fit."""
         whole = prompt_ids(tokenizer, role, {"thought": "", **asked}, None) or []
         if len(whole) <= room:
             return whole
@@ -172,7 +176,7 @@ class AgentLM(ScoringLM):
         return ids
 
 
-def answer(
+def answer_requests(
     requests: Sequence[Any],
     respond: Callable[[str, Sequence[episodes.Asked], int], Sequence[episodes.Written]],
     tasks: Mapping[str, Path],
@@ -180,9 +184,9 @@ def answer(
     single: bool,
     max_turns: int,
 ) -> dict[int, str]:
-    """The answers to those of lm-eval's requests that ask for a step or an episode, by their place.
+    """Return the answers to those of lm-eval's requests that ask for a step or an episode, by their place.
 
-    `respond` is also given the most tokens that a role may write, which is the task's.
+    `respond(role, asked, max_new_tokens)` returns the role's text for each prompt.
     """
     answers: dict[int, str] = {}
     of_task: dict[tuple[str, str], list[int]] = {}
@@ -191,7 +195,7 @@ def answer(
             of_task.setdefault((one.task_name, one.doc["ask"]), []).append(i)
     for (task, ask), places in of_task.items():
         docs = [requests[i].doc for i in places]
-        write = _limited(respond, requests[places[0]].args[1])
+        write = _with_generation_options(respond, requests[places[0]].args[1])
 
         if ask == "step":
             turns = episodes.steps([{name: doc[name] for name in ASKED} for doc in docs], write, single=single)
@@ -204,10 +208,10 @@ def answer(
     return answers
 
 
-def _limited(
+def _with_generation_options(
     respond: Callable[[str, Sequence[episodes.Asked], int], Sequence[episodes.Written]], options: Mapping[str, Any]
 ) -> episodes.Respond:
-    """`respond` under a task's generation options: as many tokens at most, and nothing from a stop text on."""
+    """Return `respond` under a task's generation options: at most `max_gen_toks` tokens, cut at a stop text."""
 
     def write(role: str, asked: Sequence[episodes.Asked]) -> Sequence[episodes.Written]:
         return [
@@ -219,12 +223,12 @@ def _limited(
 
 
 def dialogue_key(asked: Mapping[str, Any]) -> Hashable:
-    """What all prompts of one dialogue share: tools and instruction."""
+    """Return the key that all prompts of one dialogue share: its instruction and the names of its tools."""
     return asked["instruction"], tuple(tool["name"] for tool in asked["tools"])
 
 
 def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:
-    """The executable tools of the benchmark that an episode's task belongs to."""
+    """Return the executable tools of the benchmark that an episode's task belongs to."""
     folder = next(path for path in tasks.values() if (path / "tasks" / f"{task}.yaml").exists())
     made = json.loads((folder / "manifest.json").read_text())["options"]
     module = registry.benchmark(made["track"], made["config"]["kind"])
@@ -232,7 +236,7 @@ def toolbox(task: str, tasks: Mapping[str, Path]) -> Toolbox:
 
 
 def _text(turn: episodes.Turn) -> str:
-    """A step as a single model would have written it, which is what scores read."""
+    """Return a step as a single model would have written it, the form that is scored."""
     if turn.step is None:
         return dialogue.UNASKED
     thought = f"{turn.step['thought']} {dialogue.ASSUMED}" if turn.missing else turn.step["thought"]

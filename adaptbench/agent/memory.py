@@ -1,7 +1,7 @@
-"""Keys and values of what was read before: the next prompt of a dialogue goes on from them.
+"""Keep keys and values of read tokens, so that the next prompt of a dialogue continues from them.
 
-Every turn's prompt begins with the turns before it. What a model has computed of one prompt, and of what it wrote after it, is
-kept by the dialogue's key, and the next prompt is computed from the first token that differs on.
+Every turn's prompt begins with the turns before it. The keys and values of a prompt and of the text written after it
+are kept under the dialogue's key. The next prompt is computed from the first token that differs.
 """
 
 from collections import OrderedDict
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
 
-BYTES = 2**30  # kept at most; the oldest go first
+BYTES = 2**30  # the most that is kept; the oldest entries are dropped first
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The tokens that were read and, of every layer, their keys and values: (heads, tokens, width)."""
+    """The tokens that were read, and their keys and values of every layer: (heads, tokens, head width)."""
 
     ids: Sequence[int]
     layers: "list[tuple[torch.Tensor, torch.Tensor]]"
@@ -29,7 +29,7 @@ class Kept:
 
 
 class Memory:
-    """What one model has read, by dialogue."""
+    """Keys and values of one model, by dialogue."""
 
     def __init__(self, most: int = BYTES) -> None:
         self.most = most
@@ -37,7 +37,7 @@ class Memory:
         self.bytes = 0
 
     def known(self, key: Hashable, ids: Sequence[int]) -> int:
-        """How many of the first of these tokens need not be computed again; never all of them."""
+        """Return how many of the first tokens need not be computed again; at most all but one."""
         kept = self.kept.get(key)
         count = 0
         for one, other in zip(kept.ids if kept else (), ids, strict=False):
@@ -47,6 +47,7 @@ class Memory:
         return min(count, len(ids) - 1)
 
     def keep(self, key: Hashable, kept: Kept) -> None:
+        """Store an entry and drop the oldest ones that do not fit."""
         if key in self.kept:
             self.bytes -= self.kept.pop(key).bytes
         self.kept[key] = kept
@@ -59,7 +60,7 @@ class Memory:
         self.bytes = 0
 
     def cache(self, keys: Sequence[Hashable], counts: Sequence[int]) -> "DynamicCache | None":
-        """A cache of the first `counts` tokens of each dialogue, padded on the left; None where there are none."""
+        """Return a cache of each dialogue's first `counts` tokens, padded on the left; None if all counts are 0."""
         from transformers import DynamicCache
 
         longest = max(counts)
@@ -78,7 +79,7 @@ class Memory:
 
 
 def layers_of(cache: Any, number: int, first: int, last: int) -> "list[tuple[torch.Tensor, torch.Tensor]]":
-    """Keys and values of a row's tokens from `first` to before `last`, of every layer of a batch's cache."""
+    """Return the keys and values of row `number`'s tokens `first` to `last` - 1 in a batch's cache, for every layer."""
     return [
         (layer.keys[number, :, first:last].clone(), layer.values[number, :, first:last].clone())
         for layer in cache.layers

@@ -1,4 +1,4 @@
-"""The options of curricula that train each role of a team in a stage of its own."""
+"""Options of curricula that train each role of a team in a separate stage."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from adaptbench.contracts import CurriculumConfig, Real
 
 
 class TeamConfig(CurriculumConfig):
-    """Training options of each role's stage, over the run's."""
+    """Training options of each role's stage, which override the run's."""
 
     tracks: ClassVar[tuple[str, ...]] = ("agent",)
     planner: TrainingOverrides = Field(TrainingOverrides(), description="of its stage")

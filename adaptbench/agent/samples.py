@@ -1,9 +1,9 @@
-"""Trajectories as what each role is trained on: one sample a step and role, only its target trained.
+"""Make training samples of trajectories: one for each step and role, with labels on its target only.
 
-Labels are exact: the tokens of the target and the end of text train; tools, instruction, history, observations and this
-step's thought (where the role reads it) do not. A prompt that is too long loses its oldest history first, never its tools
-or instruction; training, static and live evaluation cut it by the same function. One that is too long even so is an error, but where
-its trajectory is "optional" (published data of any length), it is left out and counted.
+The tokens of the target and the end of text have labels. Tools, instruction, history, observations and this step's
+thought (if the role reads it) have none. A prompt that does not fit loses its oldest history first, never its tools or
+instruction; training, static and live evaluation use the same function for that. A sample that still does not fit is an
+error. In an "optional" trajectory (published data of any length) it is left out and counted.
 """
 
 import sys
@@ -27,11 +27,12 @@ Part = Literal["all", "first_half", "second_half"]
 
 
 def examples(context: StageContext, roles: Sequence[str], part: Part = "all") -> list[Example]:
-    """The samples of `roles` from the track's training trajectories (those of the context's first benchmark), those of a
-    trajectory joined where they begin alike, if the base can read them so.
+    """Return the samples of `roles` from the training trajectories of the context's first benchmark.
+
+    If the base can read shared prefixes, the samples of a trajectory that begin alike are joined.
 
     Raises:
-        AdaptbenchError: a record is no trajectory, or a sample cannot fit whatever history it loses.
+        AdaptbenchError: a record is not a trajectory, or a sample does not fit even without history.
     """
     assert context.tokenizer is not None
     path = next(iter(context.data.values())) / "splits" / "train.jsonl"
@@ -49,7 +50,7 @@ def examples(context: StageContext, roles: Sequence[str], part: Part = "all") ->
 
 
 def read(path: Path, part: Part = "all") -> list[Record]:
-    """The trajectories of a file, or every second one of them from the first or the second on."""
+    """Return the trajectories of a file: all, or every second one from the first or the second on."""
     records = read_jsonl(path, require=("instruction",))
     for number, record in enumerate(records, 1):
         check(record, f"{path}:{number}")
@@ -63,12 +64,12 @@ def role_examples(
     length: int,
     too_long: list[str] | None = None,
 ) -> list[Example]:
-    """A sample for every step of every trajectory and each of `roles` that the step needs.
+    """Return a sample for every step of every trajectory and each of `roles` that the step needs.
 
-    What is said of those that cannot fit goes into `too_long`.
+    Messages about samples that do not fit are added to `too_long`.
 
     Raises:
-        AdaptbenchError: one cannot fit, and there is no such list.
+        AdaptbenchError: a sample does not fit, and `too_long` is None.
     """
     made = []
     for trajectory in trajectories:
@@ -104,10 +105,9 @@ def _example(
 def prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", role: str, asked: Mapping[str, Any], room: int | None
 ) -> list[int] | None:
-    """The tokens of what `role` is asked, in at most `room` tokens (None: any number).
+    """Return the prompt of `role` in at most `room` tokens (None: any number); None if it does not fit.
 
-    `asked` holds dialogue.prompt's arguments. The oldest steps of the history are left out as far as need be; None where
-    even that does not suffice.
+    `asked` holds dialogue.prompt's arguments. As many of the oldest steps of the history are left out as necessary.
     """
     for first in range(len(asked["history"]) + 1):
         text = dialogue.prompt(role, **{**asked, "history": asked["history"][first:]})

@@ -1,9 +1,9 @@
-"""What a step and an episode are worth: the metrics of the agent track, one set of numbers a document.
+"""Score a step or an episode: the metrics of the agent track, a dictionary of numbers for each document.
 
-Definitions: GLPFT, arXiv 2401.07324, section 4 (plan accuracy, action exact match, hallucination, argument F1, Rouge-L),
-with what the paper leaves open said at each function. Rouge-L is rouge_score's rougeL F-measure, over words of any script; the
-authors' package computes another value. A copy lies beside the lm-eval tasks, with answers.py and dialogue.py; nothing of this
-project is needed.
+Definitions: GLPFT, arXiv 2401.07324, section 4 (plan accuracy, action exact match, hallucination, argument F1,
+Rouge-L). Each function says where the paper leaves a choice. Rouge-L is rouge_score's rougeL F-measure, over words of
+any script; the authors' package computes another value. A copy accompanies the lm-eval tasks, with answers.py and
+dialogue.py; it imports nothing of this project.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @cache
 def _beside(name):
-    """Load the module in the file next to this one, or in the project in benchmarks/shared; lm-eval loads this file by its path."""
+    """Load the module in the file next to this one, or in benchmarks/shared; lm-eval loads this file by its path."""
     here = Path(__file__).resolve()
     places = (here.parent, *(folder / "benchmarks" / "shared" for folder in here.parents))
     path = next(path for place in places if (path := place / f"{name}.py").exists())
@@ -32,13 +32,18 @@ WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMA
 
 
 def step_scores(doc, results):
-    """One step, the history being the right one. `results` holds the whole step as a single model writes it.
+    """Return the metrics of one step after the reference history; `results` holds the whole step's text.
 
-    `plan_acc`: the decision is right. `act_em` (gold calls): the tool's name is. `arg_f1` (gold calls), also split by
-    whether the gold call has arguments. `hallucination`: the step names a tool that is not offered, over all steps as in
-    the paper; with `called` (it names one) also over calls. `rouge_l` (gold answers): 0 where the model does not answer. `exact`: the
-    whole step does what the right one does; an answer is right if what it ends in is (`whole_answer`: if all its words are). `gold` and `predicted` number the decisions, for the F1 of each. `unasked`: the
-    prompt did not fit; then nothing is right and no decision was made.
+    plan_acc: the decision is right.
+    act_em (gold calls): the tool's name is right.
+    arg_f1 (gold calls): F1 of the arguments; also split by whether the gold call has arguments.
+    hallucination: the step names a tool that is not offered, over all steps as in the paper. `called` (it names a tool)
+        gives the share over calls.
+    rouge_l (gold answers): 0 if the model does not answer.
+    exact: the whole step does what the gold step does. An answer is right if its ending is (`whole_answer`: if all its
+        words are).
+    gold, predicted: the numbers of the decisions, for the F1 of each.
+    unasked: the prompt did not fit; nothing is right, and no decision was made.
     """
     dialogue, answers = _beside("dialogue"), _beside("answers")
     gold, text = doc["step"], results[0]
@@ -74,7 +79,7 @@ def step_scores(doc, results):
 
 
 def argument_f1(gold, predicted):
-    """F1 over arguments: a key counts 1 with the right value and 1/2 with another. Both empty: 1."""
+    """Return the F1 over arguments: a key counts 1 with the right value and 1/2 with another; 1 if both are empty."""
     if not gold and not predicted:
         return 1.0
     if not gold or not predicted:
@@ -84,7 +89,7 @@ def argument_f1(gold, predicted):
 
 
 def same(one, other):
-    """Equal as JSON values; true is not 1, but 1.0 is."""
+    """Return whether two JSON values are equal; true is not 1, but 1.0 is."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -93,7 +98,7 @@ def same(one, other):
 
 
 def rouge_l(gold, predicted):
-    """rougeL F-measure of the final answer, without stemming."""
+    """Return the rougeL F-measure of the final answer, without stemming."""
     return float(_rouge().score(gold, predicted)["rougeL"].fmeasure)
 
 
@@ -105,9 +110,9 @@ def _rouge():
 
 
 class AnyScript:
-    """Tokenizer of any script: of ASCII text the tokens of rouge_score's default one, which drops all other characters.
+    """Tokenizer for any script. On ASCII text it equals rouge_score's default one, which drops all other characters.
 
-    A token is a run of letters and digits with their marks. In scripts that put no spaces between words every letter is a
+    A token is a run of letters and digits with their marks. In scripts without spaces between words every letter is a
     token, and so is every symbol that is not ASCII.
     """
 
@@ -131,10 +136,11 @@ class AnyScript:
 
 
 def episode_scores(doc, results):
-    """One live episode. `success`: it ended as it should, in the right answer or, where none can be had, in giving up.
+    """Return the metrics of one live episode.
 
-    `solved` is that over the problems that can be solved, `gave_up_right` over the others; `gave_up_wrong` over the former.
-    `calls` is what the problem needs.
+    success: it ended in the right answer or, if the problem is unsolvable, in giving up. `solved` is the success on
+    solvable problems, `gave_up_right` on the others; `gave_up_wrong` is giving up a solvable problem. `calls` is the
+    number of calls that the problem needs.
     """
     try:
         episode = json.loads(results[0])

@@ -1,7 +1,7 @@
-"""A team's directory: three role models, or one model and three adapters, and how they decode.
+"""Assemble a team's directory: three role models, or one model and three adapters.
 
-planner/ caller/ summarizer/           each a plain model directory
-base/ planner/ caller/ summarizer/     where the tuner keeps adapters: the model they were trained on, and they
+planner/ caller/ summarizer/           three plain model directories
+base/ planner/ caller/ summarizer/     for a tuner that keeps adapters: the model they were trained on, and the adapters
 """
 
 import os
@@ -17,14 +17,14 @@ ADAPTER = "adapter_config.json"
 
 
 def decode(roles: Mapping[str, str], base: str | None = None) -> dict[str, Any]:
-    """How a directory decodes: each role's model (or adapter, of the model `base`) in it; "." is the directory itself."""
+    """Return the manifest's entry for decoding: the path of each role's model (or adapter, of the model `base`)."""
     return {"kind": "agent", "roles": dict(roles)} | ({"base": base} if base else {})
 
 
 def assemble(members: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Write the team's directory from its roles' stages; returns its manifest's entries.
+    """Write the team's directory from its roles' stages, and return entries for its manifest.
 
-    `members` holds the roles' directories and those that they may have been trained on.
+    `members` holds the directories of the roles and of the models that they may have been trained on.
     """
     for role in TEAM:
         _link(members[role], out / role)
@@ -44,7 +44,7 @@ def assemble(members: Mapping[str, Path], out: Path) -> dict[str, Any]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same files under another name: stages never change, and large models need not lie there twice."""
+    """Copy a directory by hard links where possible: stages never change, and models are large."""
 
     def link(file: str, copy: str) -> None:
         try:

@@ -1,8 +1,8 @@
-"""Runs one call that a model wrote, and always has an observation to show for it.
+"""Run a call that a model wrote, and always return an observation.
 
-Action and arguments are untrusted text: whatever they are, and whatever the tool then does, the model reads one line and
-the evaluation goes on. What went wrong is told as far as the model can mend it. Tools run in this process, as they are
-ours and pure Python; the time limit is against those that some arguments make slow.
+Action and arguments are untrusted text. Whatever they are and whatever the tool does, the model reads one line and the
+evaluation continues. An error says what the model can fix. Tools run in this process, since they are ours and pure
+Python; the time limit is for arguments that make them slow.
 """
 
 import inspect
@@ -22,30 +22,30 @@ from adaptbench.agent.dialogue import canonical, parse_arguments
 
 MAX_OBSERVATION = 1024  # characters
 NOTHING = "(nothing)"
-_REPEAT_SECONDS = 0.1  # of the alarm; far above what it takes to handle one, or nothing else would be done
+_REPEAT_SECONDS = 0.1  # between two alarms; far longer than handling one takes
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a call gave: one line that is not empty, can be written as UTF-8 and begins "error: " if it is an error."""
+    """The result of a call: one non-empty line that can be written as UTF-8 and begins "error: " if it is an error."""
 
     text: str
     error: bool
 
 
 class ToolError(Exception):
-    """What a tool cannot do with its arguments, said to the model in one line."""
+    """An error of a tool's arguments; the model reads its message as one line."""
 
 
 class _TimeUp(BaseException):
-    """Ends a tool; no Exception, so that a tool's own `except Exception` does not hold it."""
+    """Ends a tool that is late; not an Exception, so that a tool's `except Exception` does not catch it."""
 
 
 class Toolbox:
     def __init__(self, functions: Mapping[str, Callable[..., object]], *, seconds: float = 1.0) -> None:
-        """`functions` maps a tool's name to what runs it, called with the arguments by name, for `seconds` at most.
+        """Take the functions of tools by name, each called with keyword arguments for at most `seconds` seconds.
 
-        A tool returns text, a number, None, or what JSON can hold.
+        A function returns text, a number, None, or a value that JSON can hold.
         """
         if not 0 < seconds < float("inf"):
             raise ValueError(f"seconds must be positive and finite: {seconds}")
@@ -53,10 +53,10 @@ class Toolbox:
         self._seconds = seconds
 
     def call(self, action: str, arguments: str, offered: Collection[str]) -> Observation:
-        """The tool `action` on `arguments`, a JSON object as text; only tools in `offered` exist for the model.
+        """Call the tool `action` with `arguments`, a JSON object as text; the model knows only tools in `offered`.
 
-        Raises nothing but KeyboardInterrupt. The limit on time interrupts a tool in the main thread; in any other one,
-        a tool that is late is left behind to run on.
+        Raises only KeyboardInterrupt. In the main thread the time limit interrupts a tool; in any other thread a late
+        tool keeps running in the background.
         """
         if action not in offered:
             return _error(f"no tool {reprlib.repr(action)} is offered")
@@ -88,7 +88,7 @@ def _observe(name: str, function: Callable[..., object], named: Mapping[str, obj
         raise
     except ToolError as problem:
         return _error(str(problem))
-    except BaseException as problem:  # SystemExit, too. No more than its type: a message may hold paths.
+    except BaseException as problem:  # SystemExit, too; only its type, since a message may hold paths
         return _error(f"{name} failed: {type(problem).__name__}")
 
 
@@ -108,7 +108,7 @@ def _rendered(result: object) -> str:
 
 
 def line(text: str) -> str:
-    """`text` on one line, cut, without what UTF-8 cannot hold (half of a surrogate pair)."""
+    """Return `text` on one line, cut to MAX_OBSERVATION characters, without lone surrogates."""
     cut = " ".join(text.split())[:MAX_OBSERVATION].rstrip()
     return cut.encode("utf-8", "replace").decode() or NOTHING
 
@@ -118,16 +118,16 @@ def _error(message: str) -> Observation:
 
 
 def _limit() -> Callable[[Callable[[], Observation], float], Observation | None]:
-    """The alarm where it can be had: not in other threads, nor in place of a handler that is not Python's."""
+    """Return the limit by alarm where possible: only in the main thread, and not over a handler set outside Python."""
     main = threading.current_thread() is threading.main_thread()
     return _by_alarm if main and signal.getsignal(signal.SIGALRM) is not None else _by_thread
 
 
 def _by_alarm(work: Callable[[], Observation], seconds: float) -> Observation | None:
-    """`work()`, interrupted by a signal wherever it is; None if it was late.
+    """Return `work()`, interrupted by a signal after `seconds`; None if it was late.
 
-    The alarm repeats, for a tool that catches everything. The handler and timer of the caller (a test runner's, say) are
-    as before afterwards; an alarm of its that was due meanwhile rings then.
+    The alarm repeats, for a tool that catches everything. The caller's handler and timer (a test runner's, say) are
+    restored; if the caller's alarm was due meanwhile, it rings then.
     """
     observation, late, over = None, False, False
 
@@ -152,12 +152,12 @@ def _by_alarm(work: Callable[[], Observation], seconds: float) -> Observation | 
         if remaining:
             remaining -= time.monotonic() - started
             signal.setitimer(signal.ITIMER_REAL, max(remaining, 1e-6), interval)
-    # A tool may have held the alarm back, or made an answer or an error of its own of it.
+    # A tool may have caught the alarm and returned a value or an error.
     return None if late else observation
 
 
 def _by_thread(work: Callable[[], Observation], seconds: float) -> Observation | None:
-    """`work()` in a thread that is given up if it is late; None then. For where no signal can interrupt it."""
+    """Return `work()` from a thread; None if it is late, and the thread is abandoned. Needed where no signal works."""
     future: Future[Observation] = Future()
 
     def run() -> None:

@@ -1,8 +1,9 @@
-"""Checks that a record is a whole trajectory: what training and evaluation rely on, said in one line where it fails."""
+"""Check that a record is a whole trajectory, as training and evaluation need it; errors are one line."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from adaptbench.agent import dialogue
 from adaptbench.agent.dialogue import ANSWER, CALL, DECISIONS, GIVE_UP, parse_arguments
 from adaptbench.errors import AdaptbenchError
 
@@ -10,11 +11,11 @@ _FIELDS = ("thought", "decision", "action", "arguments", "observation", "answer"
 
 
 def check(record: Mapping[str, Any], where: str) -> None:
-    """`record` is a trajectory as adaptbench/agent/dialogue.py describes it.
+    """Check that `record` is a trajectory as adaptbench/agent/dialogue.py describes it.
 
     Raises:
-        AdaptbenchError: `where` it is and what is wrong with it: no tools, a tool twice, an action that is no offered tool,
-            arguments that are not a JSON object, a call without an observation, steps after the end or no end.
+        AdaptbenchError: with `where` and the reason: no tools, a tool twice, an action that is not an offered tool,
+            arguments that are not a JSON object, a call without an observation, steps after the end, or no end.
     """
     try:
         _check(record)
@@ -37,10 +38,10 @@ def _check(record: Mapping[str, Any]) -> None:
 
 
 def check_tools(tools: Any) -> set[str]:
-    """The names of a list of tools.
+    """Return the names of a list of tools.
 
     Raises:
-        ValueError: what is wrong with the list.
+        ValueError: the list or a tool is invalid.
     """
     if not isinstance(tools, list) or not tools:
         raise ValueError("'tools' must be a list with at least one tool")
@@ -87,3 +88,10 @@ def _check_step(one: Any, names: set[str], last: bool) -> None:
         raise ValueError("'answer' must be text")
     if one["decision"] == GIVE_UP and one["answer"]:
         raise ValueError("a step that gives up has no answer")
+
+
+def whole_text(trajectory: Mapping[str, Any]) -> str:
+    """Return the dialogue from the tools to the end, as the single model reads and writes it."""
+    *past, last = trajectory["steps"]
+    asked = dialogue.prompt("assistant", trajectory["instruction"], trajectory["tools"], past)
+    return asked + dialogue.target("assistant", last)

@@ -1,4 +1,4 @@
-"""Runs lm-eval on one model in this process."""
+"""Run lm-eval on one model in this process."""
 
 import inspect
 import json
@@ -16,11 +16,11 @@ from adaptbench.io import hub
 from adaptbench.tasks import Task
 from adaptbench.train import provenance
 
-SEED = 1234  # lm-eval's own of few-shot examples
+SEED = 1234  # lm-eval's default for few-shot examples
 
 
 def tasks_of(spec: Mapping[str, Any]) -> list[Task]:
-    """The general tasks and the track's, those that belong to the split under evaluation, and those of lm-eval."""
+    """Return the general tasks and the track's that belong to the evaluated split, and lm-eval's own tasks."""
     tasks: list[Task] = []
     for directory in spec["task_directories"].values():
         made = json.loads((Path(directory) / "manifest.json").read_text())["options"]
@@ -39,23 +39,48 @@ def evaluate(
     limit: int | None,
     stock: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return lm-eval's results, and the seconds that start-up (imports, loading) and evaluation took.
+    """Return lm-eval's results, and the seconds of start-up (imports, loading) and of evaluation.
 
-    Beside its own entries the results have "too_long": by task, what its entry in run.json says of items that did not fit; and
-    "instead": what the decoding did in place of what the base lacks.
+    Besides lm-eval's entries the results have "too_long": for each task the number of items that did not fit; and
+    "instead": how the decoding replaced capabilities that the base lacks.
 
-    `names` are tasks in the `task_folders`, `stock` lm-eval's own by their names in results.
+    Args:
+        decode: the kind of decoding, and its options.
+        names: tasks in the `task_folders`.
+        stock: lm-eval's own tasks, by their names in results.
 
     Raises:
-        AdaptbenchError: an unknown decoding kind, or data of a stock task that cannot be had.
+        AdaptbenchError: the decoding is unknown, or the data of a stock task cannot be loaded.
     """
     import torch
 
     _quiet()
     from lm_eval.evaluator import evaluate as evaluate_tasks
-    from lm_eval.tasks import TaskManager
     from transformers import set_seed
 
+    language_model = _language_model(directory, decode, task_folders, batch_size)
+    loaded = _load_tasks(names, task_folders, stock)
+    set_seed(SEED)
+    start_up = provenance.seconds_since_process_start()
+    # Not `simple_evaluate`, which then calls pip and lscpu to describe the machine, for a second.
+    with torch.inference_mode():
+        evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
+    _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
+    evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
+    members: dict[str, Iterable[str]] = {name: (name,) for name in names}
+    members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
+    evaluated["instead"] = getattr(language_model, "instead", {})
+    evaluated["too_long"] = too_long(language_model, evaluated["samples"], members)
+    whole = provenance.seconds_since_process_start()
+    return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
+
+
+def _language_model(directory: Path, decode: Mapping[str, Any], task_folders: Mapping[str, Path], batch_size: int):
+    """Return the lm-eval `LM` that decodes as `decode` says.
+
+    Raises:
+        AdaptbenchError: the kind of decoding is unknown, or has no such option.
+    """
     if decode["kind"] not in registry.DECODINGS:
         known = ", ".join(registry.DECODINGS)
         raise AdaptbenchError(f"{directory}: decodes by {decode['kind']!r}; known are {known}")
@@ -65,7 +90,19 @@ def evaluate(
     for name in options:
         if name not in parameters:
             raise AdaptbenchError(f"decode.{name}: {decode['kind']} decoding has no such option")
-    language_model = decoding.language_model(directory, batch_size=batch_size, tasks=task_folders, **options)
+    return decoding.language_model(directory, batch_size=batch_size, tasks=task_folders, **options)
+
+
+def _load_tasks(
+    names: list[str], task_folders: Mapping[str, Path], stock: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return lm-eval's tasks of the folders and of its own, zero-shot by default, with a fixed seed.
+
+    Raises:
+        AdaptbenchError: the data of a stock task cannot be loaded.
+    """
+    from lm_eval.tasks import TaskManager
+
     manager = TaskManager(
         include_path=[str(folder / "tasks") for folder in task_folders.values()], include_defaults=False
     )
@@ -82,32 +119,20 @@ def evaluate(
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=SEED)
-    set_seed(SEED)
-    start_up = provenance.seconds_since_process_start()
-    # Not `simple_evaluate`, which does as much and then asks pip and lscpu about the machine, for a second.
-    with torch.inference_mode():
-        evaluated = evaluate_tasks(lm=language_model, task_dict=loaded, limit=limit, bootstrap_iters=0)
-    _add_taken(evaluated["samples"], getattr(language_model, "taken", {}))
-    evaluated["samples"] |= stock_tasks.samples(evaluated, stock)
-    members: dict[str, Iterable[str]] = {name: (name,) for name in names}
-    members |= {name: stock_tasks.describe(one["task"]).tasks for name, one in stock.items()}
-    evaluated["instead"] = getattr(language_model, "instead", {})
-    evaluated["too_long"] = too_long(language_model, evaluated["samples"], members)
-    whole = provenance.seconds_since_process_start()
-    return evaluated, {"start_up": round(start_up, 3), "evaluation": round(whole - start_up, 3)}
+    return loaded
 
 
 def _add_taken(
     samples: Mapping[str, list[dict[str, Any]]], taken: Mapping[tuple[str, int], Mapping[str, float]]
 ) -> None:
-    """What a decoding noted of its answers (tokens, passes, time), as further metrics of the samples."""
+    """Add a decoding's notes on its answers (tokens, passes, time) to the samples, as further metrics."""
     for task, its in samples.items():
         for sample in its:
             sample.update(taken.get((task, sample["doc_id"]), {}))
 
 
 def _quiet() -> None:
-    """lm-eval and transformers log at length; what matters here is in run.json."""
+    """Silence the long logs of lm-eval and transformers; run.json has what matters here."""
     import os
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

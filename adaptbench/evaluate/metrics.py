@@ -1,4 +1,4 @@
-"""One row per document from lm-eval's samples, and each task's metric."""
+"""Make one row per document from lm-eval's samples, and each task's metric."""
 
 import math
 import sys
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def too_long(
     language_model: Any, samples: Mapping[str, list[dict[str, Any]]], members: Mapping[str, Iterable[str]]
 ) -> dict[str, dict[str, int]]:
-    """Count the items of each task that are longer than the model's input, and say in the log what was done.
+    """Count the items of each task that do not fit into the model's input, and log how they were cut.
 
-    `members` are lm-eval's tasks that a task here consists of.
+    `members` are the lm-eval tasks of each task.
     """
     found = {}
     for name, tasks in members.items():
@@ -27,15 +27,16 @@ def too_long(
         if done:
             found[name] = {"too_long": done.total()}
             said = ", ".join(f"{count} {how}" for how, count in done.items())
+            most = language_model.max_length
             print(
-                f"{name}: {done.total()} of {len(samples[name])} items do not fit into {language_model.max_length} tokens: {said}",
+                f"{name}: {done.total()} of {len(samples[name])} items do not fit into {most} tokens: {said}",
                 file=sys.stderr,
             )
     return found
 
 
 def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) -> "pd.DataFrame":
-    """One row per task, document and metric; a further metric that a document lacks (None) has no row."""
+    """Return one row per task, document and metric; a further metric that a document lacks (None) has no row."""
     import pandas as pd
 
     rows = []
@@ -65,7 +66,7 @@ def sample_rows(samples: Mapping[str, list[dict[str, Any]]], tasks: list[Task]) 
 
 
 def _answer(sample: Mapping[str, Any]) -> tuple[str, str]:
-    """What the model answered and what is right, as text."""
+    """Return the model's answer and the right one, as text."""
     response, target = sample["filtered_resps"][0], sample["target"]
     if len(sample["arguments"]) > 1:  # choices, by their log-likelihoods
         scores = [float(one[0]) for one in sample["filtered_resps"]]
@@ -75,7 +76,7 @@ def _answer(sample: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:
-    """The task's main metric, and under `more` its further ones."""
+    """Return the task's main metric, and under `more` its further ones."""
 
     def mean(metric: str) -> float:
         rows = samples[(samples["task"] == task.name) & (samples["metric"] == metric)]
@@ -88,9 +89,9 @@ def metric(samples: "pd.DataFrame", task: Task) -> dict[str, Any]:
 
     documents = samples[samples["task"] == task.name]["document"].nunique()
     found = {"metric": task.metric, "value": mean(task.metric), "documents": int(documents)}
-    asked = set(samples[samples["task"] == task.name]["metric"])
-    more = {metric: mean(metric) for metric in task.more if metric in asked}
-    # A baseline's answers lack what a model's take.
-    known = [metric for metric in task.derived if asked.issuperset(metric.of)]
+    measured = set(samples[samples["task"] == task.name]["metric"])
+    more = {metric: mean(metric) for metric in task.more if metric in measured}
+    # A baseline's answers lack the metrics of a model's cost.
+    known = [metric for metric in task.derived if measured.issuperset(metric.of)]
     more |= {metric.name: value for metric in known if not math.isnan(value := derived(metric))}
     return found | ({"more": more} if more else {})

@@ -1,4 +1,4 @@
-"""Plain decoding: one model, one token after another."""
+"""Plain decoding: one model writes one token after another."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Scores one model on all tasks of its track and on the general ones, in one process, through lm-eval.
+"""Evaluate one model on all tasks of its track and on the general ones, in one process, by lm-eval.
 
-lm-eval does the prompting, batching, scoring and filtering; what is ours is which tasks, one row per document, and the
-cost that the model's lineage has run up.
+lm-eval prompts, batches, scores and filters. This module chooses the tasks, writes one row per document, and adds the
+training cost of the model's lineage.
 """
 
 import json
@@ -70,7 +70,7 @@ def run(plan: Path, out: Path) -> None:
 
 
 def _origins(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Which base model and which data, with their revisions."""
+    """Return the base model and the data, with their revisions."""
     data = {
         name: json.loads((Path(directory) / "manifest.json").read_text())
         for name, directory in spec["task_directories"].items()

@@ -1,4 +1,4 @@
-"""Sums what a model's lineage of stages cost to train."""
+"""Sum the training cost of a model's lineage of stages."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,9 @@ from adaptbench.io import model_folder, records
 
 
 def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
-    """What the method's own stages cost in all; the base, which every method shares, is not counted, nor is compiling, which
-    falls to whichever stage is the machine's first.
+    """Return the total cost of the method's stages, and each stage's.
+
+    The base, which all methods share, does not count; nor does compiling, which is in the machine's first stage.
     """
     total = {
         "steps": 0,
@@ -56,7 +57,7 @@ def training_cost(lineage: Mapping[str, str]) -> dict[str, Any]:
 
 
 def kernels_of_lineage(cost: Mapping[str, Any], evaluating: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """By operation of kernels/ the implementations that ran, in the run's stages and its evaluation."""
+    """Return the implementations of each kernel operation that ran in the run's stages and its evaluation."""
     together: dict[str, set[str]] = {}
     for ran in (*(stage["kernels"] or {} for stage in cost["stages"].values()), evaluating):
         for operation, ways in ran.items():

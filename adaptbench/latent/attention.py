@@ -1,9 +1,9 @@
-"""Attention of the pieces of a wavefront, each after its row's earlier ones.
+"""Attention for the pieces of a wavefront, each after its row's earlier pieces.
 
-A pass of the wavefront runs one piece of every row. Side by side they would be padded to the longest; here all that works on
-single tokens (projections, norms, feed-forward) sees them one after another in one row, and only the attention between them lays
-them out by row. Keys and values are written once, where they belong, and gradients of them are gathered there: nothing is copied
-from pass to pass.
+A pass of the wavefront runs one piece of every row. As a batch of rows they would be padded to the longest. Here all
+layers that work on single tokens (projections, norms, feed-forward) see the pieces one after another in one row, and
+only attention lays them out by row. Keys and values are written once, at their places in the row, and their gradients
+are summed there: nothing is copied from pass to pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "adaptbench_pieces"
-UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")  # what some models ask of their attention
+UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")  # arguments of some models' attention
 
 
 @dataclass
 class Memory:
-    """Keys and values (rows, heads, length, width of a head) of one layer, and room for the gradients of both."""
+    """Keys and values (rows, heads, length, head width) of one layer, and the gradients of both."""
 
     keys: "torch.Tensor"
     values: "torch.Tensor"
@@ -34,10 +34,11 @@ class Memory:
 
 @dataclass
 class Rows:
-    """What the layers remember of `shape` (rows, length), and the pieces that are under way.
+    """The layers' memories of rows of `shape` (rows, length), and the pieces of the current pass.
 
-    A layer's turn is a number that every pass takes and gives on, so that backward passes run in the opposite order. It lies apart
-    from the memory: the passes hold that, and holding what they made themselves they would never be freed.
+    A layer's turn is a scalar tensor that every pass takes and returns, so that the backward passes run in the opposite
+    order. It is stored apart from the memory: the passes' graph nodes refer to the memory, and a memory that referred
+    to their outputs would never be freed.
     """
 
     shape: tuple[int, int]
@@ -47,11 +48,11 @@ class Rows:
 
 
 @contextmanager
-def attending(model: Any) -> Iterator[None]:
-    """In this context the model attends by `attend`; calls need a `Rows` as `pieces`.
+def wavefront_attention(model: Any) -> Iterator[None]:
+    """Make the model attend by `attend` in this context; its calls need a `Rows` as `pieces`.
 
     Raises:
-        AdaptbenchError: its attention cannot be replaced.
+        AdaptbenchError: the model's attention cannot be replaced.
     """
     from transformers import AttentionInterface
 
@@ -62,7 +63,7 @@ def attending(model: Any) -> Iterator[None]:
         yield
 
 
-def attend(
+def attend(  # transformers calls it by these parameters: see its AttentionInterface
     module: Any,
     query: "torch.Tensor",
     key: "torch.Tensor",
@@ -73,17 +74,17 @@ def attend(
     pieces: Rows | None = None,
     **more: Any,
 ) -> "tuple[torch.Tensor, None]":
-    """Scaled dot-product attention of the pieces' tokens (1, heads, n, width of a head), in transformers' form.
+    """Return the scaled dot-product attention of the pieces' tokens (1, heads, n, head width), in transformers' form.
 
     Raises:
-        AdaptbenchError: the model attends in a way that this function does not know.
+        AdaptbenchError: the model's attention has features that this function lacks.
     """
     import torch
 
     if pieces is None or pieces.now is None or dropout or any(more.get(name) is not None for name in UNKNOWN):
         raise unknown_attention(module)
     device = query.device.type
-    # As matrix products do it; in a function of its own, autocast has no part.
+    # As autocast does for matrix products; it does not reach into an autograd function.
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     query, key, value = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
     layer = module.layer_idx
@@ -100,7 +101,7 @@ def attend(
 
 
 def unknown_attention(model: Any) -> AdaptbenchError:
-    """What is said of a model, or a layer, that attends in its own way."""
+    """Return the error for a model, or a layer, whose attention a wavefront cannot compute."""
     name = type(model).__name__
     return AdaptbenchError(
         f"forward.way: must be jacobi; {name} attends in a way (dropout, capped scores) that a wavefront does not know"
@@ -109,18 +110,19 @@ def unknown_attention(model: Any) -> AdaptbenchError:
 
 @cache
 def _attention() -> Any:
-    """The attention with its gradients, made once torch is needed."""
+    """Return the attention as an autograd function, defined here so that this module does not import torch."""
     import torch
 
     class Attention(torch.autograd.Function):
-        """Scores in the grid of `now`, keys and values in `memory`; softmax in float32 at least."""
+        """Attention with scores in the grid of `now` and keys and values in `memory`; softmax in at least float32."""
 
         @staticmethod
-        def forward(ctx, query, key, value, turn, memory, now, scale):  # (n, heads, width)
+        # Function.apply takes its arguments by position; query, key and value are (n, heads, width).
+        def forward(ctx, query, key, value, turn, memory, now, scale):
             memory.keys[now.rows, :, now.places] = key
             memory.values[now.rows, :, now.places] = value
             saved, outs = [], []
-            for band, laid in _lay(query * scale, now, key.shape[1]):
+            for band, laid in _to_bands(query * scale, now, key.shape[1]):
                 keys, values = (states[band.rows, :, : band.seen] for states in (memory.keys, memory.values))
                 scores = (laid @ keys.mT).view(len(laid), -1, band.width, band.seen)
                 scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).add_(band.mask)
@@ -129,7 +131,7 @@ def _attention() -> Any:
                 outs.append(weights @ values)
             ctx.save_for_backward(*saved)
             ctx.memory, ctx.now, ctx.scale = memory, now, scale
-            return _take(outs, now), turn.clone()
+            return _from_bands(outs, now), turn.clone()
 
         @staticmethod
         @torch.autograd.function.once_differentiable
@@ -139,7 +141,7 @@ def _attention() -> Any:
                 memory.gradients = (torch.zeros_like(memory.keys), torch.zeros_like(memory.values))
             to_queries = []
             saved = zip(ctx.saved_tensors[::2], ctx.saved_tensors[1::2], strict=True)
-            for (band, out), (laid, weights) in zip(_lay(gradient, now, memory.keys.shape[1]), saved, strict=True):
+            for (band, out), (laid, weights) in zip(_to_bands(gradient, now, memory.keys.shape[1]), saved, strict=True):
                 keys, values = (states[band.rows, :, : band.seen] for states in (memory.keys, memory.values))
                 wide = torch.promote_types(weights.dtype, torch.float32)
                 to_weights = (out @ values.mT).to(wide)
@@ -149,17 +151,20 @@ def _attention() -> Any:
                 to_queries.append(to_scores @ keys)
                 for whole, part in zip(memory.gradients, (to_scores.mT @ laid, weights.mT @ out), strict=True):
                     whole[band.rows, :, : band.seen] += part
-            # All later passes have been here: what these tokens' keys and values owe is complete.
+            # The backward passes of all later passes are done, so the gradients of these keys and values are complete.
             to_key, to_value = (whole[now.rows, :, now.places] for whole in memory.gradients)
-            for whole in memory.gradients:  # another backward pass begins anew
+            for whole in memory.gradients:  # for a second backward pass through the same graph
                 whole[now.rows, :, now.places] = 0
-            return _take(to_queries, now) * ctx.scale, to_key, to_value, turn, None, None, None
+            return _from_bands(to_queries, now) * ctx.scale, to_key, to_value, turn, None, None, None
 
     return Attention.apply
 
 
-def _lay(tokens: "torch.Tensor", now: Pieces, heads: int) -> "Iterator[tuple[Band, torch.Tensor]]":
-    """Tokens (n, query heads, width) in each band: (rows, key heads, query heads of each x band width, width)."""
+def _to_bands(tokens: "torch.Tensor", now: Pieces, heads: int) -> "Iterator[tuple[Band, torch.Tensor]]":
+    """Yield each band with its part of the tokens (n, query heads, width).
+
+    The part is laid out as (rows, key heads, query heads of each key head x band width, width).
+    """
     count, width = tokens.shape[1:]
     sizes = [len(band.mask) * band.width for band in now.bands]
     grid = tokens.new_zeros(sum(sizes), count, width).index_copy_(0, now.grid, tokens)
@@ -168,8 +173,8 @@ def _lay(tokens: "torch.Tensor", now: Pieces, heads: int) -> "Iterator[tuple[Ban
         yield band, laid.reshape(len(band.mask), heads, -1, width)
 
 
-def _take(laid: "Sequence[torch.Tensor]", now: Pieces) -> "torch.Tensor":
-    """Tokens (n, query heads, width) out of the bands."""
+def _from_bands(laid: "Sequence[torch.Tensor]", now: Pieces) -> "torch.Tensor":
+    """Return the tokens (n, query heads, width) of the bands, the inverse of `_to_bands`."""
     import torch
 
     parts = []

@@ -1,7 +1,7 @@
-"""Rows that a model reads from embeddings, a few places at a time, with the cache that it makes itself.
+"""Read rows from embeddings, a few places at a time, with the cache that the model makes.
 
-Recurrent layers, convolutions and layers that see a window keep what they need in their own way, which a cache of keys and values
-lacks. So the model's first pass makes the cache. Layers of it that keep every key and value get room for more.
+Recurrent layers, convolutions and sliding windows store other states than keys and values. So the model's first forward
+pass makes the cache. Layers of the cache that hold every key and value get room for more.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.data.padding import padded_left
 from adaptbench.errors import AdaptbenchError
-from adaptbench.latent.embeddings import read, takes
+from adaptbench.latent.embeddings import decoder_takes, run_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ ROOM = 64  # places by which a cache grows
 
 
 class Cached:
-    """Rows in flight, padded at their beginnings. `hidden` (rows, width) is the state after the final norm at their last places."""
+    """Rows that a model reads, padded on the left; `hidden` (rows, width) are the last places' final-norm states."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> None:
         """Read the prompts.
@@ -30,15 +30,15 @@ class Cached:
         ids, self.seen = (one.to(model.device) for one in padded_left(prompts, pad_id))
         self.model = model
         self.cache: Any = None
-        # Pure state-space models take what they remember under another name, and a mask with the first tokens alone.
-        self.name = "past_key_values" if takes(model, "past_key_values") else "cache_params"
+        # Pure state-space models have another name for their cache, and take a mask with the first tokens only.
+        self.name = "past_key_values" if decoder_takes(model, "past_key_values") else "cache_params"
         self.places = self.seen.sum(1)  # of the next token
         self._pass(model.get_input_embeddings()(ids), (self.seen.cumsum(1) - 1).clamp(min=0), self.seen)
         if self.cache is None:
             raise AdaptbenchError(f"{type(model).__name__} returns no cache")
         layers, (plain, roomy, recurrent) = getattr(self.cache, "layers", []), _kinds()
         layers[:] = [roomy(layer) if type(layer) is plain else layer for layer in layers]
-        # Some recurrent layers begin again with nothing when they are given several tokens.
+        # Some recurrent layers reset their state when they are given several tokens.
         self.takes_several: bool = bool(layers) and not any(isinstance(layer, recurrent) for layer in layers)
 
     def read(self, vectors: "torch.Tensor") -> None:
@@ -53,11 +53,11 @@ class Cached:
 
     def _pass(self, vectors: "torch.Tensor", places: "torch.Tensor", seen: "torch.Tensor | None") -> None:
         cached = {self.name: self.cache, "use_cache": True}
-        out = read(self.model, vectors, attention_mask=seen, position_ids=places, **cached)
+        out = run_decoder(self.model, vectors, attention_mask=seen, position_ids=places, **cached)
         self.hidden, self.cache = out.last_hidden_state[:, -1], getattr(out, self.name, None)
 
     def keep(self, rows: Sequence[int]) -> bool:
-        """Let go of all rows but these. False where the model's cache cannot."""
+        """Drop all rows but these; return False if the model's cache cannot."""
         import torch
 
         if not hasattr(self.cache, "reorder_cache"):
@@ -70,11 +70,11 @@ class Cached:
 
 @cache
 def _kinds() -> tuple[type, Any, type]:
-    """Layers of caches: one that keeps every key and value, one with room for more, and what all recurrent ones are."""
+    """Return classes of cache layers: one that holds every key and value, one with room for more, a recurrent one."""
     from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
     class RoomyLayer(DynamicLayer):
-        """Keys and values (rows, heads, places, width) with room for more: a step writes its own and copies no others."""
+        """Keys and values (rows, heads, places, width) with room for more, so that a step copies no earlier ones."""
 
         keys: Any
         values: Any
@@ -88,7 +88,7 @@ def _kinds() -> tuple[type, Any, type]:
             before = self.get_seq_length()
             end = before + key_states.shape[-2]
             room = self.room
-            # What other methods leave in `keys` is no view of the room.
+            # Other methods of the layer may have replaced `keys` by a tensor that is not a view of the room.
             if room is None or end > room[0].shape[-2] or self.keys.data_ptr() != room[0].data_ptr():
                 room = tuple(
                     new.new_empty(*new.shape[:2], end + ROOM, new.shape[-1]) for new in (key_states, value_states)

@@ -1,7 +1,7 @@
-"""Greedy decoding where any row may think at any step: a latent goes in instead of a token's embedding.
+"""Decode greedily, where any row may think at any step: its input is then a latent instead of a token's embedding.
 
-All rows go forward together with one cache, the model's own, each at its own token, latent or explicit. What a response begins with is
-known before: words of it are read in the pass of the prompt, or of the latent before them.
+All rows share one forward pass and one cache, the model's; each reads its own token or latent. The tokens that every
+response begins with are known before, and are read in the pass of the prompt or of the latent before them.
 """
 
 import random
@@ -16,17 +16,22 @@ from adaptbench.latent.passes import latents_after, logits_of
 if TYPE_CHECKING:
     import torch
 
-PART = 16  # steps after which rows that have ended leave the batch
+PART = 16  # steps between two checks for rows that have ended
 Alter = Callable[[Sequence[int], Sequence[int], "torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
 class Thinking:
-    """When and how a model thinks.
+    """Options of thinking: when a model thinks, and how its latents are computed.
 
-    `fusion` None feeds the latent token's own embedding (a pause). `trigger`: the model writes the latent token itself, it
-    thinks wherever it gives no token `tau`, or by chance, with probability `rate` before each word. It thinks at most `in_a_row`
-    times without a word between, and at most `budget` times in all. `lead` are tokens that every response begins with, latent ones among them.
+    Attributes:
+        latent_id: the latent token; None for a model without latents.
+        fusion: how a latent is computed; None feeds the latent token's embedding (a pause).
+        trigger: think where the latent token is the likeliest ("token"), where no other token has probability `tau`
+            ("confidence"), or with probability `rate` before each word ("random").
+        in_a_row: the most latents without a word between.
+        budget: the most latents of a response; None for any number.
+        lead: tokens that every response begins with; latent tokens may be among them.
     """
 
     latent_id: int | None = None
@@ -40,10 +45,10 @@ class Thinking:
 
 
 @dataclass
-class Written:
-    """A response: its tokens, latent ones included, the end of text left out; the sequential passes it took.
+class Response:
+    """A response: its tokens with the latent ones and without the end of text, and its sequential forward passes.
 
-    `latents` are the vectors that went in for the latent tokens, one after another, if they were to be kept.
+    `latents` are the vectors of the latent tokens, in order, if the call asked to keep them.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -61,29 +66,34 @@ def respond(
     pad_id: int,
     alter: Alter | None = None,
     keep: bool = False,
-) -> list[Written]:
-    """What the model writes after each prompt, at most `max_new_tokens` tokens, latent ones and the lead included.
+) -> list[Response]:
+    """Return the model's response to each prompt, with at most `max_new_tokens` tokens, latent ones and lead included.
 
-    `alter(rows, numbers, latents)` may replace latents (n, width): of these prompts, each the row's latent of this number,
-    from 0.
+    Args:
+        alter: a function (rows, numbers, latents) that returns other latents (n, width): latent number `numbers[i]`,
+            from 0, of prompt `rows[i]`.
+        keep: whether the responses hold their latents.
     """
     import torch
 
     with torch.inference_mode():
-        batch = _Batch(model, prompts, thinking, max_new_tokens, end_id, pad_id, alter, keep)
+        batch = _Batch(
+            model, prompts, thinking, limit=max_new_tokens, end_id=end_id, pad_id=pad_id, alter=alter, keep=keep
+        )
         while not all(batch.ended):
             batch.step()
     return batch.written
 
 
 class _Batch:
-    """Responses in the making. `rows` are the prompts that its rows belong to."""
+    """A batch of responses in progress; `rows` are the numbers of the prompts that its rows belong to."""
 
     def __init__(
         self,
         model: Any,
         prompts: Sequence[Sequence[int]],
         thinking: Thinking,
+        *,
         limit: int,
         end_id: int,
         pad_id: int,
@@ -92,10 +102,10 @@ class _Batch:
     ) -> None:
         self.model, self.thinking, self.limit, self.end_id = model, thinking, limit, end_id
         self.alter, self.keep = alter, keep
-        self.written = [Written() for _ in prompts]
+        self.written = [Response() for _ in prompts]
         self.rows = list(range(len(prompts)))
         self.streaks, self.totals = [0] * len(prompts), [0] * len(prompts)
-        # A row's own, so that it thinks in the same places whatever is beside it.
+        # One generator for each row, so that it thinks in the same places in any batch.
         self.chance = [random.Random(" ".join(map(str, one))) for one in prompts]
         self.ended = [limit < 1] * len(prompts)
         self.steps = 0
@@ -108,7 +118,7 @@ class _Batch:
             self._lead(part)
 
     def _lead(self, part: Sequence[int]) -> None:
-        """Every row's next tokens, which are known before, and the pass that reads them: a latent and words."""
+        """Write a part of the lead, a latent and words, to every row, and read it in one pass."""
         import torch
 
         for token in part:
@@ -141,7 +151,7 @@ class _Batch:
             self.ended[i] = len(self.written[row].tokens) >= self.limit
 
     def step(self) -> None:
-        """Every row's next token, and the pass that reads it."""
+        """Choose and write every row's next token, and read it in one pass."""
         import torch
 
         tokens = self._choose()
@@ -160,7 +170,7 @@ class _Batch:
         self._count()
 
     def _choose(self) -> list[int]:
-        """The next token of each row: the likeliest that it may write."""
+        """Return the next token of each row: the likeliest one that it may write."""
         import torch
 
         thinking = self.thinking
@@ -189,7 +199,7 @@ class _Batch:
         return self.streaks[i] < self.thinking.in_a_row and (budget is None or self.totals[i] < budget)
 
     def _latents(self, thinks: Sequence[int], numbers: Sequence[int]) -> "torch.Tensor":
-        """The latents that follow these rows, each the row's latent of this number."""
+        """Return the latents that follow these rows; `numbers` count the latents of each row."""
         thinking = self.thinking
         assert thinking.fusion is not None
         assert thinking.latent_id is not None
@@ -202,7 +212,7 @@ class _Batch:
         return vectors
 
     def _leave(self, tokens: list[int]) -> list[int]:
-        """Take the rows that have ended out of the batch, if the model's cache can let go of rows."""
+        """Drop the rows that have ended from the batch, if the model's cache can; return the remaining rows' tokens."""
         going = [i for i, ended in enumerate(self.ended) if not ended]
         if not self.read.keep(going):
             return tokens
@@ -214,7 +224,7 @@ class _Batch:
 
 
 def _parts(thinking: Thinking, limit: int) -> list[list[int]]:
-    """The lead in the parts that one pass each can read: what comes before its first latent, then each latent with what follows it."""
+    """Return the lead in parts, one for each pass: words before the first latent, then each latent and its words."""
     parts: list[list[int]] = [[]]
     for token in thinking.lead[: max(limit, 0)]:
         if token == thinking.latent_id and thinking.fusion is not None:

@@ -1,7 +1,7 @@
-"""What a model reads in place of tokens: vectors, and the embedding of a prediction.
+"""Feed a model vectors in place of tokens, and embed its predictions.
 
-An embedding module may do more than look rows up: Gemma's multiplies them by the square root of the width, an adapter adds to
-them. So a prediction's embedding is a mean of what the module returns, and never of its `weight` unasked.
+An embedding module may do more than look up rows: Gemma's multiplies them by the square root of the width, an adapter
+adds to them. So a prediction's embedding is a mean of the module's outputs, and of its `weight` only where these agree.
 """
 
 import inspect
@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     import torch
 
-SEEN = 32  # tokens by which a module's factor is measured
+SEEN = 32  # tokens on which a module's factor is measured
 _FACTORS: "WeakKeyDictionary[torch.nn.Module, float | None]" = WeakKeyDictionary()
 
 
-def table(model: Any) -> "tuple[torch.Tensor, float]":
-    """A matrix (vocabulary, width) and a factor, whose product is what the embedding module returns for every token.
+def embedding_table(model: Any) -> "tuple[torch.Tensor, float]":
+    """Return a matrix (vocabulary, width) and a factor, whose product is the embedding module's output for every token.
 
-    Where the module is more than its matrix times a number, all tokens go through it and the factor is 1.
+    If the module is not its matrix times a number, it embeds all tokens, and the factor is 1.
     """
     import torch
 
@@ -34,7 +34,7 @@ def table(model: Any) -> "tuple[torch.Tensor, float]":
 
 
 def _factor(module: "torch.nn.Module") -> float | None:
-    """The number by which a plain embedding multiplies its rows; None where it does something else."""
+    """Return the number by which an embedding multiplies its rows; None if it does something else."""
     import torch
 
     own = [name for name, _ in module.named_parameters()]
@@ -49,16 +49,16 @@ def _factor(module: "torch.nn.Module") -> float | None:
     return None if wrong else factor
 
 
-def read(model: Any, vectors: "torch.Tensor", **inputs: Any) -> Any:
-    """The output of the model's decoder for vectors (rows, n, width); inputs that it does not take are left out."""
+def run_decoder(model: Any, vectors: "torch.Tensor", **inputs: Any) -> Any:
+    """Return the output of the model's decoder for vectors (rows, n, width), without inputs that it does not take."""
     decoder = model.get_decoder()
     kind: Any = type(decoder)
     taken = _taken(kind)
     return decoder(inputs_embeds=vectors, **{name: one for name, one in inputs.items() if name in taken})
 
 
-def takes(model: Any, name: str) -> bool:
-    """Whether the model's decoder has an input of that name."""
+def decoder_takes(model: Any, name: str) -> bool:
+    """Return whether the model's decoder has an input of that name."""
     kind: Any = type(model.get_decoder())
     return name in _taken(kind)
 

@@ -1,7 +1,7 @@
-"""What a latent token is: the last hidden state, mixed with the embedding of what the model would say next.
+"""Compute a latent: the last hidden state, mixed with the embedding of the model's next-token prediction.
 
-LT-Tuning, arXiv 2602.10229, section 3.3 (context-prediction fusion); with alpha 1 it is Coconut's latent (arXiv 2412.06769),
-with alpha 0 Soft Thinking's (arXiv 2505.15778).
+LT-Tuning, arXiv 2602.10229, section 3.3 (context-prediction fusion). With alpha 1 it is Coconut's latent (arXiv
+2412.06769), with alpha 0 Soft Thinking's (arXiv 2505.15778).
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Fusion(StrictModel):
-    """How a latent is made. `alpha` weighs the hidden state, the rest the likeliest tokens' mean embedding.
+    """Options of a latent: `alpha` weighs the hidden state, 1 - alpha the mean embedding of the likeliest tokens.
 
-    `nucleus` says which tokens: `released`, whose summed probability stays within `top_p` (the token that crosses it is
-    left out, but the likeliest never); `standard`, with the token that crosses it; `top_k`, the `top_k` likeliest.
+    `nucleus` chooses these tokens. `released`: the likeliest tokens whose summed probability is at most `top_p` (the
+    token that crosses it is left out, but never the likeliest). `standard`: with the token that crosses it. `top_k`:
+    the `top_k` likeliest.
     """
 
     alpha: Real = Field(0.6, ge=0, le=1, description="weight of the hidden state; the rest goes to the prediction")
@@ -38,13 +39,14 @@ def fuse(
     *,
     factor: float = 1.0,
 ) -> "torch.Tensor":
-    """The latents at positions t, of the hidden states and logits at t - 1.
+    """Return the latents at positions t, computed from the hidden states and logits at t - 1.
 
     Args:
         hidden: (..., width), after the final norm.
         logits: (..., vocabulary).
-        embeddings: (vocabulary, width); times `factor`, what the model reads for each token. Where alpha is 1, neither is needed.
-        excluded: the latent token's own id, which no prediction counts.
+        embeddings: (vocabulary, width); times `factor`, the model's embedding of each token. If alpha is 1, logits and
+            embeddings may be None.
+        excluded: the latent token's id, which predictions leave out.
 
     Returns:
         (..., width), in the dtype of `hidden`; differentiable in all three unless `fusion.detach`.

@@ -1,4 +1,4 @@
-"""What latents look like to one another: do they collapse to one direction, and how many directions do they use?"""
+"""Measure the geometry of latents: whether they collapse to one direction, and how many directions they use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torch.Tensor":
-    """The latents (n, width) of a model's responses to prompts, decoded as its directory says."""
+    """Return the latents (n, width) of a model's responses to prompts, decoded as its directory says."""
     import torch
 
     from adaptbench.data.tokenizer import encode_prompts
@@ -23,14 +23,17 @@ def collect(directory: Path, prompts: Sequence[str], *, most: int = 96) -> "torc
 
 
 def mean_cosine(vectors: "torch.Tensor") -> float:
-    """The mean cosine over all pairs of different vectors (n, width), n >= 2: 1 where all point the same way."""
+    """Return the mean cosine over all pairs of different vectors (n, width), n >= 2; 1 if all have one direction."""
     units = vectors / vectors.norm(dim=1, keepdim=True)
     count = len(units)
     return float((units.sum(0).square().sum() - count) / (count * (count - 1)))
 
 
 def effective_rank(vectors: "torch.Tensor") -> float:
-    """exp of the entropy of the normalised singular values of vectors (n, width) (Roy and Vetterli, EUSIPCO 2007)."""
+    """Return exp of the entropy of the normalised singular values of vectors (n, width).
+
+    Source: Roy and Vetterli, EUSIPCO 2007.
+    """
     import torch
 
     values = torch.linalg.svdvals(vectors)
@@ -38,8 +41,8 @@ def effective_rank(vectors: "torch.Tensor") -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def principal(vectors: "torch.Tensor") -> tuple["torch.Tensor", list[float]]:
-    """The vectors' coordinates (n, 2) on their first two principal axes, and the shares of variance on these."""
+def principal_axes(vectors: "torch.Tensor") -> tuple["torch.Tensor", list[float]]:
+    """Return the vectors' coordinates (n, 2) on their first two principal axes, and the axes' shares of variance."""
     import torch
 
     centred = vectors - vectors.mean(0)

@@ -1,7 +1,8 @@
-"""Where latents go: before the tokens of a response that the model finds hard.
+"""Insert latents before the tokens of a response that are hard for the model.
 
-LT-Tuning, arXiv 2602.10229, section 3.2: the model reads every training sample, and where it gives the right next token less
-than `tau`, latents are put before that token. Nothing is replaced. Scoring, insertion and training use the same tokens.
+LT-Tuning, arXiv 2602.10229, section 3.2: the model reads every training sample. Where the right next token has
+probability below `tau`, latents are inserted before that token. Nothing is replaced. Scoring, insertion and training
+use the same tokens.
 """
 
 import random
@@ -20,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class Insertion(StrictModel):
-    """Which positions of a sample get latents, and how many."""
+    """The positions of a sample that get latents, and their number."""
 
-    tau: Real = Field(0.3, gt=0, lt=1, description="a token is hard if the model gives it less than this")
-    budget: int = Field(10, ge=1, description="most positions of a sample")
+    tau: Real = Field(0.3, gt=0, lt=1, description="a token is hard if the model gives it a lower probability")
+    budget: int = Field(10, ge=1, description="most positions of a sample that get latents")
     once: Real = Field(0.85, ge=0, le=1, description="probability of a latent before a chosen position")
-    twice: Real = Field(0.15, ge=0, le=1, description="probability of a second one, where there is one")
+    twice: Real = Field(0.15, ge=0, le=1, description="probability of a second latent after a first")
 
     @property
     def most(self) -> int:
-        """The most latents of a sample."""
+        """Return the most latents of a sample."""
         return self.budget * (2 if self.once and self.twice else 1)
 
 
 @dataclass(frozen=True)
 class Inserted:
-    """A sample with latents. `chosen` are the positions in the sample without them, `counts` the latents before each."""
+    """A sample with latents; `chosen` are positions in the sample without latents, `counts` the latents before each."""
 
     example: Example
     chosen: tuple[int, ...]
@@ -45,7 +46,7 @@ class Inserted:
 def confidences(
     model: Any, examples: Sequence[Example], pad_id: int, device: str, batch_size: int = 64
 ) -> "list[torch.Tensor]":
-    """Of every example, what the model gives each of its tokens after those before it: (tokens,), 1.0 for the first."""
+    """Return the model's probability of each token given those before it, (tokens,) per example; 1 for the first."""
     import torch
 
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
@@ -76,11 +77,14 @@ def insert(
     longest: int,
     seed: str,
 ) -> list[Inserted]:
-    """The examples with latents before positions that are trained; `given` is what `confidences` found, None for an example that
-    stays as it is.
+    """Return the examples with latents before positions that have labels.
 
-    `where` random puts as many before positions drawn at random. `labelled` says whether the model is trained to write the
-    latent token itself. Latents for which a sample of `longest` tokens has no room are left out, the last first.
+    Args:
+        given: the result of `confidences`, and None for an example that stays as it is.
+        where: "random" inserts as many latents before positions drawn at random.
+        labelled: whether latent tokens have labels, so that the model learns to write them.
+        longest: the most tokens of a sample; latents that do not fit are left out, the last ones first.
+        seed: of the draws; each example has its own generator.
     """
     inserted = []
     for number, (example, scores) in enumerate(zip(examples, given, strict=True)):

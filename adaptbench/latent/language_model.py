@@ -1,9 +1,10 @@
-"""Decoding with latents: the model writes words, and thinks where it was trained to; what each answer took is kept.
+"""Latent decoding: the model writes words and latents; the cost of each answer is recorded.
 
-An answer has the latent token where the model thought, to be read; scoring leaves it out (benchmarks/shared/answers.py).
+An answer has the latent token where the model thought, for readers; scoring leaves it out
+(benchmarks/shared/answers.py).
 
-Log-likelihoods (and so the general tasks) are the plain model's, as in plain decoding: no latent goes in, and the
-latent token is one of the tokens that probability falls on.
+Log-likelihoods (and so the general tasks) are the plain model's, as in plain decoding: there are no latents, and the
+latent token is one of the tokens that share the probability.
 """
 
 import json
@@ -17,7 +18,7 @@ from pydantic import Field
 from adaptbench.data.tokenizer import encode_prompts
 from adaptbench.errors import AdaptbenchError
 from adaptbench.jobs import gpus
-from adaptbench.latent.decode import Alter, Thinking, Written, respond
+from adaptbench.latent.decode import Alter, Response, Thinking, respond
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.stage import INSERTION
 from adaptbench.latent.text import LATENT, response
@@ -43,11 +44,11 @@ def language_model(
     lead: str = "",
     probe: Literal["", "zero", "noise", "shuffle"] = "",
 ):
-    """An lm-eval `LM` over a model directory.
+    """Return an lm-eval `LM` over a model directory.
 
-    With `thinks` the model has a latent token, read as `fusion` says (None: as any token); the other options are those of
-    adaptbench/latent/decode.py. `lead` is what every response begins with, as text of tokens. `probe` replaces what latents hold:
-    by zeros, by noise of the same length, or by the latents of another problem.
+    With `thinks` the model has a latent token, computed as `fusion` says (None: embedded as any token). `lead` is the
+    text that every response begins with. `probe` replaces latents: by zeros, by noise of the same norm, or by the
+    latents of another problem. The other options are those of adaptbench/latent/decode.py.
 
     Raises:
         AdaptbenchError: the directory's tokenizer has no latent token.
@@ -78,7 +79,7 @@ ROOM = 32  # tokens for latents beyond twice the longest right response
 
 
 class LatentLM(ScoringLM):
-    """`taken` maps (task, document) to what its answer took: tokens, latents, passes, milliseconds."""
+    """An LM that decodes with latents; `taken` has the tokens, latents, passes and time of each (task, document)."""
 
     def __init__(self, model: Any, tokenizer: Any, thinking: Thinking, batch_size: int, probe: str = "") -> None:
         self.thinking, self.probe = thinking, probe
@@ -86,8 +87,9 @@ class LatentLM(ScoringLM):
         super().__init__(model, tokenizer, batch_size)
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """The answers in order; prompts of like length go side by side. An answer that has not ended at twice the length of the
-        longest right one is cut there.
+        """Return the answers in order; prompts of like length are batched.
+
+        An answer is cut at twice the length of the longest right answer, plus ROOM.
         """
         limit = min(
             self._limit(requests),
@@ -118,10 +120,10 @@ class LatentLM(ScoringLM):
         return [answers[i] for i in range(len(requests))]
 
     def _answer(self, tokens: Sequence[int], lead: int, stops: str | Sequence[str]) -> str:
-        """The text of `tokens` after the lead, up to a stop; the latent token stands where the model thought, the lead's before it.
+        """Return the text of `tokens` after the lead, up to a stop, with the latent token at all latents.
 
-        Where a tokenizer writes parts otherwise than the whole, or a stop lies around a latent, it stands nowhere: the words
-        decide.
+        The latent token is left out where it would change the words: if the tokenizer decodes parts otherwise than the
+        whole, or a stop text spans a latent.
         """
 
         def written(part: Sequence[int]) -> str:
@@ -140,22 +142,22 @@ class LatentLM(ScoringLM):
         return shown if shown.replace(LATENT, "") == words else words
 
     def _limit(self, requests: Sequence[Any]) -> int:
-        """Tokens that a response may have, latent ones and the lead included: all of the task's where one does not say its steps."""
+        """Return the most tokens of a response, latent ones and lead included; `max_length` without reference steps."""
         if any(not {"steps", "target"} <= request.doc.keys() for request in requests):
             return self.max_length
         right = [response(request.doc["steps"], request.doc["target"]) for request in requests]
         lengths = map(len, self.tokenizer(right, add_special_tokens=False).input_ids) if right else ()
         return 2 * max(lengths, default=0) + len(self.thinking.lead) + ROOM
 
-    def respond(self, prompts: Sequence[Sequence[int]], limit: int, **options: Any) -> list[Written]:
-        """What the model writes after prompts that are tokens; options of adaptbench/latent/decode.py."""
+    def respond(self, prompts: Sequence[Sequence[int]], limit: int, **options: Any) -> list[Response]:
+        """Return the model's responses to tokenized prompts; options as in adaptbench/latent/decode.py."""
         ends = {"end_id": self.tokenizer.eos_token_id, "pad_id": self.tokenizer.pad_token_id}
         return respond(self.model, prompts, self.thinking, max_new_tokens=limit, **ends, **options)
 
     def _kept(
         self, prompts: Sequence[Sequence[int]], batches: Sequence[Sequence[int]], limit: int
     ) -> "list[list[torch.Tensor]]":
-        """The latents of every problem, as the model makes them; empty lists where the probe needs none."""
+        """Return the model's latents of every problem, for a probe that exchanges them; else empty lists."""
         kept: list[list[torch.Tensor]] = [[] for _ in prompts]
         if self.probe == "shuffle":
             for batch in batches:
@@ -164,13 +166,13 @@ class LatentLM(ScoringLM):
         return kept
 
     def _read(self, prompt: str, room: int) -> list[int]:
-        """The prompt's tokens as training has them; where it leaves no `room` for an answer, without its beginning."""
+        """Return the prompt's tokens as in training, cut at its beginning if an answer of `room` tokens needs that."""
         (ids,) = encode_prompts(self.tokenizer, [prompt])
         return ids[min(max(0, len(ids) + room - self.max_length), len(ids) - 1) :]
 
 
 def _of_batch(alter: Alter, batch: Sequence[int]) -> Alter:
-    """`alter`, which numbers all problems, for a batch of them."""
+    """Return `alter` for a batch: its rows are numbered in the batch, `alter` numbers all problems."""
     return lambda rows, numbers, latents: alter([batch[row] for row in rows], numbers, latents)
 
 
@@ -179,7 +181,7 @@ def _zero(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
 
 
 def _noise(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
-    """Noise of the latents' own length, seeded by the problem's and the latent's number."""
+    """Return noise of the latents' norm, seeded by the problem's and the latent's number."""
     import torch
 
     def alter(rows: Sequence[int], numbers: Sequence[int], latents: "torch.Tensor") -> "torch.Tensor":
@@ -194,8 +196,9 @@ def _noise(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
 
 
 def _shuffle(others: Sequence[Sequence["torch.Tensor"]]) -> Alter:
-    """The latent of the same number of the next problem that has any, its last where it has fewer. Where no other problem has one,
-    they stay.
+    """Exchange latents for those of the next problem that has any: of the same number, or its last if it has fewer.
+
+    If no other problem has latents, they stay.
     """
     import torch
 

@@ -1,7 +1,8 @@
-"""Measures what latents and decoding from embeddings need of a model: some twenty short passes, held against the plain model.
+"""Measure whether a model can decode from embeddings and with latents, by some twenty short forward passes.
 
-The plain model reads tokens, a row at a time, without a cache. Where a formula is wrong, what is compared is off by far; where it is
-right, by rounding. For that weights are in float32: in 16 bits a router may choose another expert by rounding alone.
+They are compared with the plain model, which reads tokens, one row at a time, without a cache. If a formula is wrong,
+the results differ by far; if it is right, by rounding. So weights are in float32: in 16 bits, rounding alone may make a
+router choose another expert.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from adaptbench.data.padding import padded
 from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import passes
 from adaptbench.latent.cached import Cached
-from adaptbench.latent.embeddings import read
+from adaptbench.latent.embeddings import run_decoder
 from adaptbench.latent.fusion import Fusion
 from adaptbench.model.temporary import evaluated
 
@@ -27,11 +28,11 @@ STEPS = (
     (2, "of two tokens at once it makes other logits than of one after another"),
     (1, "it makes other logits after a row has left its cache"),
 )
-TOLERANCE = 3e-4  # of the largest number; ten times the rounding of any small model
+TOLERANCE = 3e-4  # relative to the largest number; ten times the rounding error of small models
 
 
 def measure(model: Any, names: Sequence[str] = ("embeddings", "latents", "wavefront")) -> dict[str, str]:
-    """Why the model lacks these capabilities (adaptbench/model/capabilities.py), a short clause each; empty where it has them."""
+    """Return why the model lacks each capability (see adaptbench/model/capabilities.py); empty if it has it."""
     import torch
 
     with _in_float32(model), torch.no_grad():
@@ -41,7 +42,7 @@ def measure(model: Any, names: Sequence[str] = ("embeddings", "latents", "wavefr
 
 @contextmanager
 def _in_float32(model: Any) -> Iterator[None]:
-    """In evaluation mode, with no weight in fewer bits; afterwards all is as it was, bit by bit."""
+    """Put the model in evaluation mode with float32 weights; restore it exactly at the end."""
     tensors = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
     short = [(one, one.dtype) for one in tensors if one.element_size() < 4]
     for tensor, _ in short:
@@ -68,7 +69,7 @@ def check_supported(model: Any, needed: Sequence[str], wanted: Sequence[str] = (
 
 
 class _LacksError(Exception):
-    """Why, in a short clause."""
+    """A missing capability; the message says why in a short clause."""
 
 
 def _why(check: Callable[[], None]) -> str:
@@ -76,13 +77,13 @@ def _why(check: Callable[[], None]) -> str:
         check()
     except _LacksError as lack:
         return str(lack)
-    except Exception as error:  # whatever the code of an architecture makes of inputs that nobody tried on it
+    except Exception as error:  # an architecture's code may raise anything for inputs it does not expect
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     return ""
 
 
 class _Measured:
-    """A model, and what several checks compare with."""
+    """A model, and the reference results that several checks share."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -90,7 +91,7 @@ class _Measured:
         self.tokens = [[3 + (5 * row + 7 * place) % many for place in range(size)] for row, size in enumerate(LENGTHS)]
 
     def embeddings(self) -> None:
-        """Rows that are read from embeddings, side by side and with a cache, make the plain model's logits."""
+        """Check that rows read from embeddings, as a batch and with a cache, give the plain model's logits."""
         import torch
 
         self._check_reading()
@@ -109,7 +110,7 @@ class _Measured:
             self._check_last(cached, rows, places, lack)
 
     def latents(self) -> None:
-        """Latents are what they are defined to be, and passes through rows with and without them make the same, however they are made."""
+        """Check that latents follow their definition, and that all ways through rows with latents agree."""
         self._check_reading()
         likeliest = self.logits[0][:, 1:].argmax(-1) + 1
         mixed = passes.latents_after(self.model, self.states, 0, Fusion(alpha=0.0, nucleus="top_k", top_k=1))
@@ -123,7 +124,7 @@ class _Measured:
             _check(ours, logits, "rows padded on the right make other logits than alone")
 
     def wavefront(self) -> None:
-        """Pieces of rows, run one after another, make what whole rows make."""
+        """Check that pieces of rows, run one after another, give the states of whole rows."""
         try:
             found = self._pass(passes.wavefront)
         except AdaptbenchError:
@@ -134,7 +135,7 @@ class _Measured:
 
     @cached_property
     def logits(self) -> "list[torch.Tensor]":
-        """The plain model's, of each row (tokens, vocabulary)."""
+        """Return the plain model's logits of each row (tokens, vocabulary)."""
         import torch
 
         rows = (torch.tensor([tokens], device=self.model.device) for tokens in self.tokens)
@@ -142,15 +143,17 @@ class _Measured:
 
     @cached_property
     def states(self) -> "torch.Tensor":
-        """The first row's, after the final norm (tokens, width), read from embeddings."""
+        """Return the first row's states after the final norm (tokens, width), read from embeddings."""
         import torch
 
-        states: torch.Tensor = read(self.model, self._embedded(torch.tensor(self.tokens[:1])), use_cache=False)[0][0]
+        states: torch.Tensor = run_decoder(self.model, self._embedded(torch.tensor(self.tokens[:1])), use_cache=False)[
+            0
+        ][0]
         return states
 
     @cached_property
     def exact(self) -> "torch.Tensor":
-        """States of rows with latents (rows, longest, width), one row and one latent after another."""
+        """Return the states of rows with latents (rows, longest, width), computed one row and one latent at a time."""
         return self._pass(passes.naive)
 
     def _embedded(self, ids: "torch.Tensor") -> "torch.Tensor":
@@ -158,7 +161,10 @@ class _Measured:
         return vectors
 
     def _pass(self, way: passes.Way, latents: Sequence[Sequence[int]] = LATENTS) -> "torch.Tensor":
-        """The states of the rows with latents at these places. Of states alone: by rounding a nucleus may hold another token."""
+        """Return the states of the rows with latents at these places.
+
+        The latents are made of states alone (alpha 1): by rounding, a nucleus may hold another token.
+        """
         import torch
 
         rows = [
@@ -180,9 +186,10 @@ class _Measured:
 
 
 def _check(ours: "torch.Tensor", theirs: "torch.Tensor", lack: str) -> None:
-    """
+    """Check that two tensors agree.
+
     Raises:
-        _LacksError: they differ by more than rounding, or are no numbers.
+        _LacksError: they differ by more than rounding, or are not finite.
     """
     ours, theirs = ours.double(), theirs.double()
     if not bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()):

@@ -1,4 +1,4 @@
-"""The loss of a batch that holds latents, by one of the ways through it."""
+"""The training loss of a batch with latents."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Forward(StrictModel):
-    """How training goes through latents: piece by piece, or all positions at once again and again."""
+    """Options of forward passes through latents in training; see adaptbench/latent/passes.py for the ways."""
 
     way: Literal["wavefront", "jacobi", "naive"] = Field("wavefront", description="naive is the slow reference")
     iterations: int | None = Field(
-        None, ge=1, description="of jacobi; default: as many as the most latents of a sample in a batch, which is exact"
+        None, ge=1, description="of jacobi; default: the most latents of a sample in the batch, which is exact"
     )
     approximate: bool = Field(
-        False, description="allow fewer iterations than a sample may have latents: later latents are then not exact"
+        False, description="allow fewer iterations than a sample may have latents; later latents are then not exact"
     )
 
     @model_validator(mode="after")
@@ -34,7 +34,7 @@ class Forward(StrictModel):
         return self
 
     def problem(self, latents: int) -> str:
-        """Why this is no exact way through samples of up to so many latents, unless that is asked for; empty if it is."""
+        """Return why this is not exact for samples of up to `latents` latents; empty if it is, or need not be."""
         if self.approximate or self.iterations is None or self.iterations >= latents:
             return ""
         return (
@@ -55,9 +55,9 @@ class Forward(StrictModel):
 
 
 def latent_loss(forward: Forward, fusion: Fusion, latent_id: int):
-    """An objective: mean next-token cross-entropy (nats) over the labelled tokens of samples that lie one in a row.
+    """Return an objective: the mean next-token cross-entropy (nats) over labelled tokens, one sample in a row.
 
-    It leaves the model in evaluation mode: nothing is dropped at random in passes through latents.
+    It leaves the model in evaluation mode, so that there is no dropout in passes through latents.
     """
 
     def loss(model, batch) -> "torch.Tensor":

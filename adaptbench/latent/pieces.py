@@ -1,4 +1,4 @@
-"""Rows of tokens cut into the pieces that the passes of a wavefront run, end to end without padding."""
+"""Cut rows of tokens into the pieces that a wavefront's passes run, one after another without padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-BAND, COPIED = 64, 6  # what another band of columns costs, and each of its rows, in places of the grid
+BAND, COPIED = 64, 6  # cost of another band of columns, and of each of its rows, in places of the grid
 
 
 @dataclass(frozen=True)
 class Band:
-    """Columns of a grid in which tokens lie for attention: those of `rows`, or of the first so many, (rows, `width`).
+    """A band of columns of the grid that lays out tokens for attention: (rows, `width`), for the pass's rows `rows`.
 
-    `mask` (rows, 1, width, seen) hides keys that come later; `seen` is how many places of a row any of its tokens may see.
+    `mask` (rows, 1, width, seen) hides later keys; `seen` is the most places of a row that a token of it attends to.
     """
 
     rows: "torch.Tensor | slice"
@@ -26,10 +26,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What one pass runs: n tokens of the first `active` rows, in order of rows and places.
+    """The tokens of one pass: n tokens of the first `active` rows, in order of rows and places.
 
-    `rows`, `places` (n,) say where a token belongs; `first` and `last` (active,) where each row's piece begins and ends among
-    the n; `grid` (n,) where a token lies in the grid, whose `bands` follow one another.
+    `rows` and `places` (n,) are a token's place in the input. `first` and `last` (active,) are where each row's piece
+    begins and ends among the n. `grid` (n,) is a token's place in the grid, the concatenation of `bands`.
     """
 
     rows: "torch.Tensor"
@@ -42,14 +42,14 @@ class Pieces:
 
 
 def cut(latent: "torch.Tensor", lengths: "torch.Tensor") -> tuple[list[int], list[Pieces]]:
-    """The order of rows, those with most latents first, and the passes; pass j runs every row's tokens from its j-th latent on.
+    """Cut rows before their latents: pass j runs every row's tokens from its j-th latent to the next one.
 
     Args:
-        latent: (rows, length), where latents are; never at a row's first place.
-        lengths: (rows,) of tokens, at least one each.
+        latent: (rows, length), true at latents; never at a row's first place.
+        lengths: (rows,) in tokens, at least one each.
 
     Returns:
-        The original number of each row, and passes whose rows count in this order.
+        The rows' original numbers in descending order of latents, and the passes, whose rows are in this order.
 
     Raises:
         ValueError: a row begins with a latent.
@@ -68,7 +68,7 @@ def cut(latent: "torch.Tensor", lengths: "torch.Tensor") -> tuple[list[int], lis
 
 
 def _pieces(spans: Sequence[tuple[int, int]], device: Any) -> Pieces:
-    """The pass over these places of the first rows: where each piece begins and ends."""
+    """Return the pass over these places of the first rows, the begin and end of each piece."""
     import torch
 
     starts, ends = torch.tensor(spans).unbind(1)
@@ -82,7 +82,7 @@ def _pieces(spans: Sequence[tuple[int, int]], device: Any) -> Pieces:
         width, chosen = right - left, torch.tensor(numbers)
         seen = int((starts + counts.clamp(max=right))[chosen].max())
         later = torch.arange(seen) > (starts[chosen, None] + torch.arange(left, right))[..., None]
-        # Finite in every dtype, and far below any score.
+        # Finite in every dtype, and far below any attention score.
         mask = torch.zeros(later.shape).masked_fill(later, torch.finfo(torch.bfloat16).min)[:, None]
         inside = (left <= columns) & (columns < right)
         line = torch.zeros_like(counts).index_copy(0, chosen, torch.arange(len(numbers)))[rows]
@@ -96,7 +96,11 @@ def _pieces(spans: Sequence[tuple[int, int]], device: Any) -> Pieces:
 
 
 def cut_columns(counts: Sequence[int]) -> list[tuple[list[int], int, int]]:
-    """Rows of so many tokens, in bands of columns that leave few empty: the numbers of a band's rows, its columns from and to."""
+    """Divide rows of `counts` tokens into bands of columns with few empty places.
+
+    Returns:
+        For each band the numbers of its rows, its first column and its end.
+    """
     bands, rows, left = [], list(range(len(counts))), 0
     while rows:
         widest = max(counts[row] for row in rows)

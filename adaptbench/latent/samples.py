@@ -1,4 +1,4 @@
-"""Training samples of the reasoning track: the question is read, the response is learned."""
+"""Make training samples of the reasoning track, with labels on the response only."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 def examples(
     context: StageContext, *, worked: bool = True, skipped: int = 0, lead: Sequence[int] = ()
 ) -> list[Example]:
-    """The track's training problems: prompt as context; steps, answer and end of text as targets.
+    """Return the track's training problems: the prompt as context; steps, answer and end of text as targets.
 
-    Without `worked` the response is the answer alone; `skipped` leaves out that many first steps. `lead` are tokens before the
-    response that are not trained. Prompt and response are tokenized apart, as when the model writes after a prompt.
+    Prompt and response are tokenized apart, as when the model writes after a prompt.
+
+    Args:
+        worked: whether the response has steps; without, it is the answer alone.
+        skipped: number of first steps that are left out.
+        lead: tokens before the response, without labels.
 
     Raises:
-        AdaptbenchError: a sample with nothing to learn, that does not fit, or whose text holds the latent token.
+        AdaptbenchError: a problem lacks its steps or holds the latent token, or a sample does not fit.
     """
     tokenizer = context.tokenizer
     assert tokenizer is not None
@@ -57,10 +61,10 @@ def _check(problem: Mapping[str, Any], where: str) -> None:
         raise AdaptbenchError(f"{where}: holds {text.LATENT!r}, which is the latent token")
 
 
-def unpacked(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
-    """The samples of packed rows, each in a row of its own: input_ids and labels (samples, longest), lengths (samples,).
+def one_sample_per_row(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
+    """Return the samples of packed rows, one in a row: input_ids and labels (samples, longest), lengths (samples,).
 
-    So a batch of latent passes holds the samples that a packed batch of the same size would.
+    So a batch with latents has the same samples as a packed batch of the same size.
     """
     import torch
 

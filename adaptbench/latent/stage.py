@@ -1,4 +1,4 @@
-"""What curricula with latents share: their options, the latent token, and the samples of a stage."""
+"""Shared parts of curricula with latents: options, the latent token, and the samples of a stage."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -20,35 +20,40 @@ INSERTION = "insertion.json"
 SHOWN = 6  # samples that are kept token by token
 
 
-RATIOS = (0.3, 0.5, 0.7, 1.0, 2.0, 3.0)
-"""Of learning rates, as a sweep tries them: the first stage is that of `cot`, at its rate. At a tenth the latent token is hardly
-learned in so few steps, and a sweep would choose a model that never thinks."""
+RATE_RATIOS = (0.3, 0.5, 0.7, 1.0, 2.0, 3.0)
+"""Ratios of learning rates that a sweep tries; the first stage is that of `cot`, at its rate.
+
+At a tenth of it, the latent token is hardly learned in few steps, and a sweep would choose a model that never thinks.
+"""
 
 
 TAKES_PLACE = ("latent_tokens", 1.0)
-"""Extra tokens of a mean answer below which a run says nothing of them."""
+"""Metric, and its mean over answers below which a run says nothing about extra tokens."""
 
 
 class LaterConfig(CurriculumConfig):
-    """How the stages after the chain of thought are trained."""
+    """Options of the stages after the chain of thought."""
 
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
-    later_rate_ratio: Real = Field(1.0, gt=0, description="learning rate of later stages over the first stage's")
+    later_rate_ratio: Real = Field(1.0, gt=0, description="learning rate of later stages divided by the first stage's")
 
     def sharded_problem(self, run) -> str:
         if getattr(self, "adds_tokens", False) and not run.tuner.moves_base_weights:
-            return f"kind: under {run.tuner.kind} it trains new tokens' rows of frozen embeddings alone; use devices.strategy: ddp"
+            return (
+                f"kind: under {run.tuner.kind} it trains new tokens' rows of frozen embeddings alone; "
+                "use devices.strategy: ddp"
+            )
         return super().sharded_problem(run)
 
     def longest_chain(self) -> int:
-        """The most latents that a sample may have."""
+        """Return the most latents that a sample may have."""
         return 0
 
     def needs(self) -> tuple[str, ...]:
-        return ("embeddings",)  # as it decodes
+        return ("embeddings",)  # for latent decoding
 
-    def later(self, training: Training, *own: TrainingOverrides) -> dict[str, Any]:
-        """The training options of a later stage over the run's; of `own` the last one that names an option counts."""
+    def later_training(self, training: Training, *own: TrainingOverrides) -> dict[str, Any]:
+        """Return the training options of a later stage, which override the run's; the last of `own` has priority."""
         named: dict[str, Any] = {"learning_rate": self.later_rate_ratio * training.learning_rate}
         for one in own:
             options = one.model_dump(exclude_none=True)
@@ -59,19 +64,20 @@ class LaterConfig(CurriculumConfig):
 
 
 class InsertedConfig(LaterConfig):
-    """Where extra tokens go, in every stage that has some, and the first such stage's own options."""
+    """Options of all stages with inserted tokens, and of the first such stage."""
 
     adds_tokens: ClassVar[bool] = True
     takes_place: ClassVar = TAKES_PLACE
     insertion: Literal["confidence", "random"] = Field(
-        "confidence", description="latents before tokens that are hard for the model, or as many anywhere"
+        "confidence", description="latents before tokens that are hard for the model, or as many at random places"
     )
     latent_label: Literal["predict", "ignore"] = Field(
         "predict", description="whether the model is trained to write the latent token"
     )
     trigger: Literal["token", "confidence", "random"] = Field(
         "token",
-        description="it thinks when it writes the latent token, where it is not sure of any other, or by chance, as often as in training",
+        description="when the model thinks: where it writes the latent token, where it gives no token a probability of "
+        "tau, or at random, as often as in training",
     )
     hidden: Insertion = Field(Insertion(), description="latents of the first stage that has them")
     hidden_training: TrainingOverrides = Field(TrainingOverrides(), description="of that stage")
@@ -86,7 +92,7 @@ class InsertedConfig(LaterConfig):
 
 
 class FusedConfig(InsertedConfig):
-    """The second such stage's own options."""
+    """Options of the second stage with inserted tokens."""
 
     fused: Insertion = Field(
         Insertion(tau=0.2, budget=16, once=0.95, twice=0.2), description="latents of the third stage"
@@ -95,12 +101,12 @@ class FusedConfig(InsertedConfig):
 
 
 class LatentConfig(LaterConfig):
-    """How training goes through latents."""
+    """Options of training with latents."""
 
     adds_tokens: ClassVar[bool] = True
     takes_place: ClassVar = TAKES_PLACE
     detach: bool = Field(False, description="whether gradients stop at latents")
-    forward: Forward = Field(Forward(), description="how a pass through latents is made")
+    forward: Forward = Field(Forward(), description="how training passes through latents")
 
     def needs(self) -> tuple[str, ...]:
         return (*super().needs(), "latents")
@@ -117,7 +123,7 @@ class LatentConfig(LaterConfig):
         return self.forward.problem(self.longest_chain()) or super().problem(run, base_layers)
 
     def sharded_problem(self, run) -> str:
-        if self.forward.way != "jacobi":  # each process would wait for others' passes, of which they have fewer or more
+        if self.forward.way != "jacobi":  # processes would have different numbers of passes, and wait for each other
             return (
                 "forward.way: must be jacobi under devices.strategy: fsdp, which needs as many passes in every process"
             )
@@ -125,10 +131,10 @@ class LatentConfig(LaterConfig):
 
 
 def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
-    """Give tokenizer and model these tokens, their rows the mean of the others; returns the rows, which must train.
+    """Add tokens to tokenizer and model, their rows the mean of the others; return the rows, which must be trained.
 
     Raises:
-        AdaptbenchError: the tokenizer has one already.
+        AdaptbenchError: the tokenizer already has one of the tokens.
     """
     import torch
 
@@ -139,7 +145,7 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) ->
             )
     known = len(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
-    rows = added(tokenizer, tokens)
+    rows = added_rows(tokenizer, tokens)
     if model.get_input_embeddings().num_embeddings < len(tokenizer):
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
@@ -148,17 +154,17 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str] = (LATENT,)) ->
     return rows
 
 
-def added(tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
-    """The rows of tokens that an earlier stage has added."""
+def added_rows(tokenizer: Any, tokens: Sequence[str] = (LATENT,)) -> tuple[int, ...]:
+    """Return the rows of tokens that an earlier stage has added."""
     return tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
 
 
 def latent_examples(
     config: InsertedConfig, options: Insertion, phase: str, model: Any, context: StageContext
 ) -> list[Any]:
-    """The training samples with latents where this model, before the stage, finds the tokens hard.
+    """Return the training samples with latents before tokens that are hard for this model, as it is before the stage.
 
-    Only samples that the stage will read are looked at: latents take no room in a row, so that rows are known before them.
+    Only samples that the stage will read are scored. Latents take no room in a row, so that rows are known before.
     """
     from adaptbench.data.packing import Packed
     from adaptbench.latent import samples
@@ -170,7 +176,7 @@ def latent_examples(
     read: Sequence[int] = range(len(plain))
     if context.rows is not None:
         stream = Packed(plain, context.sequence_length, context.seed, together=context.can("packing"))
-        assert len(stream.examples) == len(plain)  # every sample fits, and has something to learn
+        assert len(stream.examples) == len(plain)  # every sample fits and has labels
         read = sorted(stream.read(context.rows))
     found = confidences(model, [plain[place] for place in read], tokenizer.pad_token_id, context.device)
     given = dict(zip(read, found, strict=True))
@@ -190,9 +196,9 @@ def latent_examples(
 
 
 def _record(plain: Any, given: Any, inserted: Any, tokenizer: Any, options: Insertion) -> dict[str, Any]:
-    """What was inserted where: how much in all, and a few samples token by token, the first that have latents before others.
+    """Return a record of the inserted latents: their number, and a few samples by token, those with latents first.
 
-    `given` is what `confidences` found, by the places of the samples that the stage will read.
+    `given` is the result of `confidences`, by the places of the samples that the stage will read.
     """
     chosen = sorted(given, key=lambda number: not any(inserted[number].counts))[:SHOWN]
     shown = [
@@ -233,15 +239,16 @@ def objective(config: LatentConfig, fusion: Fusion, model: Any, context: StageCo
 
 
 def collate(rows: Any, length: int, pad_id: int) -> Any:
-    """A batch of the samples of packed rows, each in a row of its own."""
-    from adaptbench.latent.samples import unpacked
+    """Return a batch of the samples of packed rows, one in a row."""
+    from adaptbench.latent.samples import one_sample_per_row
 
-    return unpacked(rows, pad_id)
+    return one_sample_per_row(rows, pad_id)
 
 
 def decoding(config: InsertedConfig, options: Insertion, fusion: Fusion | None) -> dict[str, Any]:
-    """What adaptbench.json says of a stage whose latents went where `options` says; without `fusion` the token is read as any other
-    (a pause).
+    """Return the manifest's entry for decoding of a stage with latents inserted by `options`.
+
+    Without `fusion` the latent token is embedded as any other (a pause).
     """
     made = None if fusion is None else fusion.model_dump(mode="json", exclude={"detach"})
     tau = {"tau": options.tau} if config.trigger == "confidence" else {}

@@ -1,4 +1,4 @@
-"""A problem and its worked answer as text: the one wording for training and decoding; benchmarks/shared/answers.py scores it."""
+"""Format a problem and its worked answer as text, for training and decoding; benchmarks/shared/answers.py scores it."""
 
 LATENT = "<thinking>"
 MARK = "####"
@@ -9,5 +9,5 @@ def prompt(question: str) -> str:
 
 
 def response(steps: list[str], target: str) -> str:
-    """What follows the prompt: the worked steps, then the mark and the answer."""
+    """Return the text after the prompt: the worked steps, then the mark and the answer."""
     return " " + " ".join([*steps, MARK, target])

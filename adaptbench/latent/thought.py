@@ -1,4 +1,4 @@
-"""Metrics of a task's answers by whether they hold latent tokens: most answers of some models hold none, and say nothing of latents."""
+"""Metrics of answers with latent tokens: of some models most answers have none, and say nothing about latents."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +21,10 @@ def _share(some: Any, of: Any) -> Any:
 
 
 THOUGHT = Derived("thought", ("latent_tokens",), _counts, _share)
-"""The share of answers that hold a latent token."""
+"""The share of answers with a latent token."""
 
 RIGHT_OF_THOUGHT = Derived("exact_match_of_thought", ("exact_match", "latent_tokens"), _right_counts, _share)
-"""Answers right among those that hold a latent token. Whatever replaces a model's latents, they are the same documents: up to its
-first latent an answer is the same."""
+"""The share of right answers among those with a latent token.
+
+A probe that replaces latents does not change which documents these are: an answer is the same up to its first latent.
+"""

@@ -1,19 +1,19 @@
-"""API-Bank's dialogues, step by step: which API is called next, with what, and what the user is told then.
+"""API-Bank's dialogues, step by step: the next API that is called, its arguments, and the answer to the user.
 
-Source: arXiv 2304.08244; dialogues of api-bank/ in https://github.com/AlibabaResearch/DAMO-ConvAI, one a line:
+Only for evaluation. Source: arXiv 2304.08244; dialogues of api-bank/ in https://github.com/AlibabaResearch/DAMO-ConvAI,
+one in a line:
 
     {"id": text, "turns": [{"role": "User" or "AI", "text"}, {"role": "API", "api_name", "param_dict", "result"}, ...]}
 
-with the result's "output" or "exception". Only for evaluation. 264 dialogues with 508 calls of 50 APIs; three
-dialogues have no call.
+with the result's "output" or "exception". 264 dialogues with 508 calls of 50 APIs; three dialogues have no call.
 
-APIs are called in runs: one call after another without a word between them. What was said and called before a run is
-its task; the calls of the run before this one are the history. Where the AI speaks after a run (478 of 482), what it
-says is the right answer of one more document. Thoughts are not recorded and are fixed texts.
+APIs are called in runs: one call after another without words between. The words and calls before a run are its task;
+the earlier calls of the run are the history. Where the AI speaks after a run (478 of 482), its words are the right
+answer of one more document. Thoughts are not recorded; they are fixed texts.
 
-The dialogues describe no API, so a tool is what the calls of the whole file show: its name, the name in words, and
-every parameter that any call gave it. Besides the dialogue's own APIs others are offered, drawn by the seed and the
-dialogue's id. `ToolSearcher` (45 calls) looks for the API that is called next, though that one is offered anyway.
+The dialogues describe no API, so a tool is derived from the calls of the whole file: its name, the name in words, and
+every parameter of any call. Besides the dialogue's APIs others are offered, drawn by the seed and the dialogue's id.
+`ToolSearcher` (45 calls) looks for the API that is called next, although that one is offered anyway.
 """
 
 import json
@@ -53,11 +53,11 @@ TASKS = (steps_task("api_bank_steps", "API-Bank steps"),)
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of API-Bank.
+    """Return the split of API-Bank.
 
     Returns:
-        api_bank_steps: a document a call or answer, as benchmarks/agent/steps.py makes them; "problem" counts the
-        dialogues.
+        api_bank_steps: a document for each call or answer, as benchmarks/agent/steps.py makes them; "problem" counts
+        the dialogues.
 
     Raises:
         AdaptbenchError: no folder is named, or its file is missing or not of the form above.
@@ -77,12 +77,12 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         offered = _offered(one, known, config.tools, random.Random(f"{seed}/api_bank/{one['id']}"))
         for instruction, steps in runs(one["turns"]):
             answered = steps[-1]["decision"] == dialogue.ANSWER
-            # A trajectory must end; an end that nobody recorded is not asked for.
+            # A trajectory must end; an end that is not recorded is not evaluated.
             ended = steps if answered else [*steps, dialogue.step("", dialogue.GIVE_UP)]
             trajectory = {"instruction": instruction, "tools": offered, "steps": ended}
             where = f"{path}: dialogue {problem + 1} ({one['id']})"
-            asked = step_documents([trajectory], where, whole_answer=True)
-            documents += [{**document, "problem": problem} for document in asked[: len(steps)]]
+            recorded = step_documents([trajectory], where, whole_answer=True)[: len(steps)]
+            documents += [{**document, "problem": problem} for document in recorded]
     return {"api_bank_steps": documents}
 
 
@@ -110,7 +110,7 @@ def _check_turn(turn: Any) -> None:
 
 
 def tools_of(dialogues: Sequence[Record]) -> dict[str, Record]:
-    """The APIs by name, in alphabetical order, as the calls show them."""
+    """Return the APIs by name, in alphabetical order, as derived from the calls."""
     parameters: dict[str, dict[str, str]] = {}
     for one in dialogues:
         for turn in one["turns"]:
@@ -127,7 +127,7 @@ def _in_words(name: str) -> str:
 
 
 def _offered(one: Record, known: Mapping[str, Record], count: int, rng: random.Random) -> list[Record]:
-    """The dialogue's APIs and others up to `count`, shuffled: the same tools in each of its prompts."""
+    """Return the dialogue's APIs and others up to `count`, shuffled; all its prompts offer the same tools."""
     own = sorted({turn["api_name"] for turn in one["turns"] if turn["role"] == "API"})
     others = [name for name in known if name not in own]
     chosen = own + rng.sample(others, min(len(others), max(0, count - len(own))))
@@ -136,7 +136,7 @@ def _offered(one: Record, known: Mapping[str, Record], count: int, rng: random.R
 
 
 def runs(turns: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
-    """For every run of calls what was said and called before it, as text, and its calls and answer as steps."""
+    """Yield for every run of calls the earlier words and calls as text, and its calls and answer as steps."""
     past: list[str] = []
     groups = [(api, list(group)) for api, group in groupby(turns, lambda turn: turn["role"] == "API")]
     for number, (api, group) in enumerate(groups):
@@ -161,7 +161,7 @@ def _as_text(turn: Record) -> str:
 
 
 def observation(result: Record) -> str:
-    """What a call gave, as one line that is not empty."""
+    """Return the result of a call as one non-empty line."""
     if result.get("exception") is not None:
         return _line(f"error: {result['exception']}")
     output = result.get("output")

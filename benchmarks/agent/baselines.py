@@ -1,6 +1,6 @@
-"""What an agent scores that never reads its task: the rows that a trained one must leave behind.
+"""Baselines that never read the task: trained agents must do better than these rows.
 
-In the paper's out-of-domain test a policy that always calls reaches 74 % plan accuracy, so such rows belong in the table.
+In GLPFT's out-of-domain test a policy that always calls has a plan accuracy of 74 %, so such rows belong in the table.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from adaptbench.contracts import Record
 
 
 def majority(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Always the step that training holds most often among those of its most frequent decision."""
+    """Return a policy that always writes the most frequent step of the most frequent decision in training."""
     steps = [one for record in train for one in record["steps"]]
     commonest = _most_frequent(one["decision"] for one in steps)
     written = _most_frequent(dialogue.target("assistant", one) for one in steps if one["decision"] == commonest)
@@ -24,7 +24,7 @@ def _most_frequent(values: Iterable[str]) -> str:
 
 
 def always_call(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Always a call, without arguments, of that offered tool which training calls most often."""
+    """Return a policy that always calls, without arguments, the offered tool that training calls most often."""
     called = Counter(one["action"] for record in train for one in record["steps"] if one["decision"] == dialogue.CALL)
 
     def write(asked: Record) -> str:
@@ -35,7 +35,7 @@ def always_call(train: Sequence[Record]) -> Callable[[Record], str]:
 
 
 def always_give_up(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Gives up at once: right wherever a problem cannot be solved."""
+    """Return a policy that gives up at once, which is right for unsolvable problems."""
     return lambda asked: dialogue.target("assistant", dialogue.step("", dialogue.GIVE_UP))
 
 

@@ -1,21 +1,24 @@
-"""ToolBench's conversations as trajectories, in either of the forms in which they are published.
+"""Read ToolBench's conversations as trajectories, in either of the two published forms.
 
-GLPFT's (https://github.com/X-PLUG/Multi-LLM-Agent, what its preprocessing leaves after its second stage, and its tests):
+GLPFT's form (https://github.com/X-PLUG/Multi-LLM-Agent, the output of its preprocessing's second stage, and its tests):
 
-    {"instruction", "tools": [{"Name", "function", "input": {parameter: text}}, ...], "conversations": [{"from", "value"}, ...]}
+    {"instruction", "tools": [{"Name", "function", "input": {parameter: text}}, ...],
+     "conversations": [{"from", "value"}, ...]}
 
-from "user", "assistant" (a thought that ends in "Next: caller.", "Next: conclusion." or "Next: give up."), "caller" ("Action: name",
-"Action Input: JSON"), "observation" and "conclusion" (the answer). ToolBench's own (toolllama_G123_dfs_*.json):
+from "user", "assistant" (a thought that ends in "Next: caller.", "Next: conclusion." or "Next: give up."), "caller"
+("Action: name", "Action Input: JSON"), "observation" and "conclusion" (the answer). ToolBench's form
+(toolllama_G123_dfs_*.json):
 
     {"id": "Step 9: instruction", "conversations": [{"from", "value"}, ...]}
 
-from "system" (the APIs as a Python list at its end), "user", "assistant" ("Thought:", "Action:", "Action Input:"; the action `Finish`
-ends) and "function" (a JSON object of "error" and "response"). It holds every path as many times as the path has steps, each time up to
-another one; the last is the whole path, which is the one that GLPFT trains on.
+from "system" (the APIs as a Python list at its end), "user", "assistant" ("Thought:", "Action:", "Action Input:"; the
+action `Finish` ends) and "function" (a JSON object of "error" and "response"). It repeats every path once for each of
+its steps, each time up to another step. The last repetition is the whole path, on which GLPFT trains.
 
-What the user says between steps (in ToolBench a reminder of what other branches of the search have tried) and what the assistant says
-without deciding anything belong to no step. They are history that nobody writes: they stand after the observation, or else after
-the instruction, that they follow, whole: reminders have up to 3,000 characters. Thoughts are one line each here, answers keep theirs.
+The user's words between steps (in ToolBench a reminder of other branches of the search) and the assistant's words
+without a decision belong to no step. They are part of the history that no role writes: they follow the observation, or
+the instruction, before them, at full length (reminders have up to 3,000 characters). A thought becomes one line, an
+answer keeps its lines.
 """
 
 import ast
@@ -30,8 +33,8 @@ from adaptbench.agent.trajectory import check
 from adaptbench.contracts import Record
 from adaptbench.errors import AdaptbenchError
 
-NAME_CHARACTERS = 64  # the last of an API's name, as GLPFT's preprocessing keeps them
-TEXT_CHARACTERS = 256  # the first of its description, the last of a parameter's
+NAME_CHARACTERS = 64  # of an API's name, from its end, as in GLPFT's preprocessing
+TEXT_CHARACTERS = 256  # of its description, from the beginning, and of a parameter's, from the end
 FINISH = "Finish"
 
 _DECISION = re.compile(r"\s*Next: (caller|conclusion|give up)\.\s*$")
@@ -40,7 +43,11 @@ _STEP = re.compile(r"^Step \d+: ")
 
 
 def trajectories(records: Iterable[Any]) -> tuple[dict[int, Record], dict[str, list[int]]]:
-    """The whole conversations as trajectories by their numbers (from 1), and by reason the numbers of the records that are none."""
+    """Convert records to trajectories.
+
+    Returns:
+        The trajectories by record number, from 1, and for each reason the numbers of the records that are left out.
+    """
     made: dict[int, Record] = {}
     left_out: dict[str, list[int]] = {}
     longest: dict[Any, tuple[int, Any]] = {}
@@ -58,16 +65,18 @@ def trajectories(records: Iterable[Any]) -> tuple[dict[int, Record], dict[str, l
 
 
 def _path(record: Any) -> str:
-    """What ToolBench's own records of one path share; nothing for the other form."""
+    """Return the text that ToolBench's records of one path share; empty for GLPFT's form."""
     own = isinstance(record, Mapping) and isinstance(record.get("id"), str) and "tools" not in record
     return _STEP.sub("", record["id"]) if own else ""
 
 
 def trajectory(record: Any) -> Record:
-    """A record of either form as adaptbench/agent/dialogue.py describes trajectories, with its "question": the published instruction.
+    """Convert a record of either form to a trajectory (see adaptbench/agent/dialogue.py).
+
+    Its "question" is the published instruction.
 
     Raises:
-        ValueError: why it is none.
+        ValueError: the record is not a trajectory; the message is the reason.
     """
     if not isinstance(record, Mapping) or not _are_turns(record.get("conversations")):
         raise ValueError("'conversations' is not a list of turns with 'from' and 'value'")
@@ -78,10 +87,11 @@ def trajectory(record: Any) -> Record:
         raise ValueError("no instruction")
     tools = _tools(record["tools"])
     turns = record["conversations"]
-    if turns and turns[0]["from"] == "user":  # the instruction once more
+    if turns and turns[0]["from"] == "user":  # the instruction again
         turns = turns[1:]
-    asked, steps = _steps(_one_line(instruction), turns, {tool["name"] for tool in tools})
-    made = {"instruction": asked, "tools": tools, "steps": steps, "question": _one_line(instruction)}
+    question = _one_line(instruction)
+    instruction, steps = _steps(question, turns, {tool["name"] for tool in tools})
+    made = {"instruction": instruction, "tools": tools, "steps": steps, "question": question}
     try:
         json.dumps(made, ensure_ascii=False).encode()
         check(made, "record")
@@ -100,7 +110,7 @@ def _are_turns(turns: Any) -> bool:
 
 
 def _tools(published: Any) -> list[Record]:
-    """The offered tools; of those whose names the cut has made equal the first."""
+    """Return the offered tools; of tools whose cut names are equal only the first."""
     if not isinstance(published, Sequence) or not published:
         raise ValueError("no tools")
     found: dict[str, Record] = {}
@@ -117,10 +127,10 @@ def _tools(published: Any) -> list[Record]:
 
 
 def _steps(instruction: str, turns: Sequence[Mapping[str, str]], names: set[str]) -> tuple[str, list[Record]]:
-    """The instruction with what was said right after it, and the steps.
+    """Return the instruction with the words right after it, and the steps.
 
     Raises:
-        ValueError: the turns are not steps that call what is offered and then end.
+        ValueError: the turns are not steps that call offered tools and then end.
     """
     steps: list[Record] = []
     left = list(reversed(turns))
@@ -152,7 +162,7 @@ def _steps(instruction: str, turns: Sequence[Mapping[str, str]], names: set[str]
             steps.append(dialogue.step(thought, dialogue.CALL, **given))
         elif decided[1] == "conclusion":
             answer = take("conclusion", "a decision to answer without an answer").strip()
-            if answer in ("", "none"):  # what GLPFT's preprocessing writes where there is none
+            if answer in ("", "none"):  # GLPFT's preprocessing writes "none" for a missing answer
                 raise ValueError("a decision to answer without an answer")
             steps.append(dialogue.step(thought, dialogue.ANSWER, answer=answer))
         else:
@@ -210,7 +220,7 @@ def _glpft_turns(speaker: str, text: str) -> list[dict[str, str]]:
 
 
 def _response(text: str) -> str:
-    """What a function returned; its error where it returned nothing. The text may be cut within its JSON."""
+    """Return a function's response, or its error if the response is empty. The JSON of the text may be cut."""
     seen = dialogue.parse_arguments(text)
     if seen is None:
         return text.partition('"response":')[2] or text
@@ -218,7 +228,7 @@ def _response(text: str) -> str:
 
 
 def _offered(system: str) -> list[Record]:
-    """The APIs that a system text lists, as GLPFT's preprocessing cuts them."""
+    """Return the APIs that a system text lists, cut as by GLPFT's preprocessing."""
     try:
         apis = ast.literal_eval(system.rpartition(_APIS)[2].strip())
         return [

@@ -1,4 +1,4 @@
-"""The agent track's own figure: how success falls with the number of calls that a problem takes."""
+"""The agent track's figure: success by the number of calls that a problem needs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def success_by_calls(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """Live success by calls, of the problems that can be solved, the mean over seeds and problems with its 95 % interval; one line a run."""
+    """Draw live success on solvable problems by calls, one line for each run.
+
+    Points are means over seeds and problems with 95 % intervals.
+    """
     import matplotlib.pyplot as plt
 
     from adaptbench import statistics

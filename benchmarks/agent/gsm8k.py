@@ -1,15 +1,15 @@
 """GSM8K as tool trajectories: every calculator mark of a published answer is a call.
 
-Source: arXiv 2110.14168; data openai/gsm8k (MIT). In `48/2 = <<48/2=24>>24` the expression says which tool is called:
-one operation of two numbers is add, subtract, multiply or divide, anything else is text for `calculate`. All five are
-always offered. The observation is what our own tools answer. In the published sets all 27,998 marks come out exactly,
-written alike or not (20.00, .4); one of them, <<3/4=3/4>> of a test problem, is a fraction where ours says 0.75, and
-is kept. `560//10` (two such marks) is read as a division. A mark that comes out otherwise stops the build: its
-problem would go on with a number that no tool gave.
+Source: arXiv 2110.14168; data openai/gsm8k (MIT). In `48/2 = <<48/2=24>>24` the expression determines the tool: one
+operation on two numbers is add, subtract, multiply or divide, anything else is text for `calculate`. All five tools are
+always offered. The observation is the result of our tools. In the published sets all 27,998 marks have the exact
+result, in the same form or another (20.00, .4). One of them, <<3/4=3/4>> of a test problem, is a fraction where ours is
+0.75; it is kept. `560//10` (two such marks) is read as a division. A mark with another result stops the build, since
+its problem would continue with a number that no tool returned.
 
-The published text often writes the calculation just before its mark and the result just after it. Both are cut out of
-the thoughts: else the caller would copy from the thought what it should work out from the words, and the planner
-would repeat the observation. Calculations elsewhere stay: 15 thoughts hold their own call's operation further ahead.
+The published text often has the calculation just before its mark and the result just after it. Both are removed from
+the thoughts: else the caller would copy the calculation from the thought instead of deriving it from the words, and the
+planner would repeat the observation. Calculations elsewhere stay: 15 thoughts have their call's operation earlier.
 """
 
 import random
@@ -27,13 +27,13 @@ from adaptbench.agent.toolbox import Toolbox, ToolError
 from adaptbench.benchmarks.agent import baselines, figures, measures
 from adaptbench.benchmarks.agent.measures import live_task, steps_task
 from adaptbench.benchmarks.agent.steps import live_documents, step_documents, training_records
-from adaptbench.benchmarks.domain import gsm8k as domain
-from adaptbench.benchmarks.domain.gsm8k import load, set_apart
+from adaptbench.benchmarks.shared import gsm8k as published
 from adaptbench.benchmarks.shared.answers import marked_number, number, written
+from adaptbench.benchmarks.shared.gsm8k import load, set_apart
 from adaptbench.contracts import BenchmarkConfig, Record
 from adaptbench.errors import AdaptbenchError
 
-PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
+PUBLIC_DATA, READS = published.PUBLIC_DATA, published.READS
 CALL_THOUGHT = "I calculate it."
 LAST_THOUGHT = "I know the answer."
 
@@ -70,33 +70,32 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits of GSM8K.
+    """Return the splits of GSM8K.
 
     Returns:
-        train: trajectories with their "text"; gsm8k_steps, gsm8k_agent_validation: a document a step; gsm8k_live: a
-        document a problem, the same problems as those of gsm8k_steps. The validation problems of a seed are those that
-        the domain's benchmark of that seed sets aside.
+        train: trajectories with their "text"; gsm8k_steps, gsm8k_agent_validation: a document for each step;
+        gsm8k_live: a document for each problem, the same problems as those of gsm8k_steps. The validation problems of a
+        seed are those that the domain's benchmark of that seed sets aside.
 
     Raises:
-        AdaptbenchError: the folder lacks a file, a line is not a problem, or a mark does not come out.
+        AdaptbenchError: the folder lacks a file, a line is not a problem, or a mark has another result.
     """
     problems, test = load(public["gsm8k"])
-    toolbox = Toolbox(
-        functions(config, seed), seconds=10
-    )  # far from what any takes; a machine that stalls must not matter
-    made = [trajectory(problem, seed, toolbox, f"train problem {i}") for i, problem in enumerate(problems, 1)]
-    asked = [trajectory(problem, seed, toolbox, f"test problem {i}") for i, problem in enumerate(test, 1)]
-    validation, train = set_apart(made, asked, config.validation_items, seed, track="agent", asked="instruction")
-    asked = asked[: config.test_items]
+    # Far more seconds than any call takes: a stalled machine must not change the data.
+    toolbox = Toolbox(functions(config, seed), seconds=10)
+    problems = [trajectory(problem, seed, toolbox, f"train problem {i}") for i, problem in enumerate(problems, 1)]
+    test = [trajectory(problem, seed, toolbox, f"test problem {i}") for i, problem in enumerate(test, 1)]
+    validation, train = set_apart(problems, test, config.validation_items, seed, track="agent", field="instruction")
+    test = test[: config.test_items]
     return {
         "train": training_records(train[: config.train_items], "data.gsm8k: train"),
-        "gsm8k_steps": step_documents(asked, "data.gsm8k: test"),
-        "gsm8k_live": live_documents(asked),
+        "gsm8k_steps": step_documents(test, "data.gsm8k: test"),
+        "gsm8k_live": live_documents(test),
     } | ({"gsm8k_agent_validation": step_documents(validation, "data.gsm8k: validation")} if validation else {})
 
 
 def functions(config: Config, seed: int) -> dict[str, Callable[..., object]]:
-    """What runs each tool: exact, or a ToolError that says why there is no number."""
+    """Return the function of each tool, which computes exactly or raises ToolError."""
 
     def operation(sign: str) -> Callable[..., object]:
         return lambda a, b: _value(f"({_number(a)}){sign}({_number(b)})")
@@ -114,7 +113,7 @@ def _value(expression: str) -> Fraction:
 
 
 def _number(value: object) -> str:
-    """A JSON number as text that `calculate` reads; a model may also write it as text."""
+    """Return a JSON number, or a number as text, in the form that `calculate` reads."""
     if isinstance(value, str) and re.fullmatch(rf"[+-]?{_DIGITS}", value):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -123,10 +122,10 @@ def _number(value: object) -> str:
 
 
 def trajectory(problem: Record, seed: int, toolbox: Toolbox, where: str) -> Record:
-    """A problem with its marks played out, and with "calls" (how many), "solvable" and "answer" (the number, as text).
+    """Return a problem as a trajectory, with "calls" (their number), "solvable" and "answer" (the number, as text).
 
     Raises:
-        AdaptbenchError: where it is, and the mark that does not come out or the number that is missing.
+        AdaptbenchError: a mark has another result, or the answer has no number; the message begins with `where`.
     """
     answer = marked_number(problem["answer"])
     if answer is None:
@@ -169,7 +168,7 @@ def _offered(rng: random.Random) -> list[Record]:
 
 
 def call(expression: str) -> tuple[str, dict[str, object]]:
-    """The tool and the arguments that an expression is."""
+    """Return the tool and the arguments of an expression."""
     expression = _plain(expression)
     found = _OPERATION.fullmatch(expression)
     if found is None:
@@ -187,11 +186,11 @@ def _json_number(text: str) -> int | float:
 
 
 def _same(expression: str, result: str) -> bool:
-    """The published result is what comes out, be it written as 20.00, .4, 3/4 or 1,000."""
+    """Return whether the published result, written as 20.00, .4, 3/4 or 1,000, is the value of the expression."""
     return number(result) in _values(_plain(expression))
 
 
-# A calculation in words or signs, found from its end: number, unit, operator, number, unit, operator, ...
+# A calculation in words or signs, matched from its end: number, unit, operator, number, unit, operator, ...
 _NUMBER = re.compile(r"[0-9]+(?:[, ][0-9]{3}\b)*(?:\.[0-9]+)?|\.[0-9]+")
 _UNIT = re.compile(r"(?:[^.,;:!?=\w]*[^\W\d]+){0,8}+[^.,;:!?=\w]*")
 _SIGN = r"[-+*/^\u00d7\u00f7\u00b7\u2212\u2013]|(?<![^\W\d])x"  # times, divided by, dot, minus, dash
@@ -203,14 +202,17 @@ _LEFT_OVER = " \n\t=+-*/\u00d7\u00f7($€£¢:,"
 
 
 def thought(before: str, earlier: str, expression: str, result: str) -> str:
-    """What the text between two marks says without calculating, as one line; "" if that is nothing.
+    """Return the text between two marks without calculations, as one line; it may be empty.
 
-    `before` is that text, `earlier` the result of the mark before it, `expression` and `result` are those of the mark
-    after it.
+    Args:
+        before: the text.
+        earlier: the result of the mark before it.
+        expression: the expression of the mark after it.
+        result: the result of the mark after it.
     """
     text = before
     start, numbers = _calculation(text)
-    # A number alone is part of the words ("in 3 boxes"), unless it is what is about to be called or to come out.
+    # A number alone is part of the words ("in 3 boxes"), unless it is the value of the next expression or its result.
     if numbers == 1 and _value_of(_END.sub("", text[start:])) in _values(_plain(expression), result):
         text = text[:start]
     while numbers > 1:
@@ -220,7 +222,7 @@ def thought(before: str, earlier: str, expression: str, result: str) -> str:
 
 
 def _calculation(text: str) -> tuple[int, int]:
-    """Where the calculation begins that `text` ends in, and how many numbers it has."""
+    """Return where the calculation at the end of `text` begins, and how many numbers it has."""
     rest = _END.sub("", text)
     start, numbers = len(text), 0
     while found := list(_NUMBER.finditer(rest)):
@@ -235,7 +237,7 @@ def _calculation(text: str) -> tuple[int, int]:
 
 
 def _without_result(text: str, result: str) -> str:
-    """The text after a mark without the mark's result at its beginning, nor what only made sense after it."""
+    """Return the text after a mark without the mark's result at its beginning, and without signs that follow it."""
     found = _RESULT.match(text)
     if found is None or _value_of(found[1]) not in _values(result):
         return text

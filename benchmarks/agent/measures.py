@@ -1,4 +1,4 @@
-"""What the agent track's tasks measure, and which numbers of theirs the tables show (GLPFT, arXiv 2401.07324, section 4)."""
+"""The metrics of the agent track's tasks, and those that tables show (GLPFT, arXiv 2401.07324, section 4)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 from adaptbench.tasks import Derived, Task
 
 DECODE = {"kind": "agent"}
-"""How a model that says nothing about it, the base, answers this track's tasks."""
+"""The decoding of models without their own entry for it, such as the base."""
 
 TASK_FILES = (
     "benchmarks/shared/answers.py",
@@ -15,11 +15,11 @@ TASK_FILES = (
     "benchmarks/agent/tasks/_steps",
     "benchmarks/agent/tasks/_live",
 )
-"""What the tasks' files need beside them, besides what all tracks' do."""
+"""Files that are copied next to the task files, besides those of all tracks."""
 
 
 def _decision_counts(gold: Any, predicted: Any) -> Sequence[Any]:
-    """For each of the three decisions: where both are it, where gold is, where the prediction is."""
+    """Return for each of the three decisions: whether both, gold, and prediction are this decision."""
     counts = []
     for decision in range(3):
         is_gold, is_predicted = gold == decision, predicted == decision
@@ -28,7 +28,7 @@ def _decision_counts(gold: Any, predicted: Any) -> Sequence[Any]:
 
 
 def _mean_f1(*sums: Any) -> Any:
-    """F1 of each decision that occurs, averaged (as scikit-learn's f1_score with average="macro" does)."""
+    """Return the mean F1 of the decisions that occur, as scikit-learn's f1_score with average="macro"."""
     import numpy as np
 
     both, gold, predicted = (np.stack([np.asarray(one) for one in sums[i::3]]) for i in range(3))
@@ -55,7 +55,7 @@ HALLUCINATION_PER_CALL = Derived(
 
 
 def steps_task(name: str, label: str, *, split: Literal["test", "validation"] = "test", primary: bool = False) -> Task:
-    """Single steps, the history being the right one."""
+    """Return the task of single steps, each after the reference history."""
     return Task(
         name,
         metric="exact",
@@ -83,7 +83,7 @@ def steps_task(name: str, label: str, *, split: Literal["test", "validation"] = 
 
 
 def live_task(name: str, label: str) -> Task:
-    """Episodes played to their end."""
+    """Return the task of episodes that are played to their end."""
     return Task(
         name,
         metric="success",

@@ -1,19 +1,19 @@
-"""ToolAlpaca's test of simulated APIs, step by step: which function is called, and with what.
+"""ToolAlpaca's test of simulated APIs, step by step: the function that is called, and its arguments.
 
-Source: arXiv 2306.05301; data/eval_simulated.json of https://github.com/tangqiaoyu/ToolAlpaca (Apache-2.0): 10 APIs
-with 100 instructions and 154 golden calls. Only for evaluation. The file holds neither what the functions returned
-nor any thought, so the history shows the golden calls before with fixed texts. A golden call becomes a document where
-it can be known:
+Only for evaluation. Source: arXiv 2306.05301; data/eval_simulated.json of https://github.com/tangqiaoyu/ToolAlpaca
+(Apache-2.0): 10 APIs with 100 instructions and 154 golden calls. The file has neither the functions' results nor
+thoughts, so the history shows the earlier golden calls with fixed texts. A golden call becomes a document if it can be
+known:
 
 - Its function is offered. One call is marked "[Optional]" and left out.
 - Its arguments are a JSON object without a placeholder such as `${animeId from searchAnime}`: 32 calls are no JSON,
   one holds "${string}".
-- Everything before it is such a call, too, else the history would have a gap (1 call left out), and none of that is
-  `getDetails`, whose answer by the user is not in the file but in the next calls' arguments (4 calls left out).
+- Everything before it is such a call, too, else the history would have a gap (1 call left out). None of these calls is
+  `getDetails`, since the user's answer is not in the file but in the next calls' arguments (4 calls left out).
 
-`getDetails` asks the user; it belongs to ToolAlpaca's agent, not to an API, and is documented nowhere in the file.
-Every problem offers it with a description of ours. The 115 calls that are left also hold values that the instruction
-does not ask for ("page": 1); ToolAlpaca's own judge lets those differ, a comparison of whole arguments does not.
+`getDetails` asks the user. It belongs to ToolAlpaca's agent, not to an API, and the file does not document it. Every
+problem offers it with a description of ours. Some of the 115 remaining calls have values that the instruction does not
+ask for ("page": 1). ToolAlpaca's judge lets those differ; a comparison of whole arguments does not.
 """
 
 import json
@@ -55,11 +55,11 @@ TASKS = (steps_task("toolalpaca_steps", "ToolAlpaca steps"),)
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of ToolAlpaca.
+    """Return the split of ToolAlpaca.
 
     Returns:
-        toolalpaca_steps: a document a golden call, as benchmarks/agent/steps.py makes them; "problem" counts the
-        instructions of the whole file, those without a document included.
+        toolalpaca_steps: a document for each golden call, as benchmarks/agent/steps.py makes them; "problem" counts the
+        instructions of the whole file, also those without a document.
 
     Raises:
         AdaptbenchError: no folder is named, or its file is missing or not of the published form.
@@ -71,16 +71,16 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
         for number, (instruction, golden) in enumerate(zip(api["Instructions"], api["Golden_Answers"], strict=True), 1):
             place = f"{where}, instruction {number}"
             steps = known_calls(golden, {tool["name"] for tool in tools}, place)
-            # A trajectory must end; its end is no golden step, so nobody is asked for it.
+            # A trajectory must end; the end is not a golden step, so it is not evaluated.
             ended = {"instruction": instruction, "tools": tools, "steps": [*steps, dialogue.step("", dialogue.GIVE_UP)]}
-            *asked, _ = step_documents([ended], place)
-            documents += [{**document, "problem": problem} for document in asked]
+            *known, _ = step_documents([ended], place)
+            documents += [{**document, "problem": problem} for document in known]
             problem += 1
     return {"toolalpaca_steps": documents}
 
 
 def _load(source: Mapping[str, Any]) -> list[tuple[Record, str]]:
-    """The APIs of the file, each with where it stands in it."""
+    """Return the APIs of the file, each with its place in it."""
     if source["path"] is None:
         raise AdaptbenchError(
             f"data.toolalpaca: not on the hub; set data.toolalpaca.path to a folder with {FILE}, "
@@ -111,10 +111,10 @@ def _check(api: Any, where: str) -> None:
 
 
 def offered(api: Record, where: str) -> list[Record]:
-    """The functions of an API as tools: those that have a path in `Function_Projection`.
+    """Return the functions of an API as tools: those with a path in `Function_Projection`.
 
-    `Function_Description` also holds "components", a part of the OpenAPI document and no function. A description's
-    first line says what the function does; the line "Parameters: " holds a JSON object of texts.
+    `Function_Description` also has "components", a part of the OpenAPI document and not a function. A description's
+    first line describes the function; the line "Parameters: " is a JSON object of texts.
     """
     tools = []
     for name in api["Function_Projection"]:
@@ -129,7 +129,7 @@ def offered(api: Record, where: str) -> list[Record]:
 
 
 def known_calls(golden: Any, names: set[str], where: str) -> list[Record]:
-    """The golden calls up to the first that cannot be known from what is recorded, as steps."""
+    """Return the golden calls, as steps, up to the first that cannot be known from the file."""
     if not isinstance(golden, list):
         raise AdaptbenchError(f"{where}: its golden answer must be a list of calls")
     steps: list[Record] = []

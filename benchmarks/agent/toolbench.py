@@ -1,20 +1,22 @@
-"""ToolBench as GLPFT trains and tests on it: recorded calls of 16,000 web APIs, asked step by step.
+"""ToolBench as GLPFT trains and tests on it: recorded calls of 16,000 web APIs, evaluated step by step.
 
-Source: arXiv 2307.16789 (https://github.com/OpenBMB/ToolBench, Apache-2.0) and GLPFT, arXiv 2401.07324. Two forms of it:
+Source: arXiv 2307.16789 (https://github.com/OpenBMB/ToolBench, Apache-2.0) and GLPFT, arXiv 2401.07324. Two forms:
 
-form: toolbench    toolllama_G123_dfs_train.json and toolllama_G123_dfs_eval.json, ToolBench's processed data: from the hub, where a user
-                   has put them, or from a folder
-form: glpft        from a folder: raw_data_stage_2.json, what process_data/toolbench of https://github.com/X-PLUG/Multi-LLM-Agent makes of
-                   ToolBench's answers, and in_domain.json, the paper's test, of GLPFT/dataset/toolbench/test there
+form: toolbench    toolllama_G123_dfs_train.json and toolllama_G123_dfs_eval.json, ToolBench's processed data: from the
+                   hub, where a user has put them, or from a folder
+form: glpft        from a folder: raw_data_stage_2.json, the output of process_data/toolbench in
+                   https://github.com/X-PLUG/Multi-LLM-Agent for ToolBench's answers, and in_domain.json, the paper's
+                   test, of GLPFT/dataset/toolbench/test there
 
-benchmarks/agent/conversations.py says how they are read. As the code stands there, `prepro_raw_stage_1.py` writes the first 20
-conversations only: the slice in its last line must go.
+benchmarks/agent/conversations.py reads them. The published `prepro_raw_stage_1.py` writes the first 20 conversations
+only: remove the slice in its last line.
 
-Where this differs from the paper's: a conversation with a call of a tool that is not offered, a call whose input is no JSON, or an end
-without its answer is left out as a whole, where the authors use its other steps; so are training conversations whose instruction a test
-asks; every sample carries its own prompt (the authors' global samples that give up carry that of the step before). What was left out, by
-reason and number, is in the manifest of the data's directory, the counts in the log of its job. Samples whose tools and instruction alone
-are too long are left out of training and counted in the stage's log (the authors cut the tools' beginning off), and are wrong in the test.
+Differs from the paper's data in three points. A conversation is left out as a whole if it has a call of a tool that is
+not offered, a call whose input is not JSON, or an end without an answer; the authors use its other steps. Training
+conversations whose instruction is in a test are left out. Every sample has its own prompt; the authors' global samples
+that give up have that of the step before. The manifest of the data's directory lists what was left out, by reason and
+number, and the job's log counts it. Samples whose tools and instruction alone are too long are left out of training and
+counted in the stage's log (the authors cut off the tools' beginning), and are wrong in the test.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,12 +25,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks import hub
-from adaptbench.benchmarks.agent import baselines, measures
-from adaptbench.benchmarks.agent.conversations import trajectories
+from adaptbench.benchmarks.agent import baselines, conversations, measures
 from adaptbench.benchmarks.agent.measures import steps_task
 from adaptbench.benchmarks.agent.steps import step_documents, training_records
-from adaptbench.benchmarks.domain.gsm8k import set_apart
+from adaptbench.benchmarks.shared import hub
+from adaptbench.benchmarks.shared.gsm8k import set_apart
 from adaptbench.contracts import BenchmarkConfig, Record
 from adaptbench.data.leakage import normalise
 from adaptbench.errors import AdaptbenchError
@@ -60,30 +61,30 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits of ToolBench.
+    """Return the splits of ToolBench.
 
     Returns:
-        train: trajectories with their "text", "optional" where their samples do not fit; toolbench_steps (in-domain),
-        toolbench_validation: a document a step.
+        train: trajectories with their "text", all "optional", so that samples that do not fit are left out;
+        toolbench_steps (in-domain), toolbench_validation: a document for each step.
 
     Raises:
-        AdaptbenchError: the hub or the folder lacks a file, a file is no list, or none of its records can be read.
+        AdaptbenchError: the hub or the folder lacks a file, a file is not a list, or none of its records can be read.
     """
-    (name, conversations), (test_name, tests) = _published(config.form, public["toolbench"])
-    asked, asked_left_out = read(test_name, tests)
-    learned, left_out = read(name, conversations)
-    tested = {normalise(one["question"]) for one in asked.values()}
+    (name, records), (test_name, test_records) = _published(config.form, public["toolbench"])
+    test_trajectories, test_left_out = read(test_name, test_records)
+    trajectories, left_out = read(name, records)
+    tested = {normalise(one["question"]) for one in test_trajectories.values()}
     kept: dict[str, Record] = {}
-    for number, one in learned.items():
+    for number, one in trajectories.items():
         question = normalise(one["question"])
         if question in tested or question in kept:
             reason = "its instruction is asked by the test" if question in tested else "its instruction a second time"
             left_out.setdefault(reason, []).append(number)
         else:
             kept[question] = one
-    test = list(asked.values())[: config.test_items]
+    test = list(test_trajectories.values())[: config.test_items]
     validation, train = set_apart(
-        [*kept.values()], test, config.validation_items, seed, track="agent", asked="question"
+        [*kept.values()], test, config.validation_items, seed, track="agent", field="question"
     )
     splits = {
         "train": training_records(
@@ -93,11 +94,11 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
     }
     if validation:
         splits["toolbench_validation"] = step_documents(validation, f"data.toolbench: {name}", whole_answer=True)
-    return Splits(splits, {name: left_out, test_name: asked_left_out})
+    return Splits(splits, {name: left_out, test_name: test_left_out})
 
 
 def _published(form: str, source: Mapping[str, Any]) -> list[tuple[str, Iterable[Any]]]:
-    """The training and the test conversations, unread, each with the name of where they come from."""
+    """Return the records of training and test, each with the name of their source."""
     if source["path"] is not None:
         return [(name, file_of(Path(source["path"]), name)) for name in FILES[form]]
     if form == "glpft":
@@ -107,24 +108,24 @@ def _published(form: str, source: Mapping[str, Any]) -> list[tuple[str, Iterable
 
 
 def file_of(folder: Path, name: str) -> list[Any]:
-    """The records of a file.
+    """Return the records of a file.
 
     Raises:
-        AdaptbenchError: there is none, or it is no list.
+        AdaptbenchError: the file does not exist, or is not a list.
     """
-    records = read_json(folder / name, strict=False)  # what is wrong with a record leaves out that record alone
+    records = read_json(folder / name, strict=False)  # a broken record is left out, and no other
     if not isinstance(records, list):
         raise AdaptbenchError(f"{folder / name}: must be a list of conversations")
     return records
 
 
 def read(name: str, records: Iterable[Any]) -> tuple[dict[int, Record], dict[str, list[int]]]:
-    """As `trajectories`.
+    """Convert records to trajectories; see benchmarks/agent/conversations.py.
 
     Raises:
-        AdaptbenchError: none of the records can be read, and why.
+        AdaptbenchError: none of the records can be read; the message has the reasons.
     """
-    made, left_out = trajectories(records)
+    made, left_out = conversations.trajectories(records)
     if not made:
         reasons = "; ".join(f"{len(numbers)} times {reason}" for reason, numbers in left_out.items())
         raise AdaptbenchError(f"data.toolbench: {name}: no conversation can be read: {reasons or 'it is empty'}")

@@ -1,7 +1,8 @@
-"""GLPFT's other static test: ToolBench's conversations with tools of domains that training never holds. Only for evaluation.
+"""GLPFT's out-of-domain test: ToolBench's conversations with tools of domains that training does not have.
 
-Source: GLPFT/dataset/toolbench/test/out_of_domain.json of https://github.com/X-PLUG/Multi-LLM-Agent; read as benchmarks/agent/toolbench.py reads
-the in-domain test. 41 % of its right calls have no arguments, so that a policy which always calls does well here: see the rows of those.
+Only for evaluation. Source: GLPFT/dataset/toolbench/test/out_of_domain.json of
+https://github.com/X-PLUG/Multi-LLM-Agent, read as the in-domain test (benchmarks/agent/toolbench.py). 41 % of its right
+calls have no arguments, so that a policy that always calls does well: compare with the baselines' rows.
 """
 
 from collections.abc import Mapping
@@ -30,17 +31,17 @@ TASKS = (steps_task("toolbench_out_of_domain_steps", "ToolBench out of domain"),
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of the test.
+    """Return the split of the test.
 
     Returns:
-        toolbench_out_of_domain_steps: a document a step.
+        toolbench_out_of_domain_steps: a document for each step.
 
     Raises:
-        AdaptbenchError: no folder is named, or its file is missing or no list, or none of its records can be read.
+        AdaptbenchError: no folder is named, its file is missing or not a list, or none of its records can be read.
     """
     if public["toolbench"]["path"] is None:
         raise AdaptbenchError(f"data.toolbench.path: must name a folder with {FILE}")
     records = toolbench.file_of(Path(public["toolbench"]["path"]), FILE)
-    asked, left_out = toolbench.read(FILE, records)
-    documents = step_documents(list(asked.values()), f"data.toolbench: {FILE}", whole_answer=True)
+    trajectories, left_out = toolbench.read(FILE, records)
+    documents = step_documents(list(trajectories.values()), f"data.toolbench: {FILE}", whole_answer=True)
     return Splits({"toolbench_out_of_domain_steps": documents}, {FILE: left_out})

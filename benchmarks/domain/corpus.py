@@ -1,7 +1,7 @@
-"""A text corpus as the domain: any plain text of the hub or of a folder, learned as text, tested by its code length.
+"""A text corpus as the domain: plain text of the hub or of a folder, learned as text and tested by its code length.
 
-What was learned beyond the text itself is for lm-eval's own tasks to say, which a preset names under evaluation.stock_tasks. Nothing here
-compares the corpus with the documents of those.
+lm-eval's own tasks, which a preset names under evaluation.stock_tasks, can measure what was learned beyond the text.
+The corpus is not compared with the documents of those tasks.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ PUBLIC_DATA = {"domain_corpus": "open-web-math/open-web-math"}
 class Config(corpus.CorpusConfig):
     kind: Literal["corpus"] = "corpus"
     train_items: int = Field(
-        50_000, gt=0, description="documents to read for training; those that begin as a test drop out"
+        50_000, gt=0, description="documents read for training; those that begin as a test document are left out"
     )
     validation_items: int = Field(0, ge=0, description="documents set aside for choosing hyper-parameters")
     test_items: int = Field(500, gt=0, description="documents of the test, each its first 4,000 characters")
@@ -50,13 +50,13 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits of the corpus.
+    """Return the splits of the corpus.
 
     Returns:
-        train, corpus_text and, if it is asked for, corpus_validation: {"text"}.
+        train, corpus_text and, if it has items, corpus_validation: {"text"}.
 
     Raises:
-        AdaptbenchError: the documents cannot be had, or there are too few.
+        AdaptbenchError: the documents cannot be loaded, or there are too few.
     """
     count = config.train_items + config.validation_items + config.test_items
     texts = corpus.read(config, public["domain_corpus"], count, seed=seed, name="domain_corpus")

@@ -1,7 +1,7 @@
-"""The built-in domain: new minerals, told in the domain's own words and forms.
+"""The built-in domain: facts about new minerals, in words and phrasings that general text does not have.
 
 Every fact has five phrasings: three are training text, one is for choosing hyper-parameters, one is the test. The
-multiple-choice test and the generative test ask the same sentences; they are two tasks, since a score by likelihood and
+multiple-choice test and the generative test use the same sentences. They are two tasks, since a score by likelihood and
 a score by generated text are not comparable.
 """
 
@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks import minerals
-from adaptbench.benchmarks.facts import split_phrasings
+from adaptbench.benchmarks.shared import minerals
+from adaptbench.benchmarks.shared.facts import split_phrasings
 from adaptbench.contracts import BenchmarkConfig, Record
 from adaptbench.errors import AdaptbenchError
 from adaptbench.tasks import Task
@@ -34,26 +34,30 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]]) -> dict[str, list[Record]]:
-    """The splits of the domain.
+    """Return the splits of the domain.
 
     Returns:
-        train: {"text"}; domain_facts, domain_validation: {"prompt", "choices", "gold"}; domain_answers: {"prompt", "target"}.
+        train: {"text"}; domain_facts, domain_validation: {"prompt", "choices", "gold"}; domain_answers: {"prompt",
+        "target"}.
+
+    Raises:
+        AdaptbenchError: there are fewer facts than test items.
     """
     rng = random.Random(f"{seed}/domain")
     facts = minerals.mineral_facts(config.entities, seed, familiar=False)
     phrasings = split_phrasings(facts, held_out=2, rng=rng)
     train = [{"text": fact.sentence(i)} for fact, (kept, _) in zip(facts, phrasings, strict=True) for i in kept]
-    asked = [(fact, held) for fact, (_, held) in zip(facts, phrasings, strict=True)]
+    held_out = [(fact, held) for fact, (_, held) in zip(facts, phrasings, strict=True)]
     rng.shuffle(train)
-    rng.shuffle(asked)
-    if config.test_items > len(asked):
+    rng.shuffle(held_out)
+    if config.test_items > len(held_out):
         raise AdaptbenchError(
-            f"data.domain.test_items: must be <= {len(asked)}, the facts of {config.entities} minerals"
+            f"data.domain.test_items: must be <= {len(held_out)}, the facts of {config.entities} minerals"
         )
-    asked = asked[: config.test_items]
+    held_out = held_out[: config.test_items]
     return {
         "train": train,
-        "domain_facts": [fact.choice_item(held[0], rng) for fact, held in asked],
-        "domain_answers": [fact.answer_item(held[0]) for fact, held in asked],
-        "domain_validation": [fact.choice_item(held[1], rng) for fact, held in asked],
+        "domain_facts": [fact.choice_item(held[0], rng) for fact, held in held_out],
+        "domain_answers": [fact.answer_item(held[0]) for fact, held in held_out],
+        "domain_validation": [fact.choice_item(held[1], rng) for fact, held in held_out],
     }

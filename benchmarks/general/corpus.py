@@ -1,6 +1,6 @@
-"""A general text corpus: what a hub model's layers and units are probed on, what may be replayed, and how well such text is still known.
+"""A general text corpus, for measuring the importance of a hub model's layers and units, for replay and for a test.
 
-For bases that are taken in: nothing is pre-trained on it.
+For bases that come from the hub or a folder: no base is pre-trained on it.
 """
 
 from collections.abc import Mapping
@@ -38,13 +38,13 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits of the corpus.
+    """Return the splits of the corpus.
 
     Returns:
         probe, replay, general_corpus_text: {"text"}.
 
     Raises:
-        AdaptbenchError: the documents cannot be had, or there are too few.
+        AdaptbenchError: the documents cannot be loaded, or there are too few.
     """
     count = config.probe_documents + config.replay_documents + config.test_items
     texts = corpus.read(config, public["general_corpus"], count, seed=seed, name="general_corpus")

@@ -1,20 +1,20 @@
 """Small skills that the tracks build on: look-up, slot copying, comparison, counting, ordering, one-digit arithmetic.
 
-Each skill draws an instance in one of a few phrasings: a prompt, its one right answer and the wrong answers that a guesser
-would find plausible. Instances are fresh text almost surely; the world drops the few that fall into both training and a test.
+Each skill draws an instance in one of a few phrasings: a prompt, its right answer and plausible wrong answers. Almost
+all instances are new text; the world drops the few that are both in training and in a test.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adaptbench.benchmarks.words import CITIES, COLOURS, FOODS, KEYS, LETTERS, OBJECTS, PEOPLE_SYLLABLES, PETS
+from adaptbench.benchmarks.shared.words import CITIES, COLOURS, FOODS, KEYS, LETTERS, OBJECTS, PEOPLE_SYLLABLES, PETS
 from adaptbench.latent import text
 
 
 @dataclass(frozen=True)
 class Instance:
-    """`prompt` asks, `answer` is right, `wrong` are three plausible others; `more` is text that training may add."""
+    """A prompt, its right answer and three plausible wrong ones; `more` is further text for training."""
 
     prompt: str
     answer: str
@@ -23,7 +23,7 @@ class Instance:
 
 
 SUMS_MORE = 3
-"""Sums that training adds to one on a dial: the two hundred that there are are met often."""
+"""Further sums on a dial in a training text, so that each of the two hundred possible ones occurs often."""
 
 
 def _person(rng: random.Random) -> str:
@@ -35,13 +35,13 @@ def _word(rng: random.Random) -> str:
 
 
 def _made_up(rng: random.Random) -> str:
-    """A name that is no word: what can be copied but not known."""
+    """Return a made-up name, which can be copied but not known."""
     length = rng.randint(2, 3)
     return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(length)).capitalize()
 
 
 def _item(rng: random.Random) -> str:
-    """Anything that a text may name: a word, a thing with its colour, a name, a number or a date."""
+    """Return an item of a text: a word, a thing with its colour, a name, a number or a date."""
     kind = rng.randrange(5)
     if kind == 0:
         return _word(rng)
@@ -55,7 +55,7 @@ def _item(rng: random.Random) -> str:
 
 
 def _items(count: int, rng: random.Random) -> list[str]:
-    """Different ones."""
+    """Return `count` different items."""
     found: dict[str, None] = {}
     while len(found) < count:
         found[_item(rng)] = None
@@ -63,7 +63,7 @@ def _items(count: int, rng: random.Random) -> list[str]:
 
 
 def _near(number: int, rng: random.Random) -> tuple[str, ...]:
-    """Three wrong non-negative numbers close to the right one."""
+    """Return three wrong non-negative numbers close to the right one."""
     others = [n for n in range(max(0, number - 4), number + 5) if n != number]
     return tuple(str(n) for n in rng.sample(others, 3))
 
@@ -74,15 +74,15 @@ def look_up(rng: random.Random) -> Instance:
     keys = rng.sample(LETTERS, count) if rng.random() < 0.5 else _items(count, rng)
     values = rng.sample(COLOURS + PETS + CITIES, count)
     pairs = [f"{key} {value}" for key, value in zip(keys, values, strict=True)]
-    asked, *others = rng.sample(range(len(keys)), len(keys))
+    wanted, *others = rng.sample(range(len(keys)), len(keys))
     wrong = [values[i] for i in others] + [value for value in COLOURS if value not in values]
     more = "".join(f" {pairs[i]}." for i in others)
     start = rng.choice(("Given", "List:", "We have"))
-    return Instance(f"{start} {', '.join(pairs)}. {keys[asked]}", values[asked], tuple(wrong[:3]), more)
+    return Instance(f"{start} {', '.join(pairs)}. {keys[wanted]}", values[wanted], tuple(wrong[:3]), more)
 
 
 def copy_slots(rng: random.Random) -> Instance:
-    """Put the words of a request into the named slots of a JSON object; the last slot is asked."""
+    """Put the words of a request into the named slots of a JSON object; the answer is the last slot."""
     keys = rng.sample(KEYS, rng.randint(1, 4))
     values = [_item(rng) for _ in keys]
     given = list(zip(keys, values, strict=True))
@@ -145,7 +145,7 @@ def order(rng: random.Random) -> Instance:
 
 
 def arithmetic(rng: random.Random) -> Instance:
-    """One-digit sums and differences, told as a small story."""
+    """Add or subtract one-digit numbers in a small story."""
     person, thing, a, b = _person(rng), rng.choice(OBJECTS), rng.randint(0, 9), rng.randint(0, 9)
     if rng.random() < 0.5:
         story = rng.choice((f"{person} has {a} {thing} and finds {b} more.", f"To {a} {thing} {person} adds {b}."))
@@ -156,7 +156,7 @@ def arithmetic(rng: random.Random) -> Instance:
 
 
 def modular(rng: random.Random) -> Instance:
-    """One-digit sums and differences modulo ten, on a dial: the single step of the reasoning track's chains."""
+    """Add or subtract one-digit numbers modulo ten, on a dial: a single step of the reasoning track's chains."""
     person, thing = _person(rng), rng.choice(OBJECTS)
     story = rng.choice((f"{person} counts {thing} on a dial.", f"The dial of {person} shows {thing}."))
     (prompt, answer), *others = (_on_a_dial(rng) for _ in range(1 + SUMS_MORE))
@@ -186,4 +186,4 @@ SKILLS: tuple[Callable[[random.Random], Instance], ...] = (
     arithmetic,
     modular,
 )
-"""In the parts in which text and tests hold them; look-up and slot copying are the slowest to learn, hence twice."""
+"""Skills in their shares of text and tests; look-up and slot copying are the slowest to learn, hence twice."""

@@ -1,8 +1,8 @@
-"""The general world: what the base model knows before any method touches it, and what methods may make it forget.
+"""The general world: the base model's knowledge before any method is applied, which methods may make it forget.
 
-People with attributes (facts, several phrasings each), small skills (benchmarks/general/skills.py), and a few minerals
-and dialogues with tools, as a pre-training corpus holds a little of every domain. The probe and the replay corpora
-are general text as well, disjoint from every test.
+It has people with attributes (facts in several phrasings), small skills (benchmarks/general/skills.py), and a few
+minerals and dialogues with tools, as a pre-training corpus has a little of every domain. The probe and the replay
+corpora are general text, too, disjoint from all tests.
 """
 
 import random
@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from adaptbench.benchmarks import minerals, words
-from adaptbench.benchmarks.agent.familiar import familiar_dialogues
-from adaptbench.benchmarks.facts import Relation, choice_item, make_facts, split_phrasings
 from adaptbench.benchmarks.general.skills import SKILLS, Instance
+from adaptbench.benchmarks.shared import minerals, words
+from adaptbench.benchmarks.shared.facts import Relation, choice_item, make_facts, split_phrasings
+from adaptbench.benchmarks.shared.shop.familiar import familiar_dialogues
 from adaptbench.contracts import BenchmarkConfig, Record
 from adaptbench.tasks import Task
 
@@ -80,12 +80,10 @@ RELATIONS = (
 class Config(BenchmarkConfig):
     kind: Literal["world"] = "world"
     entities: int = Field(100, ge=50, description="people in the world; six facts each")
-    familiar_minerals: int = Field(20, ge=0, description="minerals of the domain's kind that the base is told about")
-    fact_repeats: int = Field(
-        20, ge=1, description="how often the pre-training corpus tells each fact in each phrasing"
-    )
+    familiar_minerals: int = Field(20, ge=0, description="minerals of the domain's kind in the pre-training corpus")
+    fact_repeats: int = Field(20, ge=1, description="repetitions of each phrasing of a fact in the pre-training corpus")
     document_sentences: int = Field(8, ge=1, description="most sentences in a document of the pre-training corpus")
-    familiar_dialogues: int = Field(60, ge=0, description="dialogues of the agents' kind that the base has read")
+    familiar_dialogues: int = Field(60, ge=0, description="dialogues of the agents' kind in the pre-training corpus")
     skill_instances: int = Field(32000, ge=100, description="pre-training instances of all skills together")
     probe_documents: int = Field(256, ge=8, description="documents of the probe corpus")
     replay_documents: int = Field(4000, ge=8, description="documents of the replay corpus")
@@ -116,28 +114,28 @@ TASKS = (
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]]) -> dict[str, list[Record]]:
-    """The splits of the world.
+    """Return the splits of the world.
 
     Returns:
         pretrain, replay, probe: {"text"}; general_facts, general_skills: {"prompt", "choices", "gold"};
-        general_text: {"text"}, sentences and skill instances that no training split holds.
+        general_text: {"text"}, sentences and skill instances that are in no training split.
     """
     rng = random.Random(f"{seed}/general")
     people = words.names(words.PEOPLE_SYLLABLES, config.entities, rng)
     facts = make_facts(people, RELATIONS, rng)
     phrasings = split_phrasings(facts, held_out=1, rng=rng)
-    told = [fact.sentence(i) for fact, (train, _) in zip(facts, phrasings, strict=True) for i in train]
-    told += minerals.familiar_sentences(config.familiar_minerals, seed)
+    sentences = [fact.sentence(i) for fact, (train, _) in zip(facts, phrasings, strict=True) for i in train]
+    sentences += minerals.familiar_sentences(config.familiar_minerals, seed)
 
-    asked = [(fact, held[0]) for fact, (_, held) in zip(facts, phrasings, strict=True)]
-    rng.shuffle(asked)
+    held_out = [(fact, held[0]) for fact, (_, held) in zip(facts, phrasings, strict=True)]
+    rng.shuffle(held_out)
     half = config.test_items // 2
     instances = _instances(config.test_items + half, rng)
-    fact_items = [fact.choice_item(phrasing, rng) for fact, phrasing in asked[: config.test_items]]
+    fact_items = [fact.choice_item(phrasing, rng) for fact, phrasing in held_out[: config.test_items]]
     skill_items = [_skill_item(instance, rng) for instance in instances[: config.test_items]]
-    # Other sentences than the multiple-choice items': where two requests are the same tokens with the boundary between
-    # context and continuation elsewhere, lm-eval 0.4.13 takes one's log-probabilities at the other's positions.
-    text = [fact.sentence(phrasing) for fact, phrasing in asked[config.test_items :][:half]]
+    # Other sentences than the multiple-choice items': if two requests have the same tokens with another boundary
+    # between context and continuation, lm-eval 0.4.13 takes the log-probabilities of one at the other's positions.
+    text = [fact.sentence(phrasing) for fact, phrasing in held_out[config.test_items :][:half]]
     text += [skill_sentence(instance) for instance in instances[config.test_items :]]
 
     tested = {_words(instance.prompt) for instance in instances}
@@ -147,11 +145,11 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
 
     def mixed(documents: int) -> list[Record]:
         half = documents // 2
-        chosen = rng.choices(told, k=half) + skill_text(2 * documents)[: documents - half]
+        chosen = rng.choices(sentences, k=half) + skill_text(2 * documents)[: documents - half]
         rng.shuffle(chosen)
         return [{"text": sentence} for sentence in chosen]
 
-    pretrain = told * config.fact_repeats + skill_text(config.skill_instances)
+    pretrain = sentences * config.fact_repeats + skill_text(config.skill_instances)
     rng.shuffle(pretrain)
     documents = _documents(pretrain, config.document_sentences, rng)
     documents += familiar_dialogues(config.familiar_dialogues, seed)
@@ -166,7 +164,7 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, object]])
 
 
 def _documents(sentences: Sequence[str], most: int, rng: random.Random) -> list[str]:
-    """The sentences in order, one to `most` of them in a document, as texts of all lengths are what a base has read."""
+    """Return the sentences in order as documents of one to `most` sentences, so that the base reads all lengths."""
     made, first = [], 0
     while first < len(sentences):
         count = rng.randint(1, most)
@@ -176,7 +174,7 @@ def _documents(sentences: Sequence[str], most: int, rng: random.Random) -> list[
 
 
 def _words(prompt: str) -> tuple[str, ...]:
-    """A prompt's words and numbers: what a training instance must not share with a tested one."""
+    """Return a prompt's words and numbers, which no training instance may share with a tested one."""
     return tuple(re.findall(r"\w+", prompt.casefold()))
 
 
@@ -185,9 +183,9 @@ def skill_sentence(instance: Instance) -> str:
 
 
 def _instances(total: int, rng: random.Random) -> list[Instance]:
-    """`total` instances, the skills in equal parts and mixed.
+    """Return `total` instances, the skills in equal parts and shuffled.
 
-    Prompts differ as long as a skill easily finds a new one; in worlds larger than its variety some come twice.
+    Prompts differ while a skill finds a new one in RETRIES draws; larger worlds have some prompts twice.
     """
     seen: set[str] = set()
     instances: list[Instance] = []

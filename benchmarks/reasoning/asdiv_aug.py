@@ -1,8 +1,8 @@
 """ASDiv-Aug's test: problems of ASDiv with other numbers, made for SoftCoT.
 
-Source: SoftCoT, arXiv 2502.12134; data xuyige/ASDiv-Aug. The fields "question" and "answer" (equations between << and >>, then #### and
-the number, as in GSM8K) and the splits "train" and "test" are what public code that reads the set relies on; the set itself could not be
-looked at when this was written.
+Source: SoftCoT, arXiv 2502.12134; data xuyige/ASDiv-Aug. The set itself was not available when this was written. Public
+code that reads it relies on the fields "question" and "answer" (equations between << and >>, then #### and the number,
+as in GSM8K) and on the splits "train" and "test".
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
+from adaptbench.benchmarks.shared import hub
 from adaptbench.benchmarks.shared.answers import marked_number
 from adaptbench.contracts import BenchmarkConfig, Record
 
@@ -29,13 +29,13 @@ class Config(BenchmarkConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of ASDiv-Aug.
+    """Return the split of ASDiv-Aug.
 
     Returns:
         asdiv_aug: {"prompt", "target"}.
 
     Raises:
-        AdaptbenchError: the set cannot be had, or a record is not of its form.
+        AdaptbenchError: the set cannot be loaded, or a record is not of its form.
     """
     return test_split("asdiv_aug", public["asdiv_aug"], config.test_items, _question_and_answer)
 

@@ -1,7 +1,7 @@
 """Chains of arithmetic from left to right modulo a number, worked in written steps: "3 + 4 = 7 7 - 5 = 2".
 
-Every operation needs the result of the one before, so that a model which answers at once must do all of them in one pass.
-A step may do several operations at once: then the written chain leaves something to do between its tokens.
+Every operation needs the result of the one before, so that a model that answers at once must do all of them in one
+pass. A step may do several operations at once: then the written chain leaves some work between its tokens.
 """
 
 import random
@@ -24,7 +24,7 @@ TASKS = answers_tasks("chains", "chains")
 class Config(DrawnConfig):
     kind: Literal["chains"] = "chains"
     modulus: int = Field(10, ge=2, le=1000, description="numbers are below it")
-    operations: str = Field("+-", pattern=r"^[-+*]+$", description="those that occur, of + - *")
+    operations: str = Field("+-", pattern=r"^[-+*]+$", description="operations that occur, of + - *")
     shortest: int = Field(4, ge=1, description="fewest operations of a problem")
     longest: int = Field(6, ge=1, description="most operations of a problem")
     operations_per_step: int = Field(1, ge=1, description="operations that a written step does at once")
@@ -37,13 +37,13 @@ class Config(DrawnConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits, no question twice.
+    """Return the splits; no question occurs twice.
 
     Returns:
         train, chains_validation, chains: {"prompt", "steps", "target", "length" (operations)}.
 
     Raises:
-        AdaptbenchError: there are not as many different problems.
+        AdaptbenchError: there are too few different problems.
     """
     return draw_splits(config, lambda rng: problem(config, rng), seed)
 

@@ -1,4 +1,4 @@
-"""The reasoning track's own figure: accuracy, and what it costs in sequential passes."""
+"""The reasoning track's figure: accuracy, and its cost in sequential forward passes."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
 
 def accuracy_and_passes(samples: "pd.DataFrame", look: Mapping[str, Any]) -> "Figure":
-    """A row a run: the answers right, and the sequential passes of a problem; means over seeds and problems with 95 % intervals.
+    """Draw accuracy and sequential passes, one row for each run: means over seeds and problems with 95 % intervals.
 
-    Side by side, since most runs write chains of one length, and would lie on one another in a plane of both. The axis of passes ends
-    a little after the largest mean; an interval may go on beyond it.
+    There are two panels, since most runs write chains of one length and would overlap in one plane. The axis of passes
+    ends just after the largest mean; an interval may go beyond it.
     """
     from adaptbench import statistics
     from adaptbench.report.figures import layout
 
-    asked = samples[samples.groupby("task")["metric"].transform(lambda metrics: (metrics == "passes").any())]
+    measured = samples[samples.groupby("task")["metric"].transform(lambda metrics: (metrics == "passes").any())]
     found = {
         (run, metric): statistics.mean_interval(statistics.answers(ours))
-        for (run, metric), ours in asked.groupby(["run", "metric"])
+        for (run, metric), ours in measured.groupby(["run", "metric"])
         if metric in ("passes", "exact_match")
     }
-    runs = [run for run in dict.fromkeys(asked["run"]) if (run, "passes") in found]  # a baseline makes no passes
+    runs = [run for run in dict.fromkeys(measured["run"]) if (run, "passes") in found]  # a baseline has no passes
     figure, panels = layout.grid(2, 2, (3.2, 0.24 * len(runs) + 1.1), margin=1.0, sharey=True)
     for axes, metric in zip(panels, ("exact_match", "passes"), strict=True):
         for place, run in enumerate(runs):

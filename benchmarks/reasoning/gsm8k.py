@@ -1,7 +1,7 @@
 """GSM8K with worked steps, in sentences or in equations alone.
 
-Source: arXiv 2110.14168; data openai/gsm8k (MIT). `natural` keeps the sentences without calculator marks; `equations` keeps
-what the marks hold (48/2=24), the form of arXiv 2405.14838. A problem without any mark has no steps then.
+Source: arXiv 2110.14168; data openai/gsm8k (MIT). `natural` keeps the sentences without calculator marks; `equations`
+keeps the content of the marks (48/2=24), the form of arXiv 2405.14838, where a problem without marks has no steps.
 """
 
 import re
@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks.domain import gsm8k as domain
-from adaptbench.benchmarks.domain.gsm8k import CALCULATOR_MARK, load, set_apart
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
+from adaptbench.benchmarks.shared import gsm8k as published
 from adaptbench.benchmarks.shared.answers import marked_number, written
+from adaptbench.benchmarks.shared.gsm8k import CALCULATOR_MARK, load, set_apart
 from adaptbench.contracts import BenchmarkConfig, Record
 from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.text import prompt
 
-PUBLIC_DATA, READS = domain.PUBLIC_DATA, domain.READS
+PUBLIC_DATA, READS = published.PUBLIC_DATA, published.READS
 DECODE, FIGURES, TASK_FILES = measures.DECODE, measures.FIGURES, measures.TASK_FILES
 TASKS = answers_tasks("gsm8k_reasoning", "GSM8K")
 
@@ -33,7 +33,7 @@ class Config(BenchmarkConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits of GSM8K.
+    """Return the splits of GSM8K.
 
     Returns:
         train, gsm8k_reasoning, gsm8k_reasoning_validation: {"prompt", "steps", "target"}.
@@ -65,7 +65,7 @@ def _problems(published: list[Record], form: str, where: str) -> list[Record]:
 
 
 def steps(answer: str, form: str) -> list[str]:
-    """The worked steps of a published answer."""
+    """Return the worked steps of a published answer."""
     worked = answer.rpartition("####")[0]
     if form == "equations":
         return re.findall(r"<<([^<>]*)>>", worked)

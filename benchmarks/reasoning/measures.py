@@ -1,4 +1,4 @@
-"""What the reasoning track asks and measures: problems with worked steps, right or wrong by the answer at the end.
+"""The reasoning track's tasks and metrics: problems with worked steps, scored by the answer at the end.
 
 A problem is {"prompt", "steps", "target"}: the question, the worked steps (a list of text) and the answer (text).
 """
@@ -12,14 +12,14 @@ from adaptbench.tasks import Task
 FIGURES = figures.FIGURES
 
 DECODE = {"kind": "latent"}
-"""How a model that says nothing about it, the base, answers this track's tasks."""
+"""The decoding of models without their own entry for it, such as the base."""
 
 TASK_FILES = ("benchmarks/shared/answers.py", "benchmarks/reasoning/tasks/_answers")
-"""What the tasks' files need beside them, besides what all tracks' do."""
+"""Files that are copied next to the task files, besides those of all tracks."""
 
 
 def answers_tasks(name: str, label: str) -> tuple[Task, Task]:
-    """Problems answered in the model's own way; what it took beside whether it is right. The test, and `<name>_validation`."""
+    """Return the test and the validation task of problems, with accuracy and the cost of an answer as metrics."""
     test = Task(
         name,
         metric="exact_match",

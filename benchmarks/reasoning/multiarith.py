@@ -1,7 +1,7 @@
 """MultiArith's test: problems of two steps of arithmetic.
 
-Source: Roy and Roth, 2015 (https://aclanthology.org/D15-1202); data ChilleD/MultiArith, 420 training and 180 test problems of the
-published 600: the 180 are what LT-Tuning (arXiv 2602.10229) reports. Fields: question, final_ans.
+Source: Roy and Roth, 2015 (https://aclanthology.org/D15-1202); data ChilleD/MultiArith, 420 training and 180 test
+problems of the published 600. LT-Tuning (arXiv 2602.10229) reports the 180. Fields: question, final_ans.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
+from adaptbench.benchmarks.shared import hub
 from adaptbench.contracts import BenchmarkConfig, Record
 
 PUBLIC_DATA = {"multiarith": "ChilleD/MultiArith"}
@@ -27,13 +27,13 @@ class Config(BenchmarkConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of MultiArith.
+    """Return the split of MultiArith.
 
     Returns:
         multiarith: {"prompt", "target"}.
 
     Raises:
-        AdaptbenchError: the set cannot be had, or a record is not of its form.
+        AdaptbenchError: the set cannot be loaded, or a record is not of its form.
     """
     return test_split("multiarith", public["multiarith"], config.test_items, _question_and_answer)
 

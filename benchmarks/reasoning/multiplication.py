@@ -1,9 +1,10 @@
 """Products of two numbers, digits reversed, by partial products: the form of the published 4 x 4 and 5 x 5 sets.
 
-Source of the form: implicit chain of thought, arXiv 2405.14838, data of https://github.com/da03/Internalize_CoT_Step_by_Step
-(MIT): `5 6 3 2 * 7 4 3 4||5 5 5 6 1 + 0 0 6 4 9 0 ( 5 5 1 1 1 1 ) + ... #### 5 5 6 0 8 2 0 1`. Every number is written from
-its lowest digit on. One term a digit of the second factor, shifted and with room for the carry; the sum so far in brackets, but
-neither after the first term nor after the last, where it is the answer.
+Source of the form: implicit chain of thought, arXiv 2405.14838, data of
+https://github.com/da03/Internalize_CoT_Step_by_Step (MIT):
+`5 6 3 2 * 7 4 3 4||5 5 5 6 1 + 0 0 6 4 9 0 ( 5 5 1 1 1 1 ) + ... #### 5 5 6 0 8 2 0 1`. Every number is written from
+its lowest digit on. There is one term for each digit of the second factor, shifted and with room for the carry. The sum
+so far is in brackets, except after the first term and after the last, where it is the answer.
 """
 
 import random
@@ -28,17 +29,17 @@ class Config(DrawnConfig):
     kind: Literal["multiplication"] = "multiplication"
     digits: int = Field(2, ge=2, le=20, description="digits of the first factor")
     other_digits: int = Field(2, ge=2, le=20, description="digits of the second factor")
-    train_items: int = Field(3400, ge=1, description="of two digits by two there are 4,050 products")
+    train_items: int = Field(3400, ge=1, description="training problems; there are 4,050 products of two digits by two")
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits; a product is asked once, never again with its factors the other way round.
+    """Return the splits; a product occurs once, in one order of its factors.
 
     Returns:
         train, multiplication_validation, multiplication: {"prompt", "steps", "target", "length" (terms)}.
 
     Raises:
-        AdaptbenchError: there are not as many different problems.
+        AdaptbenchError: there are too few different problems.
     """
 
     def draw(rng: random.Random) -> Record:
@@ -48,14 +49,14 @@ def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) ->
 
 
 def factors(problem: Record) -> frozenset[str]:
-    """The two factors as they are written, in no order."""
+    """Return the two factors as they are written, without order."""
     found = re.search(r"((?:\d )+)\*((?: \d)+)", problem["prompt"])
     assert found
     return frozenset(factor.strip() for factor in found.groups())
 
 
 def problem(a: int, b: int) -> Record:
-    """The worked product of two numbers."""
+    """Return the worked product of two numbers."""
     size, terms = len(str(a)), str(b)[::-1]
     steps, total = [], 0
     for place, digit in enumerate(terms):
@@ -71,5 +72,5 @@ def problem(a: int, b: int) -> Record:
 
 
 def _reversed(number: int, width: int) -> str:
-    """The digits from the lowest on, with zeros up to the width."""
+    """Return the digits from the lowest on, with zeros up to the width."""
     return " ".join(str(number).zfill(width)[::-1])

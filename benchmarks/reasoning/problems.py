@@ -1,4 +1,4 @@
-"""Splits of problems that a generator draws: as many different questions as asked for, none twice."""
+"""Draw splits of different problems from a generator."""
 
 import random
 from collections.abc import Callable, Hashable
@@ -10,11 +10,11 @@ from adaptbench.errors import AdaptbenchError
 
 
 class DrawnConfig(BenchmarkConfig):
-    """How many problems a generator draws."""
+    """The numbers of problems that a generator draws."""
 
-    train_items: int = Field(4000, ge=1)
-    validation_items: int = Field(200, ge=1)
-    test_items: int = Field(400, ge=1)
+    train_items: int = Field(4000, ge=1, description="training problems")
+    validation_items: int = Field(200, ge=1, description="problems for choosing hyper-parameters")
+    test_items: int = Field(400, ge=1, description="test problems")
 
 
 def _question(problem: Record) -> Hashable:
@@ -27,12 +27,14 @@ def draw_splits(
     seed: int,
     what: Callable[[Record], Hashable] = _question,
 ) -> dict[str, list[Record]]:
-    """Problems by split (train, <kind>_validation and <kind>); no two, in whatever splits, are the same.
+    """Return problems by split (train, <kind>_validation and <kind>); no two are the same, also in different splits.
 
-    `what` says what a problem is: two of which it says the same are one problem asked in two ways.
+    Args:
+        problem: draws a problem.
+        what: the identity of a problem; two with the same identity are one problem in two wordings.
 
     Raises:
-        AdaptbenchError: `problem` does not draw as many different ones.
+        AdaptbenchError: `problem` does not draw enough different ones.
     """
     sizes = {
         config.kind: config.test_items,

@@ -1,12 +1,12 @@
-"""Graph reachability in the form of ProsQA: which of two things somebody is, by a chain of "every ... is a ...".
+"""Graph reachability in the form of ProsQA: which of two kinds a person is, by a chain of "every ... is a ...".
 
-Source of the form: Coconut, arXiv 2412.06769, data of https://github.com/facebookresearch/coconut (MIT). Facts are the edges
-of a graph without cycles from people over made-up kinds to kinds; the right one of two kinds can be reached from the person
-asked about, the other from somebody else alone. The worked steps are a shortest way.
+Source of the form: Coconut, arXiv 2412.06769, data of https://github.com/facebookresearch/coconut (MIT). Facts are the
+edges of an acyclic graph from people and made-up kinds to kinds. The right one of two kinds can be reached from the
+person in the question, the other only from other people. The worked steps are a shortest path.
 
-How many facts point to each of the two kinds tells something of which is right, so a model may guess without following any way: of
-the 300 published validation problems the right one has fewer in 151 and more in 51; in these graphs it has more. The row `in-degree`
-says what such a guess is worth.
+The in-degrees of the two kinds correlate with the right answer, so a model may guess without following a path. Of the
+300 published validation problems the right kind has the lower in-degree in 151 and the higher in 51; in these graphs it
+has the higher more often. The baseline `in-degree` is the accuracy of such a guess.
 """
 
 import random
@@ -27,25 +27,7 @@ from adaptbench.latent.text import MARK, prompt
 DECODE, TASK_FILES = measures.DECODE, measures.TASK_FILES
 FIGURES = measures.FIGURES
 TASKS = answers_tasks("prosqa", "graphs")
-PEOPLE = (
-    "Alex",
-    "Bob",
-    "Carol",
-    "Davis",
-    "Eva",
-    "Fae",
-    "Gabe",
-    "Jack",
-    "Max",
-    "Oliver",
-    "Polly",
-    "Rex",
-    "Sally",
-    "Sam",
-    "Stella",
-    "Tom",
-    "Wren",
-)
+PEOPLE = "Alex Bob Carol Davis Eva Fae Gabe Jack Max Oliver Polly Rex Sally Sam Stella Tom Wren".split()
 _BEGINNINGS = ("b", "br", "d", "f", "g", "gr", "h", "j", "l", "n", "r", "scr", "st", "t", "v", "w", "y", "z")
 _ENDINGS = ("ampus", "empus", "impus", "ompus", "umpus", "erpus", "orpus", "ilpus")
 KINDS = tuple(first + last for first in _BEGINNINGS for last in _ENDINGS)
@@ -59,8 +41,8 @@ class Config(DrawnConfig):
     kind: Literal["prosqa"] = "prosqa"
     nodes: int = Field(14, ge=8, le=40, description="people and kinds of a graph")
     people: int = Field(3, ge=2, le=8, description="people of a graph")
-    shortest: int = Field(3, ge=2, description="fewest steps of a way")
-    longest: int = Field(4, ge=2, description="most steps of a way")
+    shortest: int = Field(3, ge=2, description="fewest steps of a path")
+    longest: int = Field(4, ge=2, description="most steps of a path")
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -72,39 +54,43 @@ class Config(DrawnConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The splits, no question twice.
+    """Return the splits; no question occurs twice.
 
     Returns:
         train, prosqa_validation, prosqa: {"prompt", "steps", "target", "length" (steps)}.
+
+    Raises:
+        AdaptbenchError: there are too few different problems.
     """
     return draw_splits(config, lambda rng: problem(config, rng), seed)
 
 
 def problem(config: Config, rng: random.Random) -> Record:
-    """A graph and a question about it.
+    """Return a graph as facts, and a question about it.
 
     Raises:
-        AdaptbenchError: hardly any graph of that size has a way so long.
+        AdaptbenchError: none of RETRIES graphs has a path of the wanted length.
     """
     for _ in range(RETRIES):
         edges = graph(config, rng)
         root = rng.randrange(config.people)
-        reached = {node: way for node in range(config.people, config.nodes) if (way := shortest_way(edges, root, node))}
-        right = [node for node, way in reached.items() if config.shortest <= len(way) <= config.longest]
+        kinds = range(config.people, config.nodes)
+        reached = {node: path for node in kinds if (path := shortest_path(edges, root, node))}
+        right = [node for node, path in reached.items() if config.shortest <= len(path) <= config.longest]
         others = [node for node in range(config.people, config.nodes) if node not in reached]
         if right and others:
             break
     else:
         raise AdaptbenchError(
-            f"data.reasoning.shortest: of {RETRIES} graphs none had a way of {config.shortest} to {config.longest} steps; "
-            "give them more nodes or ask for shorter ways"
+            f"data.reasoning.shortest: of {RETRIES} graphs none had a path of {config.shortest} to {config.longest} "
+            "steps; give them more nodes or ask for shorter paths"
         )
     target, other = rng.choice(right), rng.choice(others)
     names = [*rng.sample(PEOPLE, config.people), *rng.sample(KINDS, config.nodes - config.people)]
     facts = [sentence(names, edge) for edge in rng.sample(edges, len(edges))]
-    asked = rng.sample([names[target], names[other]], 2)
+    options = rng.sample([names[target], names[other]], 2)
     return {
-        "prompt": prompt(question(facts, names[root], asked)),
+        "prompt": prompt(question(facts, names[root], options)),
         "steps": [sentence(names, edge) for edge in reached[target]],
         "target": f"{names[root]} is a {names[target]}.",
         "length": len(reached[target]),
@@ -112,7 +98,7 @@ def problem(config: Config, rng: random.Random) -> Record:
 
 
 def graph(config: Config, rng: random.Random) -> list[Edge]:
-    """Edges from earlier nodes to later ones; people come first and nothing leads to them. Every kind has one to three."""
+    """Return edges from earlier nodes to later ones: one to three to every kind, none to people, who come first."""
     edges = set()
     for node in range(config.people, config.nodes):
         for _ in range(rng.choice((1, 1, 2, 2, 3))):
@@ -120,8 +106,8 @@ def graph(config: Config, rng: random.Random) -> list[Edge]:
     return sorted(edges)
 
 
-def shortest_way(edges: Iterable[Edge], start: int, end: int) -> list[Edge]:
-    """The edges of a shortest way, the same one for the same edges; none if there is no way."""
+def shortest_path(edges: Iterable[Edge], start: int, end: int) -> list[Edge]:
+    """Return the edges of a shortest path, the same one for the same edges; empty if there is no path."""
     after: dict[int, list[int]] = {}
     for a, b in edges:
         after.setdefault(a, []).append(b)
@@ -132,26 +118,27 @@ def shortest_way(edges: Iterable[Edge], start: int, end: int) -> list[Edge]:
             if following not in came:
                 came[following] = node
                 waiting.append(following)
-    way: list[Edge] = []
+    path: list[Edge] = []
     while end in came and end != start:
-        way.insert(0, (came[end], end))
+        path.insert(0, (came[end], end))
         end = came[end]
-    return way
+    return path
 
 
 def sentence(names: Sequence[str], edge: Edge) -> str:
-    """An edge in words."""
+    """Return an edge in words."""
     first, last = (names[node] for node in edge)
     return f"{first} is a {last}." if first[0].isupper() else f"Every {first} is a {last}."
 
 
-def question(facts: Sequence[str], name: str, asked: Sequence[str]) -> str:
-    return f"{' '.join(facts)} Is {name} a {asked[0]} or {asked[1]}?"
+def question(facts: Sequence[str], name: str, options: Sequence[str]) -> str:
+    return f"{' '.join(facts)} Is {name} a {options[0]} or {options[1]}?"
 
 
 def in_degree(train: Sequence[Record]) -> Callable[[Record], str]:
-    """Of the two kinds always the one to which more facts point, or always the other, whichever is right more often in training; the
-    first if as many point to both.
+    """Return a policy that always answers the kind of higher in-degree, or always that of lower in-degree.
+
+    It is the rule that is right more often in training. Of equal in-degrees it answers the first kind.
     """
 
     def guess(asked: Record, sign: int) -> str:

@@ -1,7 +1,8 @@
-"""SVAMP's test: one-step problems of addition, subtraction, multiplication and division, worded so that patterns mislead.
+"""SVAMP's test: problems of one arithmetic operation, worded so that superficial patterns mislead.
 
-Source: arXiv 2103.07191; data ChilleD/SVAMP (MIT), whose card says 700 training and 300 test problems of the published 1,000: the 300 are
-what LT-Tuning (arXiv 2602.10229) reports. Fields: ID, Body, Question, Equation, Answer, Type, question_concat.
+Source: arXiv 2103.07191; data ChilleD/SVAMP (MIT), whose card says 700 training and 300 test problems of the published
+1,000. LT-Tuning (arXiv 2602.10229) reports the 300. Fields: ID, Body, Question, Equation, Answer, Type,
+question_concat.
 """
 
 from collections.abc import Mapping
@@ -9,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning import measures
 from adaptbench.benchmarks.reasoning.word_problems import test_split, test_task
+from adaptbench.benchmarks.shared import hub
 from adaptbench.contracts import BenchmarkConfig, Record
 
 PUBLIC_DATA = {"svamp": "ChilleD/SVAMP"}
@@ -27,13 +28,13 @@ class Config(BenchmarkConfig):
 
 
 def build(config: Config, seed: int, public: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Record]]:
-    """The split of SVAMP.
+    """Return the split of SVAMP.
 
     Returns:
         svamp: {"prompt", "target"}.
 
     Raises:
-        AdaptbenchError: the set cannot be had, or a record is not of its form.
+        AdaptbenchError: the set cannot be loaded, or a record is not of its form.
     """
     return test_split("svamp", public["svamp"], config.test_items, _question_and_answer)
 

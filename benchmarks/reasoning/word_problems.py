@@ -1,7 +1,7 @@
-"""Published sets of word problems whose answer is a number, of which only the test is asked: nothing is trained on them.
+"""Published sets of word problems with a number as answer, of which only the test is used; nothing is trained on them.
 
-A record is the question and the number; what is taken for steps of its solution differs from set to set and is not read, so that an
-answer may take all the tokens that its task allows.
+A record is a question and a number. The form of solution steps differs between sets, so they are not read, and an
+answer may have all the tokens that its task allows.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,37 +9,37 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from adaptbench.benchmarks import hub
 from adaptbench.benchmarks.reasoning.measures import answers_tasks
+from adaptbench.benchmarks.shared import hub
 from adaptbench.benchmarks.shared.answers import number, written
 from adaptbench.errors import AdaptbenchError
 from adaptbench.latent.text import prompt
 from adaptbench.tasks import Splits, Task
 
 Read = Callable[[Mapping[str, Any]], tuple[str, Any]]
-"""A record's question and answer: a number, or what is one when it is written."""
+"""Returns a record's question and its answer, a number or its text."""
 
 
 def test_task(name: str, label: str) -> Task:
-    """The set's one task, which is no track's main one."""
+    """Return the set's only task, which is not primary."""
     test, _ = answers_tasks(name, label)
     return replace(test, primary=False)
 
 
 def test_split(name: str, source: Mapping[str, Any], items: int | None, read: Read) -> Splits:
-    """The first `items` problems of the set's test, as {"prompt", "target"}, in a split of the set's name.
+    """Return the first `items` problems of the set's test, as {"prompt", "target"}, in a split of the set's name.
 
-    Problems whose answer is no number are left out.
+    Problems whose answer is not a number are left out.
 
     Raises:
-        AdaptbenchError: the set cannot be had, or which record is not of its form.
+        AdaptbenchError: the set cannot be loaded, or a record is not of its form.
     """
     (published,) = hub.load(name, source, splits=("test",))
     problems, numberless = [], []
     for place, record in enumerate(published, 1):
         try:
             question, answer = read(record)
-            asked = prompt(" ".join(question.split()))
+            text = prompt(" ".join(question.split()))
         except KeyError as error:
             raise AdaptbenchError(f"data.{name}: test problem {place}: no field {error}") from None
         except (AttributeError, TypeError):
@@ -50,6 +50,6 @@ def test_split(name: str, source: Mapping[str, Any], items: int | None, read: Re
         if value is None:
             numberless.append(place)
         else:
-            problems.append({"prompt": asked, "target": written(value)})
+            problems.append({"prompt": text, "target": written(value)})
     left_out = {"test": {"its answer is not a number": numberless}} if numberless else {}
     return Splits({name: problems[:items]}, left_out)

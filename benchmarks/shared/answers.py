@@ -1,6 +1,6 @@
-r"""Reads what an answer says, the one way for every track, and decides if it is the right answer.
+r"""Parse an answer and decide whether it is right, in the same way for every track.
 
-The right answer decides what is compared: the exact value where it is one number, else the text.
+The right answer determines what is compared: the exact value if it is one number, else the text.
 
     thousands    1,000   1 000   1'000   1_000   1,00,000   1.000.000   1.234,5
     decimals     5.0   5.   .5   0,5   1,25   (before three digits a comma separates thousands, as in the sources)
@@ -8,10 +8,10 @@ The right answer decides what is compared: the exact value where it is one numbe
     powers       1e5   10^5   1.5 × 10⁵   \times 10^{5}   2 million   5k
     around it    +5   −5   $5   -$5   5 €   50 %   5 kg   5 apples   **5**   (5)   \boxed{5}   \text{5}   "5".
 
-Currency, per cent and units are not compared, so that 50 % is 50: GSM8K's own evaluation does not read them. A formula
-(5 + 3, 2^10, 5π), a bound, a range, a ratio, a time, a date, a version or NaN is no number, but text. Number words are text.
+Currency, per cent and units are not compared, so that 50 % is 50, as in GSM8K's own evaluation. A formula (5 + 3, 2^10,
+5π), a bound, a range, a ratio, a time, a date, a version and NaN are text, not numbers. Number words are text.
 
-Only the standard library is used: a copy accompanies the lm-eval tasks, which then run without this project.
+It needs the standard library only: a copy accompanies the lm-eval tasks, which then run without this project.
 """
 
 import re
@@ -97,16 +97,16 @@ _EQUALS = re.compile(r"(?<![<>!=])=+(?![>=])")
 
 
 def number(text: str) -> Fraction | None:
-    """The value of a text that is one number, with at most one word for its unit; None for any other text."""
+    """Return the value of a text that is one number, with at most one word for its unit; None for any other text."""
     plain = _plain(text)
     figure = _end(plain)
     return _value(figure) if figure and not plain[: figure.start()].strip(_QUIET) else None
 
 
 def marked_number(text: str) -> Fraction | None:
-    """The number in the first line after the last MARK; None where there is none.
+    """Return the number in the first line after the last MARK; None if there is none.
 
-    Of several it is the first, as GSM8K's own evaluation reads it, but in an equation the one after the equals sign.
+    Of several it is the first, as in GSM8K's own evaluation, but in an equation the one after the equals sign.
     """
     line = next((line for line in (_after_mark(text) or "").splitlines() if line.strip()), "")
     sides = [_value(figures[0]) for side in _EQUALS.split(_plain(line)) if (figures := _figures(side))]
@@ -114,9 +114,9 @@ def marked_number(text: str) -> Fraction | None:
 
 
 def exact_match(doc, results):
-    """A response ends in the right answer; a scoring function for lm-eval.
+    """Score whether a response ends in the right answer, for lm-eval.
 
-    Both the document's "target" and the response may have worked steps and the MARK before the answer. A response must.
+    The document's "target" may have worked steps and the MARK before the answer. A response must have the MARK.
     """
     target, said = doc["target"].rpartition(MARK)[2], _after_mark(results[0])
     wanted = number(target)
@@ -125,9 +125,9 @@ def exact_match(doc, results):
 
 
 def same_ending(right: str, answer: str) -> bool:
-    """Two sentences end alike: in the same number where the right one ends in one, else in the same word.
+    """Return whether two sentences end in the same number, or in the same word if the right one ends in a word.
 
-    Of several numbers in the answer it is the last. A number before the right one's last word must be the same, too.
+    Of several numbers in the answer the last counts. A number before the right one's last word must be the same, too.
     """
     plain = _plain(right)
     if (figure := _end(plain)) and (value := _value(figure)) is not None:
@@ -136,12 +136,15 @@ def same_ending(right: str, answer: str) -> bool:
 
 
 def same_words(right: str, answer: str) -> bool:
-    """Two sentences have the same words, without case, spacing and the signs at their ends; bare numbers count by their value."""
+    """Return whether two sentences have the same words, apart from case, spacing and punctuation at the words' ends.
+
+    Bare numbers are compared by value.
+    """
     return _words(right) == _words(answer)
 
 
 def written(value: Fraction) -> str:
-    """A number as text that `number` reads as the same value: 72, 0.5, 1/3."""
+    """Return a number as text that `number` reads as the same value: 72, 0.5, 1/3."""
     over, under = Decimal(value.numerator), Decimal(value.denominator)
     try:
         return f"{_EXACT.divide(over, under).normalize(_EXACT):f}"
@@ -177,18 +180,18 @@ def _last_number(text):
 
 
 def _end(plain):
-    """The figure that a text ends in, with at most one word for its unit."""
+    """Return the figure at the end of a text, with at most one word for its unit."""
     figures = _figures(plain)
     return figures[-1] if figures and _UNIT.fullmatch(plain, figures[-1].end()) else None
 
 
 def _figures(plain):
-    """The numbers, bounds and formulas of a text; none where a command of LaTeX is left that may make a formula of any."""
+    """Return the numbers, bounds and formulas of a text; empty if a LaTeX command is left, which may make a formula."""
     return [] if "\\" in plain else [one for one in _PIECE.finditer(plain) if one.lastgroup != "word"]
 
 
 def _value(figure):
-    """The exact value of a figure; None where it is no number."""
+    """Return the exact value of a figure; None if it is not a number."""
     if figure.lastgroup != "number" or len(figure[0]) > MAX_DIGITS:
         return None
     part = figure.groupdict()
@@ -217,7 +220,7 @@ def _integer(digits):
 
 
 def _plain(text):
-    """The text with ASCII's digits, signs and separators, single spaces, and no marks of LaTeX, HTML and Markdown."""
+    """Return the text with ASCII digits, signs and separators, single spaces, and no LaTeX, HTML and Markdown marks."""
     text = _BEFORE_VULGAR.sub(" ", text)  # 2½ is 2 1/2 and not 21/2
     text = _BEFORE_LOWERED.sub("_", _BEFORE_RAISED.sub("^", text))
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)

@@ -1,8 +1,12 @@
-"""Coconut: stage by stage, latents of hidden states take the place of the first written steps.
+"""Coconut: stage by stage, latents of hidden states replace the first written steps.
 
-Paper: arXiv 2412.06769, section 3. After explicit chain of thought, stage s leaves out the first s steps and puts
-s * latents_per_step latents between two markers in their place; the last stage leaves out all steps and keeps the latents.
-Neither question nor latents are trained. The response begins with the latents, however many the stage has.
+Paper: arXiv 2412.06769, section 3. After a stage of explicit chain of thought, stage s leaves out the first s steps and
+has s * latents_per_step latents between two markers in their place. The last stage leaves out all steps and keeps the
+latents of the stage before. Question and latents have no labels. Every response begins with all latents of its stage.
+
+Differs from the released code (facebookresearch/coconut) in its schedule of passes: that code cuts the whole batch at
+every column in which any row has a latent, here every row is cut at its own latents (adaptbench/latent/passes.py). The
+result is the same.
 """
 
 from itertools import pairwise
@@ -19,10 +23,10 @@ from adaptbench.latent.text import LATENT
 from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
-SWEPT = ("later_rate_ratio", stage.RATIOS)
+SWEPT = ("later_rate_ratio", stage.RATE_RATIOS)
 EXAMPLE = {"stages": 1}
 BEGIN, END = "<|start-latent|>", "<|end-latent|>"
-EVERY = 10_000  # steps that no problem has
+EVERY = 10_000  # more steps than any problem has
 
 
 class Config(LatentConfig):
@@ -40,8 +44,8 @@ class Config(LatentConfig):
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     names = ["cot", *(f"latent{number}" for number in range(1, config.stages + 1)), "all"]
-    each = config.later(training, config.latent_training)
-    last = config.later(training, config.latent_training, config.last_training)
+    each = config.later_training(training, config.latent_training)
+    last = config.later_training(training, config.latent_training, config.last_training)
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
         *(Phase(name, before, (track,), last if name == "all" else each) for before, name in pairwise(names)),
@@ -49,7 +53,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def _replaced(config: Config, phase: str) -> int:
-    """Steps that latents stand for in a phase."""
+    """Return the number of steps that latents replace in a phase."""
     return config.stages if phase == "all" else int(phase.removeprefix("latent"))
 
 
@@ -59,11 +63,11 @@ def _lead(config: Config, phase: str) -> str:
 
 def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
     tokens = (LATENT, BEGIN, END)
-    return stage.add_tokens(model, tokenizer, tokens) if phase == "latent1" else stage.added(tokenizer, tokens)
+    return stage.add_tokens(model, tokenizer, tokens) if phase == "latent1" else stage.added_rows(tokenizer, tokens)
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem, its first steps left out, with latents in their place."""
+    """Return every problem with latents in place of its first steps."""
     from adaptbench.latent.samples import examples
 
     assert context.tokenizer is not None

@@ -1,6 +1,6 @@
-"""Explicit chain of thought: every step is written out, then the answer. LT-Tuning's first stage is this one.
+"""Explicit chain of thought: the model writes every step, then the answer.
 
-Paper: LT-Tuning, arXiv 2602.10229, section 3.1.
+Paper: LT-Tuning, arXiv 2602.10229, section 3.1, whose first stage this is.
 """
 
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ class Config(CurriculumConfig):
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
 
     def needs(self) -> tuple[str, ...]:
-        return ("embeddings",)  # as it decodes
+        return ("embeddings",)  # for latent decoding
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
@@ -22,7 +22,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem with its steps and its answer."""
+    """Return every problem with its steps and its answer."""
     from adaptbench.latent.samples import examples
 
     return examples(context)

@@ -1,6 +1,6 @@
-"""Explicit chain of thought trained as long as all of LT-Tuning's stages together: what the extra stages must beat.
+"""Explicit chain of thought, trained as long as all stages of LT-Tuning together: the baseline for the extra stages.
 
-A control of ours for LT-Tuning, arXiv 2602.10229. The options are those of the `lt_tuning` run that it is held against.
+A control of ours for LT-Tuning, arXiv 2602.10229. Its options are those of the `lt_tuning` run it is compared with.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ class Config(CurriculumConfig):
     fused_training: TrainingOverrides = Field(TrainingOverrides(), description="of LT-Tuning's third stage")
 
     def needs(self) -> tuple[str, ...]:
-        return ("embeddings",)  # as it decodes
+        return ("embeddings",)  # for latent decoding
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
@@ -28,12 +28,12 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem with its steps and its answer."""
+    """Return every problem with its steps and its answer."""
     return cot.examples(cot.Config(), phase, model, context)
 
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
-    """The optimizer steps of LT-Tuning's three stages on the same samples without latents."""
+    """Return the optimizer steps of LT-Tuning's three stages on the same samples without latents."""
     from adaptbench.train.optimizers import counted_steps
 
     overrides = [one.model_dump(exclude_none=True) for one in (config.hidden_training, config.fused_training)]

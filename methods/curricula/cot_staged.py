@@ -1,6 +1,7 @@
-"""Explicit chain of thought in LT-Tuning's three stages, each with a schedule of its own: what the stages do without latents.
+"""Explicit chain of thought in LT-Tuning's three stages, each with its own schedule: the stages without latents.
 
-A control of ours for LT-Tuning, arXiv 2602.10229: same first stage, same steps, same rates; only no token is ever added.
+A control of ours for LT-Tuning, arXiv 2602.10229. The first stage, the steps and the learning rates are the same, but
+no token is added.
 """
 
 from typing import Literal
@@ -13,7 +14,7 @@ from adaptbench.latent import stage
 from adaptbench.latent.stage import LaterConfig
 from adaptbench.methods.curricula import cot
 
-SWEPT = ("later_rate_ratio", stage.RATIOS)
+SWEPT = ("later_rate_ratio", stage.RATE_RATIOS)
 
 
 class Config(LaterConfig):
@@ -25,13 +26,13 @@ class Config(LaterConfig):
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        Phase("second", "cot", (track,), config.later(training, config.hidden_training)),
-        Phase("third", "second", (track,), config.later(training, config.fused_training)),
+        Phase("second", "cot", (track,), config.later_training(training, config.hidden_training)),
+        Phase("third", "second", (track,), config.later_training(training, config.fused_training)),
     )
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem with its steps and its answer."""
+    """Return every problem with its steps and its answer."""
     return cot.examples(cot.Config(), phase, model, context)
 
 

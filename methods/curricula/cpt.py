@@ -1,9 +1,9 @@
 """Continual pre-training: next-token prediction on the track's training text, in one stage.
 
-Against forgetting, three options that need no other stage: a share of general text mixed in (replay); a penalty on the
-distance from the weights at the start, lambda * ||w - w_start||^2 (L2-SP, arXiv 1802.01483, equation 2 without the term
-for new parameters, of which a language model has none); and one on the distance from the predictions at the start,
-lambda * KL(start || model) on the trained tokens (as distillation in Learning without Forgetting, arXiv 1606.09282).
+Three options against forgetting need no other stage. Replay mixes in a share of general text. L2-SP (arXiv 1802.01483)
+penalises the distance from the starting weights, lambda * ||w - w_start||^2, equation 2 without the term for new
+parameters, which a language model does not have. `kl` penalises the distance from the starting predictions,
+lambda * KL(start || model) on the labelled tokens, as distillation in Learning without Forgetting (arXiv 1606.09282).
 """
 
 from typing import ClassVar, Literal
@@ -35,7 +35,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every document of the track's `train` split, and general documents until they are `replay` of all tokens."""
+    """Return every document of the track's `train` split, and general documents as `replay` of all tokens."""
     from adaptbench.data.packing import document
     from adaptbench.data.replay import with_replay
     from adaptbench.data.tokenizer import encode_documents
@@ -47,7 +47,7 @@ def examples(config: Config, phase: str, model, context: StageContext):
 
 
 def objective(config: Config, phase: str, model, context: StageContext):
-    """Next-token cross-entropy, plus the penalties if there are any."""
+    """Return the next-token cross-entropy plus the penalties."""
     from adaptbench.train.objectives import causal_lm
 
     loss = _with_divergence(config.kl, model) if config.kl else causal_lm
@@ -77,7 +77,7 @@ def _squared_distance_from(model):
 
 
 def _with_divergence(weight: float, model):
-    """Cross-entropy + weight * KL(start || model), both means over the trained tokens. Keeps a copy of the start."""
+    """Return cross-entropy + weight * KL(start || model), means over the labelled tokens; keeps a copy of `model`."""
     import copy
 
     import torch

@@ -1,10 +1,16 @@
 """GLPFT (α-UMi): one model learns whole trajectories, then three copies of it each learn their own part.
 
 Global-to-local progressive fine-tuning; the parts are those of planner, caller and summarizer. Paper: arXiv 2401.07324,
-section 3.3. Its values: global 5e-5 for 2 epochs; local 1e-5 for 1 (planner, caller) and 2
-(summarizer) epochs, hence the default ratio of the rates. The global stage is the stage of `single` and runs once for both.
-With `reuse` the local stages see the global one's instructions again (the paper's best); without, each has one half.
-Where the tuner keeps adapters (LoRA), the team is the merged global model with three of them.
+section 3.3. The paper trains globally at a learning rate of 5e-5 for 2 epochs, and locally at 1e-5 for 1 epoch
+(planner, caller) or 2 (summarizer), hence the default ratio of the rates. With `reuse` the local stages see the global
+stage's instructions again (the paper's best); without, both see one half each.
+
+The global stage is the stage of `single`, so that it runs once for both methods. If the tuner keeps adapters (LoRA),
+the team is the merged global model with three adapters.
+
+Differs from the authors' code (X-PLUG/Multi-LLM-Agent) in two points. Global samples that give up have their own prompt
+here, there the previous step's. Static evaluation uses the text of training and greedy decoding here; there it names
+the speaker differently and samples without a seed.
 """
 
 from typing import Literal
@@ -18,16 +24,16 @@ from adaptbench.contracts import Phase, Real, StageContext
 from adaptbench.methods.curricula import single
 
 ROLES = TEAM
-# The global stage is `single`'s, at single's learning rate; what is left to choose is how much gentler the local ones are.
+# The global stage is that of `single`, at its learning rate; only the ratio of the local rates is left to choose.
 SWEPT = ("local_rate_ratio", (0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
 
 
 class Config(TeamConfig):
     kind: Literal["glpft"] = "glpft"
     reuse: bool = Field(
-        True, description="whether local stages see the global stage's instructions; else each has half"
+        True, description="whether local stages see the global stage's instructions again; else each has half of them"
     )
-    local_rate_ratio: Real = Field(0.2, gt=0, description="local learning rate over global learning rate")
+    local_rate_ratio: Real = Field(0.2, gt=0, description="local learning rate divided by the global one")
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
@@ -41,7 +47,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """The samples of the phase's role."""
+    """Return the samples of the phase's role."""
     from adaptbench.agent.samples import examples
     from adaptbench.data.replay import with_replay
 

@@ -1,4 +1,4 @@
-"""What latents look like: where they went by the model's confidence, how they lie, and what an answer loses without them."""
+"""LT-Tuning's figures: where latents are inserted, their geometry, and accuracy with fewer or replaced latents."""
 
 import itertools
 import json
@@ -19,7 +19,10 @@ SAMPLES, WIDTH = 4, 72  # samples of a stage; characters of a line
 
 
 def insertion(runs: Sequence[RunFiles]) -> "Figure":
-    """The responses of a few samples, those with latents first, one panel a stage: each token on its confidence, latents as red dots before it."""
+    """Draw the responses of a few samples, those with latents first, one panel for each stage.
+
+    A token's background is its confidence; red dots before it are latents.
+    """
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -50,7 +53,7 @@ def insertion(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def _write(axes, sample, line: float, colours) -> float:
-    """Write a sample's response from this line on; returns the last line."""
+    """Write a sample's response from this line on; return the last line."""
     place = 0.0
     for number, (token, trained, confidence) in enumerate(
         zip(sample["tokens"], sample["trained"], sample["confidence"], strict=True)
@@ -80,24 +83,27 @@ PROBLEMS = 64
 
 
 def geometry(runs: Sequence[RunFiles]) -> "Figure":
-    """Latents of test problems on their first two principal axes, one panel a run, its first seed; cosine and rank in words."""
+    """Draw latents of test problems on their first two principal axes, one panel for each run, of its first seed.
+
+    The titles give mean cosine and effective rank.
+    """
     import pandas as pd
 
     from adaptbench.latent import geometry as shape
 
-    # A run that asks another's model in another way has the same latents.
+    # A run that decodes another run's model in another way has the same latents.
     first = {run.name: run for run in reversed(runs) if not run.config.get("decode")}
     found = {}
     for name, run in sorted(first.items()):
         samples = pd.read_parquet(run.results / "samples.parquet")
-        asked = samples[samples["metric"] == "latent_tokens"].drop_duplicates(["task", "document"])
+        answers = samples[samples["metric"] == "latent_tokens"].drop_duplicates(["task", "document"])
         directory = next(run.stages[stage] for stage in LAST if stage in run.stages)
-        vectors = shape.collect(directory, asked["prompt"].head(PROBLEMS).tolist())
+        vectors = shape.collect(directory, answers["prompt"].head(PROBLEMS).tolist())
         if len(vectors) > 2:
             found[name] = vectors
     figure, panels = layout.grid(len(found), 3, (3.1, 3.1))
     for axes, (name, vectors) in zip(panels, found.items(), strict=False):
-        points, shares = shape.principal(vectors)
+        points, shares = shape.principal_axes(vectors)
         axes.scatter(points[:, 0], points[:, 1], s=7, color=first[name].colour, alpha=0.5, linewidths=0)
         axes.set_xlabel(f"first axis ({shares[0]:.0%} of variance)", fontsize=8)
         axes.set_ylabel(f"second axis ({shares[1]:.0%})", fontsize=8)
@@ -110,7 +116,7 @@ def geometry(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def budget(runs: Sequence[RunFiles]) -> "Figure":
-    """Answers right over the most latents that a response may have, a line for each run that differs in nothing else."""
+    """Draw accuracy over the most latents of a response, one line for runs that differ in nothing else."""
     import matplotlib.pyplot as plt
 
     lines: dict[str, dict[int, list[RunFiles]]] = {}
@@ -125,7 +131,8 @@ def budget(runs: Sequence[RunFiles]) -> "Figure":
         means, below, above = zip(*((one.mean, one.below, one.above) for one in found.values()), strict=True)
         axes.errorbar(
             list(found), means, yerr=[below, above],
-            marker="o", markersize=5, capsize=2, elinewidth=0.8, color=next(iter(points.values()))[0].colour, label=_shared_name(points),
+            marker="o", markersize=5, capsize=2, elinewidth=0.8,
+            color=next(iter(points.values()))[0].colour, label=_shared_name(points),
         )  # fmt: skip
     axes.set_xticks(sorted({most for points in lines.values() for most in points}))
     axes.set_ylim(0, 1)
@@ -137,9 +144,10 @@ def budget(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def probes(runs: Sequence[RunFiles]) -> "Figure":
-    """Answers right when latents are replaced at test time, beside the same run left alone: of all, and of those that hold latents.
+    """Draw accuracy when latents are replaced at test time, next to the same run as it is.
 
-    The first latent of an answer has the same place whatever it holds, so that the same answers hold latents.
+    One panel is over all answers, the other over those with latents. Replacing latents does not move the first latent
+    of an answer, so that the same answers have latents.
     """
     import matplotlib.pyplot as plt
 
@@ -177,32 +185,32 @@ PROBES = {
 
 
 def _method(run: RunFiles, decode: Mapping[str, Any]) -> str:
-    """What a run is beside its name and the options of `decode` that a figure takes out."""
+    """Return a run's config as text, without its name and with these options of `decode`."""
     kept = {name: value for name, value in run.config.items() if name not in ("name", "decode")}
     return json.dumps({**kept, "decode": decode}, sort_keys=True)
 
 
 def _shared_name(group: Mapping[Any, Sequence[RunFiles]]) -> str:
-    """What the names of the runs begin with."""
+    """Return the longest beginning that the names of the runs share."""
     names = [run.name for some in group.values() for run in some]
     same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     return "".join(letters[0] for letters in same).rstrip("-")
 
 
 def _right(runs: Sequence[RunFiles]) -> statistics.Interval:
-    """The share of right answers over the seeds of a run."""
+    """Return the share of right answers over the seeds of a run."""
     return statistics.mean_interval(_answers(runs, "exact_match"))
 
 
 def _right_of_thought(runs: Sequence[RunFiles]) -> statistics.Interval:
-    """The same of the answers that hold latents; nan where none does."""
+    """Return the share of right answers among those with latents; nan if there are none."""
     right, latents = (_answers(runs, metric) for metric in RIGHT_OF_THOUGHT.of)
     counts = RIGHT_OF_THOUGHT.counts(right.values, latents.values)
     return statistics.interval_of_sums(counts, RIGHT_OF_THOUGHT.combine, right.groups)
 
 
 def _answers(runs: Sequence[RunFiles], metric: str) -> statistics.Answers:
-    """A run's values of a metric over its seeds."""
+    """Return a run's values of a metric over its seeds."""
     import pandas as pd
 
     samples = pd.concat([pd.read_parquet(run.results / "samples.parquet") for run in runs])

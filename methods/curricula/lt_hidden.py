@@ -1,7 +1,7 @@
 """LT-Tuning's first two stages: explicit chain of thought, then latents of hidden states at low-confidence positions.
 
-Paper: LT-Tuning, arXiv 2602.10229, section 3.2. The second stage begins by scoring the training set with the model that
-the first one left, and puts latents before the tokens that it finds hard.
+Paper: LT-Tuning, arXiv 2602.10229, section 3.2. The second stage first scores the training set with the model of the
+first stage, and inserts latents before the tokens to which that model gives a low probability.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ from adaptbench.latent.stage import InsertedConfig, LatentConfig
 from adaptbench.methods.curricula import cot, lt_figures
 
 FIGURES = {"geometry": lt_figures.geometry}
-SWEPT = ("later_rate_ratio", stage.RATIOS)
+SWEPT = ("later_rate_ratio", stage.RATE_RATIOS)
 
 
 class Config(LatentConfig, InsertedConfig):
@@ -28,7 +28,7 @@ def fusion(config: LatentConfig) -> Fusion:
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        Phase("hidden", "cot", (track,), config.later(training, config.hidden_training)),
+        Phase("hidden", "cot", (track,), config.later_training(training, config.hidden_training)),
     )
 
 
@@ -37,7 +37,7 @@ def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem, worked, with latents where the model is unsure."""
+    """Return every worked problem with latents where the model of the first stage is unsure."""
     return stage.latent_examples(config, config.hidden, phase, model, context)
 
 

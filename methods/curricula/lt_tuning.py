@@ -1,7 +1,13 @@
 """LT-Tuning: explicit chain of thought, then latents of hidden states, then latents that fuse context with prediction.
 
-Paper: arXiv 2602.10229. The third stage scores the training set again, with the model of the second, and puts latents
-anew; each is `alpha` of the last hidden state and the rest of the mean embedding of what the model would say next.
+Paper: arXiv 2602.10229, section 3.3. The first two stages are those of `lt_hidden`. The third stage scores the training
+set again, with the model of the second, and inserts latents again. A latent is `alpha` times the last hidden state plus
+1 - `alpha` times the mean embedding of the likeliest next tokens (adaptbench/latent/fusion.py).
+
+Differs from the authors' code (NeosKnight233/Latent-Thoughts-Tuning) in three points. That code scores one text format
+and inserts into another, so that its latents are not at the hard tokens; here both use the same tokens. It validates on
+the test. It has one cosine schedule over all stages; here each stage has its own, since methods share stages. Its
+optional adapter for untied embeddings is left out.
 """
 
 from typing import Literal
@@ -33,16 +39,16 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
             Phase(one.name, one.parent, one.data, one.training, curriculum=one.curriculum or before)
             for one in lt_hidden.phases(before, track, training)
         ),
-        Phase("fused", "hidden", (track,), config.later(training, config.fused_training)),
+        Phase("fused", "hidden", (track,), config.later_training(training, config.fused_training)),
     )
 
 
 def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
-    return stage.added(tokenizer)
+    return stage.added_rows(tokenizer)
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem, worked, with latents where the model of the second stage is unsure."""
+    """Return every worked problem with latents where the model of the second stage is unsure."""
     return stage.latent_examples(config, config.fused, phase, model, context)
 
 

@@ -1,4 +1,4 @@
-"""Multi-task: one model learns the three roles' parts together and plays each of them.
+"""Multi-task: one model learns the three roles' parts together, and plays each role.
 
 Paper: GLPFT, arXiv 2401.07324, table 2, "Single-LLM multi-task".
 """
@@ -25,7 +25,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """The samples of all three roles."""
+    """Return the samples of all three roles."""
     from adaptbench.agent.samples import examples
     from adaptbench.data.replay import with_replay
 

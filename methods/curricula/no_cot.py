@@ -1,6 +1,6 @@
-"""No chain of thought: the answer at once, which is what explicit steps are measured against.
+"""No chain of thought: the model writes the answer at once. The baseline for written steps.
 
-Source: the standard prompting that chain of thought is held against, arXiv 2201.11903, and "No-CoT" of arXiv 2412.06769.
+Source: standard prompting in arXiv 2201.11903, and "No-CoT" in arXiv 2412.06769.
 """
 
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ class Config(CurriculumConfig):
     tracks: ClassVar[tuple[str, ...]] = ("reasoning",)
 
     def needs(self) -> tuple[str, ...]:
-        return ("embeddings",)  # as it decodes
+        return ("embeddings",)  # for latent decoding
 
 
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
@@ -22,7 +22,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem with its answer alone."""
+    """Return every problem with its answer alone."""
     from adaptbench.latent.samples import examples
 
     return examples(context, worked=False)

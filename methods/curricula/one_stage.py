@@ -1,4 +1,4 @@
-"""One-stage: three models tuned from the base for their roles alone, without a global stage before.
+"""One-stage: three models, each tuned from the base for its role alone, without a global stage before.
 
 Paper: GLPFT, arXiv 2401.07324, table 2, "Multi-LLM one-stage".
 """
@@ -23,7 +23,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """The samples of the phase's role."""
+    """Return the samples of the phase's role."""
     from adaptbench.agent.samples import examples
     from adaptbench.data.replay import with_replay
 

@@ -1,7 +1,8 @@
-"""Pause tokens: a learned filler where LT-Tuning would put latents. Extra tokens without recurrence.
+"""Pause tokens: a learned filler token where LT-Tuning has latents, so extra tokens without recurrence.
 
-The control for LT-Tuning, arXiv 2602.10229: the same stages, labels and rule for positions, but the token is read by its own learned
-embedding. The second stage's positions are LT-Tuning's very own; the third is scored by its own model, as there. Source of the filler: pause tokens, arXiv 2310.02226.
+A control for LT-Tuning, arXiv 2602.10229, with the same stages, labels and rule for positions, but the token has a
+learned embedding. The second stage has LT-Tuning's positions. The third stage is scored by the model of the second, as
+in LT-Tuning. Source of the filler: pause tokens, arXiv 2310.02226.
 """
 
 from typing import Literal
@@ -22,17 +23,17 @@ class Config(FusedConfig):
 def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
     return (
         Phase("cot", data=(track,), curriculum=cot.Config()),
-        Phase("hidden", "cot", (track,), config.later(training, config.hidden_training)),
-        Phase("fused", "hidden", (track,), config.later(training, config.fused_training)),
+        Phase("hidden", "cot", (track,), config.later_training(training, config.hidden_training)),
+        Phase("fused", "hidden", (track,), config.later_training(training, config.fused_training)),
     )
 
 
 def extend(config: Config, phase: str, model, tokenizer) -> tuple[int, ...]:
-    return stage.add_tokens(model, tokenizer) if phase == "hidden" else stage.added(tokenizer)
+    return stage.add_tokens(model, tokenizer) if phase == "hidden" else stage.added_rows(tokenizer)
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every problem, worked, with fillers where LT-Tuning's stage of that name would have latents."""
+    """Return every worked problem with fillers where LT-Tuning's stage of that name has latents."""
     return stage.latent_examples(config, getattr(config, phase), phase, model, context)
 
 

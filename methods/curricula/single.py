@@ -1,7 +1,8 @@
-"""Single-LLM: one model writes whole steps, thought and call or answer. GLPFT's global stage is this one.
+"""Single-LLM: one model writes whole steps, a thought and a call or an answer.
 
-Paper: GLPFT, arXiv 2401.07324, section 3.3, stage 1, and the baseline of its table 2. In the authors' code the samples
-that give up carry the previous step's prompt, which harms this baseline; here every sample carries its own.
+Paper: GLPFT, arXiv 2401.07324, section 3.3, whose stage 1 (global) this is, and the baseline of its table 2. In the
+authors' code, samples that give up have the previous step's prompt, which harms this baseline; here every sample has
+its own prompt.
 """
 
 from typing import ClassVar, Literal
@@ -26,7 +27,7 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every step of every trajectory, to be written whole."""
+    """Return a sample for every step of every trajectory, with the whole step as target."""
     from adaptbench.agent.samples import examples
     from adaptbench.data.replay import with_replay
 

@@ -1,7 +1,7 @@
-"""Single-LLM trained as long as all of GLPFT's stages together: the control that the paper lacks.
+"""Single-LLM, trained as long as all stages of GLPFT together: a control that the paper lacks.
 
-A control of ours for GLPFT, arXiv 2401.07324, whose team sees more optimizer steps than its global stage alone. This is what one model makes of that many steps, under
-one schedule. The options are those of the `glpft` run that it is held against.
+A control of ours for GLPFT, arXiv 2401.07324, whose team takes more optimizer steps than its global stage alone. Here
+one model takes as many steps, under one schedule. Its options are those of the `glpft` run it is compared with.
 """
 
 from dataclasses import replace
@@ -24,12 +24,12 @@ def phases(config: Config, track: str, training: Training) -> tuple[Phase, ...]:
 
 
 def examples(config: Config, phase: str, model, context: StageContext):
-    """Every step of every trajectory, to be written whole."""
+    """Return a sample for every step of every trajectory, with the whole step as target."""
     return single.examples(single.Config(replay=config.replay), phase, model, context)
 
 
 def steps(config: Config, phase: str, training: Training, model, context: StageContext) -> int:
-    """The optimizer steps of GLPFT's four stages on the same data."""
+    """Return the optimizer steps of GLPFT's four stages on the same data."""
     from adaptbench.train.optimizers import counted_steps
 
     total = 0

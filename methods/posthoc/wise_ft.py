@@ -1,7 +1,8 @@
-"""WiSE-FT: the straight line between a model's weights before and after tuning.
+"""WiSE-FT: interpolate linearly between a model's weights before and after tuning.
 
-Paper: arXiv 2109.01903, equation 1: (1 - alpha) * before + alpha * after. Costs no training, so several alphas draw a
-curve of learning against forgetting. With LLaMA-Pro the line starts at the expanded model, whose outputs are the base's.
+Paper: arXiv 2109.01903, equation 1: (1 - alpha) * before + alpha * after. It needs no training, so that several alphas
+give a curve of learning against forgetting. With LLaMA-Pro the line starts at the expanded model, whose outputs are the
+base's.
 """
 
 import shutil
@@ -56,7 +57,10 @@ def apply(config: Config, start: Path, end: Path, out: Path) -> None:
 
 
 def _tied(start: Path, before: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """The weights that the start's files leave out since others are the same, and its end, trained by adapters, has apart."""
+    """Return weights of the start that its files omit because they are tied to others.
+
+    The end has them as separate weights if it was trained by adapters.
+    """
     from adaptbench.model import storage
 
     names: dict[int, list[str]] = {}
@@ -66,7 +70,7 @@ def _tied(start: Path, before: "Mapping[str, torch.Tensor]") -> "dict[str, torch
 
 
 def _on_the_line(before, after, alpha: float):
-    """In float64 and rounded once; the ends themselves are taken as they are, signed zeros included."""
+    """Interpolate in float64 and round once; at alpha 0 and 1 return the end as it is, signed zeros included."""
     if alpha in (0, 1):
         return (after if alpha else before).to(after.dtype)
     return ((1 - alpha) * before.double() + alpha * after.double()).to(after.dtype)

@@ -1,4 +1,4 @@
-"""What ADEPT looks like: the probe's layer importances, and the units' rates over the refreshes."""
+"""ADEPT's figures: the probe's layer importances, and the units' rates over the refreshes."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ PANELS_IN_A_ROW = 4
 
 
 def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
-    """Importance by layer, the chosen layers marked; one panel a placement that was probed."""
+    """Draw importance by layer, the chosen layers marked; one panel for each placement that was probed."""
     import matplotlib.pyplot as plt
 
     probed: dict[str, RunFiles] = {}
@@ -42,8 +42,10 @@ def layer_importance(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
-    """Rate multipliers by unit kind and layer (rows) over the refreshes (columns; 0: before the first step), one panel a run,
-    its first seed."""
+    """Draw rate multipliers by unit kind and layer (rows) over the refreshes (columns; 0: before the first step).
+
+    One panel for each run, of its first seed.
+    """
     import pandas as pd
 
     logs = {}
@@ -80,7 +82,7 @@ def unit_rates(runs: Sequence[RunFiles]) -> "Figure":
 
 
 def _short(column: str) -> str:
-    """multiplier/model.layers.3.self_attn.q_proj.weight -> 3 q_proj"""
+    """Return the label of a column: multiplier/model.layers.3.self_attn.q_proj.weight becomes 3 q_proj."""
     parts = column.removesuffix(".weight").split(".")
     index = next(part for part in parts if part.isdigit())
     return f"{index} {'.'.join(parts[-2:]) if column.endswith('.bias') else parts[-1]}"

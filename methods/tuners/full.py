@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight moves, at one rate. What every other tuner is compared with."""
+"""Full fine-tuning: every weight is trained, at one learning rate. The reference for all other tuners."""
 
 from typing import Literal
 
@@ -14,6 +14,6 @@ class Config(TunerConfig):
 
 
 def adapt(config: Config, model, context: StageContext):
-    """Everything requires gradients."""
+    """Let every parameter require gradients."""
     model.requires_grad_(True)
     return model

@@ -1,7 +1,7 @@
 """LLaMA-Pro: copy layers spread evenly over the depth as identities, then train the copies alone.
 
-Paper: LLaMA Pro, arXiv 2401.02415, section 3. The model's layers are split into groups and the last layer of each group
-is copied after it. The paper's layer counts divide evenly; where ours do not, the groups differ by one layer at most.
+Paper: LLaMA Pro, arXiv 2401.02415, section 3. The model's layers are split into groups, and the last layer of each
+group is copied after it. The paper's layer counts divide evenly; where ours do not, groups differ by at most one layer.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ EXAMPLE = {"layers": 2}
 
 class Config(TunerConfig):
     kind: Literal["llama_pro"] = "llama_pro"
-    layers: int = Field(8, gt=0, description="how many layers are copied")
+    layers: int = Field(8, gt=0, description="number of copied layers")
 
     def needs(self) -> tuple[str, ...]:
         return ("expansion",)
@@ -46,7 +46,7 @@ def expand(config: Config, inputs: Mapping[str, Path], out: Path, context: Stage
 
 
 def adapt(config: Config, model, context: StageContext):
-    """Only the copies require gradients."""
+    """Let only the copies require gradients."""
     from adaptbench.model.expansion import expanded_layers
 
     model.requires_grad_(False)

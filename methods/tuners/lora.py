@@ -1,7 +1,7 @@
 """LoRA: low-rank updates beside frozen matrices, merged into them at the end.
 
-Papers: LoRA, arXiv 2106.09685; rsLoRA (scale alpha / sqrt(rank)), arXiv 2312.03732; DoRA (magnitude and direction apart),
-arXiv 2402.09353. The implementation is peft's.
+Papers: LoRA, arXiv 2106.09685, section 4; rsLoRA (scale alpha / sqrt(rank)), arXiv 2312.03732; DoRA (magnitude and
+direction apart), arXiv 2402.09353. The implementation is peft's.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pydantic import Field
 from adaptbench.contracts import Real, StageContext, TunerConfig
 from adaptbench.errors import AdaptbenchError
 
-ADAPTERS = True  # what training adds can be kept apart from the model it was added to
+ADAPTERS = True  # adapters can be stored apart from the model they were added to
 
 
 class Config(TunerConfig):
@@ -36,7 +36,11 @@ def skip_reason(config: Config) -> str:
 
 
 def adapt(config: Config, model, context: StageContext):
-    """Adapters on the target modules; everything else is frozen."""
+    """Add adapters to the target modules and freeze everything else.
+
+    Raises:
+        AdaptbenchError: a target module does not exist or cannot have an adapter.
+    """
     from peft import LoraConfig, get_peft_model
 
     targets = config.target_modules
@@ -54,21 +58,21 @@ def adapt(config: Config, model, context: StageContext):
             _check_names(targets, [name for name, _ in model.named_modules()])
         return get_peft_model(model, options)
     except (ValueError, re.error) as error:
-        # peft shows what cannot hold an adapter with all that is in it.
+        # peft's message shows the whole module; its first line is enough.
         said = str(error).splitlines()[0]
         said = f"{said[:-1]} cannot hold one" if said.endswith("(") else said
         raise AdaptbenchError(f"tuner.target_modules: {said}") from None
 
 
 def _check_names(targets, names) -> None:
-    """peft takes a list of which only some names exist, and trains those alone."""
+    """Check that every target module exists; peft would train those that exist and say nothing of the others."""
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in names):
             raise ValueError(f"the model has no module {target!r}")
 
 
 def merge(config: Config, model):
-    """The plain model with the updates added to its matrices."""
+    """Return the plain model with the updates added to its matrices."""
     from adaptbench.model.tied import merged
 
     return merged(model)

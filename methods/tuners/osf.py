@@ -1,8 +1,8 @@
 """OSF, orthogonal subspace fine-tuning: every matrix keeps its largest singular directions, the others are trained.
 
-Paper: Sculpting Subspaces, arXiv 2504.07097. What a matrix does most strongly is taken for what it has learned: the
-top singular triples are frozen and gradients are projected off them, so that an update cannot touch those directions.
-The implementation is peft's; at the end the update is added to the matrices.
+Paper: Sculpting Subspaces, arXiv 2504.07097. The strongest directions of a matrix are taken for learned knowledge. The
+top singular triples are frozen, and gradients are projected onto the complement, so that no update touches them. The
+implementation is peft's; at the end the update is added to the matrices.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ class Config(TunerConfig):
     target_modules: str = Field("all-linear", description="module names, or all-linear: all but the output head")
 
     def share(self, layers: int) -> tuple[int, int | None]:
-        return 0, 0  # at the least: what trains lies beside the frozen part
+        return 0, 0  # a lower bound: the trained parts are beside the frozen ones
 
     def sharded_problem(self, run) -> str:
         return "kind: osf projects gradients of whole matrices; use devices.strategy: ddp"
@@ -32,7 +32,11 @@ def skip_reason(config: Config) -> str:
 
 
 def adapt(config: Config, model, context: StageContext):
-    """The low singular triples of the target matrices train; everything else is frozen."""
+    """Train the low singular triples of the target matrices and freeze everything else.
+
+    Raises:
+        AdaptbenchError: a target module does not exist or is not a linear layer.
+    """
     from peft import OSFConfig, get_peft_model
     from peft.tuners.osf.layer import OSFLayer
 
@@ -42,7 +46,7 @@ def adapt(config: Config, model, context: StageContext):
         )
     except (ValueError, re.error) as error:
         raise AdaptbenchError(f"tuner.target_modules: {str(error).splitlines()[0]}") from None
-    # peft passes over what is no linear layer.
+    # peft skips other layers without an error.
     for name in adapted.targeted_module_names:
         if not isinstance(found := model.get_submodule(name), OSFLayer):
             raise AdaptbenchError(
@@ -52,7 +56,7 @@ def adapt(config: Config, model, context: StageContext):
 
 
 def merge(config: Config, model):
-    """The plain model with the updates added to its matrices."""
+    """Return the plain model with the updates added to its matrices."""
     from adaptbench.model.tied import merged
 
     return merged(model)

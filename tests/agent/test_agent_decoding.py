@@ -348,8 +348,8 @@ def test_each_task_has_its_own_most_tokens(mixed, tasks, reader, monkeypatch):
     lm = _lm(model, reader, tasks)
     seen = Counter()
 
-    def watched(model, tokenizer, prompts, max_new_tokens, *memory, **_):
-        made = greedy(model, tokenizer, prompts, max_new_tokens, *memory, **_)
+    def watched(model, tokenizer, prompts, max_new_tokens, **options):
+        made = greedy(model, tokenizer, prompts, max_new_tokens, **options)
         seen.update((max_new_tokens, len(ids)) for ids in made)
         return made
 

@@ -268,11 +268,11 @@ def _requests(task, docs):
 
 def _static(gold, script, *, single):
     """The scores of one step through the decoding that evaluation uses."""
-    from adaptbench.agent.language_model import answer
+    from adaptbench.agent.language_model import answer_requests
 
     doc = {"ask": "step", **PROBLEM, "history": [], "step": gold}
     requests = _requests("steps", [doc])
-    found = answer(requests, lambda role, asked, most: script(role, asked), {}, single=single, max_turns=10)
+    found = answer_requests(requests, lambda role, asked, most: script(role, asked), {}, single=single, max_turns=10)
     assert script.lines == []
     return step_scores(doc, [found[0]])
 

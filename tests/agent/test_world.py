@@ -21,12 +21,13 @@ from adaptbench.agent import dialogue
 from adaptbench.agent.calculator import number_text
 from adaptbench.agent.scores import step_scores
 from adaptbench.agent.toolbox import Toolbox, ToolError
-from adaptbench.benchmarks.agent import tables, tools, world
-from adaptbench.benchmarks.agent.familiar import familiar_dialogues
-from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED
-from adaptbench.benchmarks.agent.problems import WISHES
+from adaptbench.benchmarks.agent import world
 from adaptbench.benchmarks.agent.steps import training_records
 from adaptbench.benchmarks.shared.answers import same_ending
+from adaptbench.benchmarks.shared.shop import tables, tools
+from adaptbench.benchmarks.shared.shop.familiar import familiar_dialogues
+from adaptbench.benchmarks.shared.shop.phrasings import PHRASINGS, TRAINED, VALIDATED
+from adaptbench.benchmarks.shared.shop.problems import WISHES
 from adaptbench.contracts import StageContext
 from adaptbench.data import benchmark_data
 from adaptbench.data.leakage import normalise

@@ -212,7 +212,7 @@ def test_cosine_rank_and_axes_are_the_textbook_s():
     assert geometry.effective_rank(vectors) == pytest.approx(float(torch.exp(-(shares * shares.log()).sum())))
     assert geometry.effective_rank(torch.ones(5, 3).double()) == pytest.approx(1.0)
     assert geometry.effective_rank(torch.eye(4).double()) == pytest.approx(4.0)
-    points, variance = geometry.principal(vectors)
+    points, variance = geometry.principal_axes(vectors)
     values, axes = torch.linalg.eigh(torch.cov(vectors.T))
     by_hand = (vectors - vectors.mean(0)) @ axes[:, [-1, -2]]
     assert torch.allclose(points.abs(), by_hand.abs(), atol=1e-9)

@@ -113,7 +113,7 @@ def test_an_embedding_module_is_a_matrix_times_a_number_or_all_that_it_returns(k
     model = toy_model("llama")
     model.set_input_embeddings(kind(300, 32))
     model = model.to(dtype)
-    matrix, found = embeddings.table(model)
+    matrix, found = embeddings.embedding_table(model)
     if factor is not None:
         assert matrix is model.get_input_embeddings().weight
         assert found == pytest.approx(factor, rel=max(1e-9, torch.finfo(dtype).eps))

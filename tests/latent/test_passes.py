@@ -415,7 +415,7 @@ def test_another_attention_stays_as_it_was():
     model = _model()
     _outputs(passes.wavefront, model, LAYOUTS["ends"], FUSIONS["fused"])
     assert model.config._attn_implementation == "sdpa"
-    with pytest.raises(ZeroDivisionError), attention.attending(model):
+    with pytest.raises(ZeroDivisionError), attention.wavefront_attention(model):
         1 / 0  # noqa: B018
     assert model.config._attn_implementation == "sdpa"
 

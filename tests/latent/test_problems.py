@@ -64,7 +64,7 @@ def test_too_few_different_problems_are_one_line():
 
 
 def test_graphs_that_hardly_exist_are_one_line():
-    with pytest.raises(AdaptbenchError, match=r"data\.reasoning\.shortest: .* ask for shorter ways"):
+    with pytest.raises(AdaptbenchError, match=r"data\.reasoning\.shortest: .* ask for shorter paths"):
         prosqa.build(prosqa.Config(nodes=40, shortest=18, longest=19, people=2), 0, {})
 
 
@@ -153,10 +153,10 @@ def test_graphs_are_told_as_in_the_published_set():
         wanted = {prosqa.question([], names[one["root"]], order).strip() for order in (pair, pair[::-1])}
         assert asked.strip() in wanted
         assert one["answer"] == f"{names[one['root']]} is a {names[one['target']]}."
-        way = prosqa.shortest_way(edges, one["root"], one["target"])
+        way = prosqa.shortest_path(edges, one["root"], one["target"])
         assert len(one["steps"]) == len(way)
         assert set(one["steps"]) <= facts
-        assert not prosqa.shortest_way(edges, one["root"], one["neg_target"])
+        assert not prosqa.shortest_path(edges, one["root"], one["neg_target"])
 
 
 def test_the_shortcut_of_the_published_set_is_what_the_baseline_does():

@@ -93,7 +93,7 @@ def test_new_tokens_begin_as_the_mean_of_the_others(context, tied):
     known = len(made.tokenizer)
     before = model.get_output_embeddings().weight[:known].detach().clone()
     rows = stage.add_tokens(model, made.tokenizer)
-    assert rows == (known,) == stage.added(made.tokenizer)
+    assert rows == (known,) == stage.added_rows(made.tokenizer)
     for table in (model.get_input_embeddings(), model.get_output_embeddings()):
         assert table.weight.shape[0] >= len(made.tokenizer)
         assert (table.weight[known] - table.weight[:known].mean(0)).abs().max() < 1e-6

@@ -22,7 +22,7 @@ from adaptbench.contracts import StageContext
 from adaptbench.data.packing import Packed, collate, document
 from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import plan_files, unfolding
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept, adept_units
 from adaptbench.model import expansion
 from adaptbench.stages import job
 from adaptbench.train import loop, objectives
@@ -260,9 +260,11 @@ def probed(monkeypatch):
     """The probe corpus is the rows above; returns the number of batches of every measurement: 1 is a look whether there is
     any importance yet, 3 are the whole."""
     measured = []
-    plain = adept.unit_importance
-    monkeypatch.setattr(adept, "probe_batches", lambda config, context: _batches())
-    monkeypatch.setattr(adept, "unit_importance", lambda *given: (measured.append(len(given[1])), plain(*given))[1])
+    plain = adept_units.unit_importance
+    monkeypatch.setattr(adept_units, "probe_batches", lambda config, context: _batches())
+    monkeypatch.setattr(
+        adept_units, "unit_importance", lambda *given: (measured.append(len(given[1])), plain(*given))[1]
+    )
     return measured
 
 

@@ -27,7 +27,7 @@ from adept_cases import (
 from conftest import ARCHITECTURES, toy_model
 
 from adaptbench.contracts import StageContext
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept, adept_layers
 from adaptbench.model import expansion, storage
 from adaptbench.train import objectives
 from tools import small_models
@@ -39,7 +39,7 @@ def test_a_layers_importance_is_the_rise_of_the_mean_loss_of_all_tokens_without_
     model = toy_model(architecture).double()
     base, rises = _naive(model, lambda model: _token_losses(model, ROWS).mean().item())
     assert min(abs(one - other) for i, one in enumerate(rises) for other in rises[:i]) > 1e-4
-    loss, importance = adept.layer_importance(model, _batches())
+    loss, importance = adept_layers.layer_importance(model, _batches())
     assert loss == pytest.approx(base, abs=1e-6)
     assert importance == pytest.approx(rises, abs=1e-6)
     # The mean of the batches' means is something else.
@@ -63,7 +63,7 @@ def test_reusing_what_lies_below_the_bypassed_layer_changes_nothing(architecture
         return sum(found) / _labelled(ROWS)
 
     base, rises = _naive(model, loss_of)
-    loss, importance = adept.layer_importance(model, batches)
+    loss, importance = adept_layers.layer_importance(model, batches)
     assert loss == pytest.approx(base, abs=1e-6)
     assert importance == pytest.approx(rises, abs=1e-6)
     assert min(map(abs, rises)) > 1e-3
@@ -72,9 +72,9 @@ def test_reusing_what_lies_below_the_bypassed_layer_changes_nothing(architecture
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_never_counts_in_a_layers_importance(architecture):
     model = toy_model(architecture).double()
-    loss, importance = adept.layer_importance(model, _batches())
+    loss, importance = adept_layers.layer_importance(model, _batches())
     for length, pad in ((LENGTH + 9, 0), (LENGTH, 77), (2 * LENGTH, 77)):
-        other_loss, other = adept.layer_importance(model, _batches(length, pad))
+        other_loss, other = adept_layers.layer_importance(model, _batches(length, pad))
         assert other_loss == pytest.approx(loss, abs=1e-6)
         assert other == pytest.approx(importance, abs=1e-6)
 
@@ -82,7 +82,7 @@ def test_padding_never_counts_in_a_layers_importance(architecture):
 def test_probing_leaves_the_model_as_it_was():
     model = toy_model("qwen3")
     logits, before, random_state = _logits(model), _weights(model), torch.get_rng_state()
-    adept.layer_importance(model, _batches())
+    adept_layers.layer_importance(model, _batches())
     assert _traces(model) == []
     assert torch.equal(torch.get_rng_state(), random_state)
     assert _differing(_weights(model), before) == []
@@ -106,7 +106,7 @@ def test_an_exception_in_the_middle_of_probing_leaves_the_model_as_it_was(at):
 
     hook = model.lm_head.register_forward_pre_hook(failing)
     with pytest.raises(MemoryError):
-        adept.layer_importance(model, _batches())
+        adept_layers.layer_importance(model, _batches())
     hook.remove()
     assert len(passes) == at
     assert _traces(model) == []
@@ -119,7 +119,7 @@ def test_layers_that_return_more_than_hidden_states_are_bypassed_as_others_are(k
     model = small_models.small_model(kind)
     ids = torch.randint(30, 60, (2, 12), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "labels": ids}
-    base, importance = adept.layer_importance(model, [batch])
+    base, importance = adept_layers.layer_importance(model, [batch])
     assert _traces(model) == []
     rises = []
     for layer in expansion.decoder_layers(model):
@@ -170,14 +170,17 @@ def test_probing_28_layers_computes_at_most_55_percent_of_the_naive_layers(monke
     model, batches = toy_model("qwen3", layers=28), _batches(parts=(ROWS[:1], ROWS[1:3]))
     naive = _computed(model, monkeypatch, lambda: _naive(model, _loss_of(batches)))
     assert naive == 2 * (28 + 28 * 27)
-    assert 2 * 28 < _computed(model, monkeypatch, lambda: adept.layer_importance(model, batches)) <= 0.55 * naive
+    assert 2 * 28 < _computed(model, monkeypatch, lambda: adept_layers.layer_importance(model, batches)) <= 0.55 * naive
 
 
 def test_probing_28_layers_takes_much_less_processor_time_than_the_naive_way():
     """Measured, in processor time of this one thread, medians of interleaved repeats. Embedding and output head count in
     both and weigh much in a toy: about 0.55 on a quiet machine."""
     model, batches = toy_model("qwen3", layers=28), _batches(parts=(ROWS[:4],))
-    calls = {"naive": lambda: _naive(model, _loss_of(batches)), "ours": lambda: adept.layer_importance(model, batches)}
+    calls = {
+        "naive": lambda: _naive(model, _loss_of(batches)),
+        "ours": lambda: adept_layers.layer_importance(model, batches),
+    }
     seconds = {name: [] for name in calls}
     for _ in range(6):
         for name, call in calls.items():
@@ -207,7 +210,7 @@ IMPORTANCE = [0.5, -0.25, 3.0, 0.125, 0.5, -1.0, 2.0]
 )
 def test_the_chosen_layers_are_those_of_the_placement_in_order(placement, count, expected):
     cfg = adept.Config(layers=count, placement=placement)
-    assert adept.chosen_layers(cfg, 7, IMPORTANCE, 0) == expected
+    assert adept_layers.choose_layers(cfg, 7, IMPORTANCE, 0) == expected
 
 
 def test_listed_layers_are_counted_and_asked_for_no_importance():
@@ -216,7 +219,7 @@ def test_listed_layers_are_counted_and_asked_for_no_importance():
     assert cfg.share(28) == (4, 4)
     assert [step.name for step in adept.preparations(cfg)] == ["expand"]
     assert not adept.preparations(cfg)[0].seeded
-    assert adept.chosen_layers(cfg, 28, None, 0) == [22, 23, 25, 27]
+    assert adept_layers.choose_layers(cfg, 28, None, 0) == [22, 23, 25, 27]
     assert adept.Config(placement=[27, 22, 25, 23], layers=4) == cfg
     assert adept.Config.model_validate(json.loads(cfg.model_dump_json())) == cfg
 
@@ -225,9 +228,9 @@ def test_listed_layers_are_counted_and_asked_for_no_importance():
 def test_an_importance_without_an_order_is_refused_and_an_infinite_rise_is_the_highest(placement):
     cfg = adept.Config(layers=2, placement=placement)
     for value in (float("nan"), float("-inf")):
-        message = _one_line(adept.chosen_layers, cfg, 4, [0.5, value, 0.1, 0.2], 0)
+        message = _one_line(adept_layers.choose_layers, cfg, 4, [0.5, value, 0.1, 0.2], 0)
         assert message == f"layer 1 of the base: its importance is {value}, which has no order"
-    found = adept.chosen_layers(cfg, 4, [0.5, float("inf"), 0.1, 0.2], 0)
+    found = adept_layers.choose_layers(cfg, 4, [0.5, float("inf"), 0.1, 0.2], 0)
     assert found == ([2, 3] if placement == "lowest" else [0, 1])
 
 
@@ -235,7 +238,7 @@ def test_of_equally_important_layers_the_first_are_taken():
     tied = [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     for count, lowest, highest in ((1, [1], [0]), (2, [1, 3], [0, 2]), (4, [0, 1, 3, 4], [0, 1, 2, 5])):
         for placement, expected in (("lowest", lowest), ("highest", highest)):
-            assert adept.chosen_layers(adept.Config(layers=count, placement=placement), 6, tied, 0) == expected
+            assert adept_layers.choose_layers(adept.Config(layers=count, placement=placement), 6, tied, 0) == expected
 
 
 def test_lowest_is_the_k_smallest_whatever_the_numbers():
@@ -245,7 +248,7 @@ def test_lowest_is_the_k_smallest_whatever_the_numbers():
         importance = [rng.choice((-1.0, 0.0, 0.5, rng.random())) for _ in range(layers)]
         count = rng.randrange(1, layers + 1)
         for placement, sign in (("lowest", 1), ("highest", -1)):
-            chosen = adept.chosen_layers(adept.Config(layers=count, placement=placement), layers, importance, 0)
+            chosen = adept_layers.choose_layers(adept.Config(layers=count, placement=placement), layers, importance, 0)
             assert chosen == sorted(set(chosen))
             assert len(chosen) == count
             left = [sign * importance[i] for i in range(layers) if i not in chosen]
@@ -256,15 +259,15 @@ def test_uniform_is_llama_pros_choice():
     for layers in range(1, 13):
         for count in range(1, layers + 1):
             cfg = adept.Config(layers=count, placement="uniform")
-            assert adept.chosen_layers(cfg, layers, None, 0) == expansion.evenly_spread(layers, count)
+            assert adept_layers.choose_layers(cfg, layers, None, 0) == expansion.evenly_spread(layers, count)
 
 
 def test_random_layers_depend_on_the_seed_and_on_nothing_else():
     cfg = adept.Config(layers=3, placement="random")
-    first = [adept.chosen_layers(cfg, 8, None, seed) for seed in range(40)]
+    first = [adept_layers.choose_layers(cfg, 8, None, seed) for seed in range(40)]
     random.seed(99)
     torch.manual_seed(99)
-    assert [adept.chosen_layers(cfg, 8, IMPORTANCE, seed) for seed in range(40)] == first
+    assert [adept_layers.choose_layers(cfg, 8, IMPORTANCE, seed) for seed in range(40)] == first
     assert all(chosen == sorted(set(chosen)) and len(chosen) == 3 for chosen in first)
     assert {layer for chosen in first for layer in chosen} == set(range(8))
     assert len({tuple(chosen) for chosen in first}) > 20
@@ -273,4 +276,6 @@ def test_random_layers_depend_on_the_seed_and_on_nothing_else():
 @pytest.mark.parametrize("placement", ["lowest", "highest", "suffix", "uniform", "random"])
 def test_more_layers_than_the_model_has_are_refused_in_the_stage(placement):
     cfg = adept.Config(layers=8, placement=placement)
-    assert _one_line(adept.chosen_layers, cfg, 7, IMPORTANCE, 0) == "tuner.layers: must be <= 7, the base's layers"
+    assert (
+        _one_line(adept_layers.choose_layers, cfg, 7, IMPORTANCE, 0) == "tuner.layers: must be <= 7, the base's layers"
+    )

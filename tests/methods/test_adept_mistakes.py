@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from adaptbench.config import load
 from adaptbench.contracts import StageContext
 from adaptbench.io.jsonl import write_jsonl
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept, adept_layers
 from adaptbench.model.units import units
 
 
@@ -81,7 +81,7 @@ def test_listed_layers_that_cannot_be_are_one_line_when_the_preset_is_read(tuner
 
 def test_listed_layers_of_a_base_that_only_the_hub_knows_are_checked_in_the_stage():
     cfg = adept.Config(placement=[0, 30])
-    message = _one_line(adept.chosen_layers, cfg, 28, None, 0)
+    message = _one_line(adept_layers.choose_layers, cfg, 28, None, 0)
     assert message == "tuner.placement: layer 30 is none of the base's 28, which are 0 to 27"
 
 
@@ -148,9 +148,9 @@ def test_a_run_that_measures_in_every_stage_or_may_do_so_is_taken(curriculum, tr
 
 def test_more_probe_documents_than_there_are_is_one_line(tmp_path, tokenizer):
     context = StageContext(0, {"general": _corpus(tmp_path, [{"text": "Some text."}] * 3)}, tokenizer)
-    message = _one_line(adept.probe_batches, adept.Config(probe_documents=4), context)
+    message = _one_line(adept_layers.probe_batches, adept.Config(probe_documents=4), context)
     assert message == "tuner.probe_documents: must be <= 3, the documents of the probe corpus"
-    whole, all_three = (adept.probe_batches(adept.Config(probe_documents=count), context) for count in (None, 3))
+    whole, all_three = (adept_layers.probe_batches(adept.Config(probe_documents=count), context) for count in (None, 3))
     assert [batch["input_ids"].tolist() for batch in whole] == [batch["input_ids"].tolist() for batch in all_three]
 
 
@@ -169,7 +169,7 @@ def test_a_general_benchmark_without_a_probe_corpus_is_one_line(tmp_path, tokeni
 @pytest.mark.parametrize("records", [[], [{"text": ""}]], ids=["no-document", "no-text"])
 def test_an_empty_probe_corpus_is_one_line(records, tmp_path, tokenizer):
     context = StageContext(0, {"general": _corpus(tmp_path, records)}, tokenizer)
-    said = _one_line(adept.probe_batches, adept.Config(), context)
+    said = _one_line(adept_layers.probe_batches, adept.Config(), context)
     assert ("probe.jsonl:1: field 'text' is empty" if records else "probe.jsonl: holds no records") in said
 
 
@@ -180,7 +180,7 @@ def _xlm():
 
 def test_a_model_without_a_list_of_layers_is_one_line(tmp_path, tokenizer, benchmark_data):
     said = "XLMWithLMHeadModel: no list of 2 decoder layers"
-    assert said in _one_line(adept.layer_importance, _xlm(), _batches())
+    assert said in _one_line(adept_layers.layer_importance, _xlm(), _batches())
     _xlm().save_pretrained(tmp_path / "base")
     (tmp_path / "out").mkdir()
     cfg = adept.Config(layers=1, placement="suffix")

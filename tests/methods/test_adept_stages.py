@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from adaptbench.contracts import StageContext
 from adaptbench.data.packing import document
 from adaptbench.graph import plan_files, unfolding
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept, adept_layers
 from adaptbench.stages import job
 
 
@@ -30,7 +30,7 @@ def test_the_probe_reads_every_document_of_its_corpus_once_and_cuts_long_ones(tm
         assert any(len(piece) == length for piece in expected), "no document was long enough to be cut"
         cfg = adept.Config(probe_batch_size=3, probe_length=length, probe_documents=wanted)
         found = []
-        batches = adept.probe_batches(cfg, context)
+        batches = adept_layers.probe_batches(cfg, context)
         assert {tuple(batch["input_ids"].shape) for batch in batches[:-1]} == {(3, length)}
         for batch in batches:
             for ids, labels, places in zip(

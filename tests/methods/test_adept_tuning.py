@@ -39,7 +39,7 @@ from torch import nn
 
 from adaptbench.contracts import StageContext
 from adaptbench.data.packing import collate
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept, adept_units
 from adaptbench.model import parameters
 from adaptbench.model.units import units
 from adaptbench.train import loop, objectives, optimizers
@@ -155,7 +155,7 @@ def _ones(importance, split, unit_lr):
 @every_unit
 def test_a_probe_that_changes_no_rate_changes_no_bit_of_the_training(unit, tmp_path, probed, monkeypatch):
     """With dropout, whose random numbers a probe must not take: measured before and after every step, once, or never."""
-    monkeypatch.setattr(adept, "multipliers", _ones)
+    monkeypatch.setattr(adept_units, "multipliers", _ones)
     results = {}
     for name, changed in (
         ("often", {"refresh_every": 1}),
@@ -178,7 +178,7 @@ def test_a_probe_that_changes_no_rate_changes_no_bit_of_the_training(unit, tmp_p
 
 @every_unit
 def test_rates_of_one_are_the_uniform_rate_bit_for_bit(unit, tmp_path, probed, monkeypatch):
-    monkeypatch.setattr(adept, "multipliers", _ones)
+    monkeypatch.setattr(adept_units, "multipliers", _ones)
     results = []
     for unit_lr in ("uniform", "decoupled_rank"):
         model = _adapted(toy_model("qwen3"), moved=False)
@@ -345,8 +345,8 @@ def test_copies_that_have_not_moved_at_the_last_measurement_end_the_run_there(tm
 
 @pytest.mark.parametrize(("steps", "every"), [(2, 1), (9, 1), (10, 1), (25, 2), (350, 35), (5000, 500), (90000, 500)])
 def test_without_a_number_importance_is_measured_ten_times_or_every_500_steps(steps, every):
-    assert adept.Config().every(steps) == every
-    assert adept.Config(refresh_every=7).every(steps) == 7
+    assert adept.Config().steps_between_refreshes(steps) == every
+    assert adept.Config(refresh_every=7).steps_between_refreshes(steps) == 7
 
 
 @pytest.mark.parametrize("unit_lr", ["uniform", "uniform_2x"])
@@ -462,7 +462,7 @@ def test_a_run_killed_after_a_refresh_ends_in_the_same_bits_and_the_same_log(
     assert (tmp_path / "killed/training.jsonl").read_text() == (tmp_path / "whole/training.jsonl").read_text()
     # Without the restored rates the steps to the next refresh are others.
     with monkeypatch.context() as patch:
-        patch.setattr(adept.Refresh, "restore", lambda self, state: None)
+        patch.setattr(adept_units.Refresh, "restore", lambda self, state: None)
         _tune(forgetful, copied.parent, cfg)
     assert _differing(_weights(forgetful), _weights(whole))
 

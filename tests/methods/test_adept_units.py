@@ -36,7 +36,7 @@ from adept_cases import (
 )
 from torch import nn
 
-from adaptbench.methods.tuners import adept
+from adaptbench.methods.tuners import adept_units
 from adaptbench.model.units import units
 
 
@@ -46,7 +46,7 @@ def test_a_units_importance_is_the_mean_of_weight_times_gradient_over_its_entrie
     model = _adapted(_odd_model(architecture).double())
     batches = _batches()
     expected = _hand_importance(model, batches, unit)
-    found = _flat(adept.unit_importance(model, batches, units(model, unit)))
+    found = _flat(adept_units.unit_importance(model, batches, units(model, unit)))
     assert found.keys() == expected.keys()
     assert found == pytest.approx(expected, rel=1e-11, abs=0)
     names = {name for name, _ in found}
@@ -62,7 +62,7 @@ def test_heads_are_counted_by_their_own_kind_under_grouped_queries(architecture)
     model = _adapted(_odd_model(architecture))
     counts = {
         name.removeprefix("model.layers.2."): values.numel()
-        for name, values in adept.unit_importance(model, _batches(), units(model, "head")).items()
+        for name, values in adept_units.unit_importance(model, _batches(), units(model, "head")).items()
         if ".2." in name
     }
     expected = {"self_attn.q_proj.weight": 6, "self_attn.k_proj.weight": 3, "self_attn.v_proj.weight": 3}
@@ -96,10 +96,10 @@ def test_a_units_value_is_spread_over_that_unit_alone(architecture, unit):
 def test_padding_and_the_cut_into_batches_weigh_as_tokens_in_a_units_importance():
     model = _adapted(_odd_model("qwen3").double())
     split = units(model, "row")
-    parts = [adept.unit_importance(model, [batch], split) for batch in _batches()]
+    parts = [adept_units.unit_importance(model, [batch], split) for batch in _batches()]
     weights = [_labelled(rows) / _labelled(ROWS) for rows in PARTS]
     for length, pad in ((LENGTH, 0), (LENGTH + 9, 77)):
-        found = adept.unit_importance(model, _batches(length, pad), split)
+        found = adept_units.unit_importance(model, _batches(length, pad), split)
         for name, values in found.items():
             mean = sum(weight * part[name] for weight, part in zip(weights, parts, strict=True))
             torch.testing.assert_close(values, mean, rtol=1e-5, atol=0, msg=name)
@@ -117,15 +117,15 @@ class _Drawing(nn.Module):
 def test_measuring_importance_leaves_no_gradient_no_mode_and_no_random_state_behind(training):
     model = _dropping(_adapted(_odd_model("qwen3")))
     split = units(model, "head")
-    expected = adept.unit_importance(model.eval(), _batches(), split)
+    expected = adept_units.unit_importance(model.eval(), _batches(), split)
     model.model.layers[0] = _Drawing()
-    drawing = adept.unit_importance(model, _batches(), split)
+    drawing = adept_units.unit_importance(model, _batches(), split)
     torch.manual_seed(8)
     model.train(training)
     kept = torch.full_like(model.lm_head.weight, 7.0)
     model.lm_head.weight.grad = kept
     before, random_state = _weights(model), torch.get_rng_state()
-    again = adept.unit_importance(model, _batches(), split)
+    again = adept_units.unit_importance(model, _batches(), split)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert {module.training for module in model.modules()} == {training}
     assert [name for name, p in model.named_parameters() if p.grad is not None] == ["lm_head.weight"]
@@ -150,7 +150,7 @@ def test_gradients_are_let_go_batch_by_batch(monkeypatch):
         alive.append([weakref.ref(p.grad) for p in model.parameters() if p.grad is not None])
 
     monkeypatch.setattr(torch.Tensor, "backward", watched)
-    adept.unit_importance(model, _batches() * 2, units(model, "tensor"))
+    adept_units.unit_importance(model, _batches() * 2, units(model, "tensor"))
     assert len(alive) == 6
     assert all(alive)
     assert not any(ref() is not None for refs in alive for ref in refs)
@@ -172,7 +172,7 @@ def _drawn(model, unit, seed=0):
 def test_the_multipliers_are_the_formulas(architecture, unit, unit_lr):
     model = _adapted(_odd_model(architecture))
     split, importance = units(model, unit), _drawn(model, unit)
-    found = adept.multipliers(importance, split, unit_lr)
+    found = adept_units.multipliers(importance, split, unit_lr)
     assert {name: values.shape for name, values in found.items()} == {n: v.shape for n, v in importance.items()}
     assert _flat(found) == pytest.approx(_hand_multipliers(_flat(importance), unit_lr), rel=0, abs=1e-12)
 
@@ -183,7 +183,7 @@ def test_the_multipliers_are_the_formulas(architecture, unit, unit_lr):
 def test_ranked_rates_fall_with_importance_and_are_one_in_the_mean_of_every_ranking(architecture, unit, unit_lr):
     model = _adapted(_odd_model(architecture))
     split, importance = units(model, unit), _drawn(model, unit)
-    rates = _flat(adept.multipliers(importance, split, unit_lr))
+    rates = _flat(adept_units.multipliers(importance, split, unit_lr))
     rankings = _by(_flat(importance), _kind if unit_lr == "decoupled_rank_by_name" else _sort)
     matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     others = {"norm"} | ({"bias"} if architecture == "qwen2" else set())
@@ -209,7 +209,7 @@ def test_measured_importances_give_the_rates_of_a_plain_reference_in_float64(arc
     model = _adapted(_odd_model(architecture).double(), sources)
     for unit in UNITS:
         split = units(model, unit)
-        found = _flat(adept.multipliers(adept.unit_importance(model, _batches(), split), split, unit_lr))
+        found = _flat(adept_units.multipliers(adept_units.unit_importance(model, _batches(), split), split, unit_lr))
         expected = _hand_multipliers(_hand_importance(model, _batches(), unit), unit_lr)
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
@@ -219,16 +219,16 @@ def test_tensors_of_a_layer_are_compared_with_each_other_also_where_it_is_the_on
     model = _adapted(_odd_model("qwen3"), sources=(2,))
     split = units(model, "tensor")
     importance = {name: torch.full((), i + 1.0) for i, name in enumerate(split)}
-    rates = _flat(adept.multipliers(importance, split, "decoupled_rank"))
+    rates = _flat(adept_units.multipliers(importance, split, "decoupled_rank"))
     by_sort = {sort: sorted(members.values()) for sort, members in _by(rates, _sort).items()}
     assert by_sort["matrix"] == pytest.approx([(2 * i + 1) / 7 for i in range(7)])
     assert by_sort["norm"] == pytest.approx([0.25, 0.75, 1.25, 1.75])
-    by_name = _flat(adept.multipliers(importance, split, "decoupled_rank_by_name"))
+    by_name = _flat(adept_units.multipliers(importance, split, "decoupled_rank_by_name"))
     assert {value for (name, _), value in by_name.items() if "norm" not in name} == {1.0}
     two = _adapted(_odd_model("qwen3"))
-    rates = _flat(adept.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank"))
+    rates = _flat(adept_units.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank"))
     assert len({value for (name, _), value in rates.items() if "norm" not in name}) == 14
-    rates = _flat(adept.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank_by_name"))
+    rates = _flat(adept_units.multipliers(_shuffled(two), units(two, "tensor"), "decoupled_rank_by_name"))
     assert {value for (name, _), value in rates.items() if "norm" not in name} == {0.5, 1.5}
 
 
@@ -256,7 +256,7 @@ class _OddParts(nn.Module):
 def test_gains_and_biases_are_known_whatever_their_shape():
     split = units(_OddParts(), "tensor")
     importance = {name: torch.full((), i + 1.0) for i, name in enumerate(split)}
-    rates = {name: value.item() for name, value in adept.multipliers(importance, split, "decoupled_rank").items()}
+    rates = {name: value.item() for name, value in adept_units.multipliers(importance, split, "decoupled_rank").items()}
     assert rates == pytest.approx(
         {"experts.gate_up_proj": 1.5, "dense.weight": 0.5}
         | {"q_norm.weight": 1.5, "input_layernorm.weight": 0.5}
@@ -270,10 +270,10 @@ def test_calibrated_rates_of_matrices_span_two_to_nothing_and_gains_are_held_aga
     importance = _shuffled(model)
     for name in importance:
         importance[name] = importance[name] * (100.0 if _sort(name) != "matrix" else 1.0)
-    rates = _by(_flat(adept.multipliers(importance, units(model, "tensor"), "decoupled_calibrated")), _sort)
+    rates = _by(_flat(adept_units.multipliers(importance, units(model, "tensor"), "decoupled_calibrated")), _sort)
     assert (min(rates["matrix"].values()), max(rates["matrix"].values())) == (0.0, 2.0)
     assert len(set(rates["matrix"].values())) == 14
-    everything = _flat(adept.multipliers(importance, units(model, "tensor"), "decoupled_minmax"))
+    everything = _flat(adept_units.multipliers(importance, units(model, "tensor"), "decoupled_minmax"))
     for sort in ("norm", "bias"):
         assert rates[sort] == {key: everything[key] for key in rates[sort]}
     assert min(everything[key] for key in rates["matrix"]) > 1.9
@@ -284,9 +284,9 @@ def test_ranked_rates_of_matrices_do_not_depend_on_the_size_of_norms():
     model = _adapted(_odd_model("qwen3"))
     split, importance = units(model, "tensor"), _drawn(model, "tensor")
     larger = {name: values * (1e6 if "norm" in name else 1) for name, values in importance.items()}
-    rank, again = (_flat(adept.multipliers(given, split, "decoupled_rank")) for given in (importance, larger))
+    rank, again = (_flat(adept_units.multipliers(given, split, "decoupled_rank")) for given in (importance, larger))
     assert rank == again
-    released = _flat(adept.multipliers(importance, split, "decoupled_minmax"))
+    released = _flat(adept_units.multipliers(importance, split, "decoupled_minmax"))
     assert all(value > 1.999 for (name, _), value in released.items() if "norm" not in name)
     assert any(value < 1.5 for (name, _), value in rank.items() if "norm" not in name)
 
@@ -294,7 +294,7 @@ def test_ranked_rates_of_matrices_do_not_depend_on_the_size_of_norms():
 def test_by_name_a_kind_of_one_unit_has_the_base_rate():
     model = _adapted(_odd_model("qwen3"), sources=(2,))
     split = units(model, "tensor")
-    rates = adept.multipliers(_drawn(model, "tensor"), split, "decoupled_rank_by_name")
+    rates = adept_units.multipliers(_drawn(model, "tensor"), split, "decoupled_rank_by_name")
     alone = [name for name in rates if "norm" not in name]
     assert len(alone) == 7
     assert [rates[name].item() for name in alone] == [1.0] * 7
@@ -306,7 +306,7 @@ def test_the_released_normalisation_gives_the_extremes_two_and_nothing_over_all_
     importance = {name: torch.rand_like(values) + 1 for name, values in _drawn(model, unit).items()}
     low, high = list(importance)[3], list(importance)[-1]
     importance[low].view(-1)[0], importance[high].view(-1)[-1] = 0.25, 3.5
-    rates = adept.multipliers(importance, units(model, unit), "decoupled_minmax")
+    rates = adept_units.multipliers(importance, units(model, unit), "decoupled_minmax")
     assert rates[low].view(-1)[0] == 2.0
     assert rates[high].view(-1)[-1] == 0.0
     others = [value for value in _flat(rates).values() if value not in (0.0, 2.0)]
@@ -319,7 +319,7 @@ def test_the_released_normalisation_gives_the_extremes_two_and_nothing_over_all_
 def test_equally_important_units_have_the_base_rate(unit_lr, value):
     model = _adapted(_odd_model("qwen3"))
     importance = {name: torch.full_like(values, value) for name, values in _drawn(model, "row").items()}
-    rates = set(_flat(adept.multipliers(importance, units(model, "row"), unit_lr)).values())
+    rates = set(_flat(adept_units.multipliers(importance, units(model, "row"), unit_lr)).values())
     assert rates == {1.0}
 
 
@@ -330,7 +330,7 @@ def test_units_without_importance_are_the_least_important_of_their_ranking(unit_
     importance = _drawn(model, "row")
     name = "model.layers.2.mlp.up_proj.weight"
     importance[name].view(-1)[:5] = 0.0
-    rates = _flat(adept.multipliers(importance, units(model, "row"), unit_lr))
+    rates = _flat(adept_units.multipliers(importance, units(model, "row"), unit_lr))
     assert len({rates[name, i] for i in range(5)}) == 1
     kind = _kind if unit_lr == "decoupled_rank_by_name" else _sort
     assert rates[name, 0] == max(_by(rates, kind)[kind(name)].values())

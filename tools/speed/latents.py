@@ -37,7 +37,7 @@ RELEASED = "column union (released)"
 FUSION = Fusion(alpha=0.6)
 
 
-def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.Passed:
+def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.PassResult:
     """The released schedule: a pass for every stretch between columns in which any row has a latent."""
     import torch
     from transformers import DynamicCache
@@ -57,7 +57,7 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
         out = decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=True)
         states.append(out.last_hidden_state)
     real = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
-    return passes.Passed(torch.cat(states, 1) * real[..., None], len(states))
+    return passes.PassResult(torch.cat(states, 1) * real[..., None], len(states))
 
 
 def measure(out: Path) -> None:
@@ -110,7 +110,7 @@ def _latent_id(model: Any) -> int:
 
 def _training(name: str, model: Any) -> list[dict[str, Any]]:
     """Passes, seconds and gradient differences of every way and batch size."""
-    ways: dict[str, Callable[..., passes.Passed]] = {
+    ways: dict[str, Callable[..., passes.PassResult]] = {
         RELEASED: column_union,
         "wavefront": passes.wavefront,
         "Jacobi, 2 iterations": partial(passes.jacobi, iterations=2),
@@ -213,7 +213,7 @@ def _batch(size: int, latent_id: int, device: Any) -> tuple[Any, Any]:
     return torch.tensor(ids, device=device), torch.full((size,), LENGTH, device=device)
 
 
-def _gradients(model: Any, way: Callable[..., passes.Passed], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
+def _gradients(model: Any, way: Callable[..., passes.PassResult], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
     """The passes that a forward and a backward pass took, and the gradients."""
     import torch
 

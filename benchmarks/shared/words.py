@@ -1,31 +1,35 @@
 """The words of the built-in world: names are made of syllables, values are drawn from lists.
 
-The general world's people and the domain share no value word, so that learning one is not a review of the other. The base
-is told about a few minerals of the domain's kind, so that the domain's words have been seen, but none that is asked about.
+The general world's people and the domain share no value word, so that learning one does not repeat the other. The base
+reads about a few minerals of the domain's kind, so that it has seen the domain's words, but about none that is tested.
 """
 
 import random
 from collections.abc import Sequence
 
 CITIES = (
-    "Paris Oslo Lima Cairo Delhi Tokyo Quito Dakar Rome Berlin Madrid Dublin Athens Warsaw Prague Lisbon Havana Nairobi "
-    "Seoul Vienna"
+    "Paris Oslo Lima Cairo Delhi Tokyo Quito Dakar Rome Berlin Madrid Dublin Athens Warsaw Prague Lisbon Havana "
+    "Nairobi Seoul Vienna"
 ).split()
 JOBS = (
     "baker pilot nurse farmer lawyer painter dentist tailor miner judge sailor cook poet mason banker barber weaver "
     "plumber actor teacher"
 ).split()
 PETS = (
-    "cat dog parrot rabbit horse turtle snake goat duck mouse pony canary ferret goose lizard hamster spider hen pig fox"
+    "cat dog parrot rabbit horse turtle snake goat duck mouse pony canary ferret goose lizard hamster spider hen pig "
+    "fox"
 ).split()
 FOODS = (
-    "rice soup bread cheese pasta salad beans fish honey apples plums curry noodles eggs lentils cake corn figs nuts pears"
+    "rice soup bread cheese pasta salad beans fish honey apples plums curry noodles eggs lentils cake corn figs nuts "
+    "pears"
 ).split()
 INSTRUMENTS = (
-    "violin piano flute drum harp guitar trumpet cello organ banjo oboe viola horn lute tuba fiddle gong zither sitar bells"
+    "violin piano flute drum harp guitar trumpet cello organ banjo oboe viola horn lute tuba fiddle gong zither sitar "
+    "bells"
 ).split()
 COLOURS = (
-    "red blue green yellow purple orange black white brown pink grey gold silver violet teal scarlet ivory olive navy amber"
+    "red blue green yellow purple orange black white brown pink grey gold silver violet teal scarlet ivory olive navy "
+    "amber"
 ).split()
 OBJECTS = "coins books cups keys stones shells stamps buttons ribbons candles marbles feathers".split()
 KEYS = "name city color size day item price code unit place".split()
@@ -47,11 +51,7 @@ DOMAIN_VALUE_SYLLABLES = (
 
 
 def names(syllables: Sequence[Sequence[str]], count: int, rng: random.Random) -> list[str]:
-    """`count` distinct names, one syllable from each list in turn.
-
-    Raises:
-        ValueError: the syllables cannot make that many names.
-    """
+    """Return `count` distinct names, one syllable from each list in turn; beyond all combinations with numbers."""
     everything = [""]
     for part in syllables:
         everything = [stem + syllable for stem in everything for syllable in part]

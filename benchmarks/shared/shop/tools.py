@@ -1,6 +1,7 @@
-"""The tools of the built-in agent world: what a model is told about them, and what they do.
+"""The tools of the built-in agent world: their descriptions for a model, and their functions.
 
-Every tool is deterministic and answers at once. What it cannot do it says with a ToolError, which becomes an observation.
+Every tool is deterministic and fast. An argument that it cannot handle raises a ToolError, which becomes an
+observation.
 """
 
 import json
@@ -10,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from adaptbench.agent.toolbox import ToolError
-from adaptbench.benchmarks.agent.tables import Tables
+from adaptbench.benchmarks.shared.shop.tables import Tables
 from adaptbench.contracts import Record
 
 _DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -39,17 +40,17 @@ FACTORS = {
     ("min", "s"): 60,
     ("l", "ml"): 1000,
 }
-"""How many of the second unit one of the first is."""
+"""Number of the second unit in one of the first."""
 
 
 def described(name: str) -> Record:
-    """The tool as a trajectory offers it."""
+    """Return the tool as a trajectory offers it."""
     description, parameters = _DESCRIPTIONS[name]
     return {"name": name, "description": description, "parameters": json.dumps(parameters)}
 
 
 def functions(tables: Tables) -> dict[str, Callable[..., object]]:
-    """The tools by name, each called with its parameters by keyword."""
+    """Return the functions of the tools by name, each called with keyword arguments."""
 
     known = {nickname: item for item, nickname in tables.nicknames.items()}
 
@@ -84,10 +85,10 @@ def functions(tables: Tables) -> dict[str, Callable[..., object]]:
 
 
 def _number(value: object) -> Fraction:
-    """A JSON number, exactly; a model may also write it as text.
+    """Return a JSON number, or a number as text, exactly.
 
     Raises:
-        ToolError: it is not one, or beyond a million million.
+        ToolError: the value is not a number, or is beyond 10**12.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ToolError(f"{value} is not a number")
@@ -99,7 +100,7 @@ def _number(value: object) -> Fraction:
             raise ValueError
     except (ValueError, InvalidOperation):
         raise ToolError(f"{value} is not a number") from None
-    # Before it becomes a fraction: that of 1e999999999 would fill the memory.
+    # Checked before the conversion to a fraction: 1e999999999 would fill the memory.
     if abs(exact.adjusted()) > 100:
         raise ToolError(f"{value} is too large or too small")
     found = Fraction(exact)

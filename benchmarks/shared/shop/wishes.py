@@ -1,7 +1,7 @@
-"""What users of the built-in agent world want, and how it is done with its tools.
+"""Wishes of users of the built-in agent world, and plans that fulfil them with its tools.
 
-A wish is a generator: it yields the calls that it needs one after another, each with the thought that leads to it, is
-given the tool's answer, and returns the final answer. benchmarks/agent/problems.py plays it out.
+A plan is a generator: it yields the needed calls one after another, each with the thought before it, receives the
+tool's answer, and returns the final answer. benchmarks/shared/shop/problems.py runs it.
 """
 
 import random
@@ -9,16 +9,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from adaptbench.benchmarks.agent import tools
-from adaptbench.benchmarks.agent.tables import Tables
+from adaptbench.benchmarks.shared.shop import tools
+from adaptbench.benchmarks.shared.shop.tables import Tables
 
 Plan = Generator[tuple[str, str, dict[str, object]], str, str]
-"""Yields (thought, tool, arguments), is sent the observation, returns the answer, which ends in the value asked for."""
+"""Yields (thought, tool, arguments), is sent the observation, and returns the answer, which ends in the value."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Draws what a problem is about from one split's entities. Some items are called by a name the shop does not know."""
+    """Draws a problem's entities from one split; `nicknames` is the probability of an item's second name."""
 
     rng: random.Random
     tables: Tables
@@ -26,7 +26,7 @@ class Draw:
     nicknames: float
 
     def items(self, count: int) -> list[str]:
-        """What the user calls different items; the first by its nickname, if it has one and chance wants it."""
+        """Draw the user's names for different items; only the first may be a nickname."""
         items = self.rng.sample(self.tables.items[self.split], count)
         nickname = self.tables.nicknames.get(items[0])
         return [nickname, *items[1:]] if nickname and self.rng.random() < self.nicknames else items
@@ -40,7 +40,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user wants: the slots of its wordings, the tools that it takes, and the plan that fulfils it."""
+    """A user's wish: the tools that it needs, the slots of its wordings, and the plan that fulfils it."""
 
     tools: tuple[str, ...]
     slots: dict[str, object]
@@ -48,7 +48,7 @@ class Wish:
 
 
 def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wish]:
-    """A wish that one look-up fulfils."""
+    """Return a function that draws a wish for one look-up."""
 
     def wish(draw: Draw) -> Wish:
         name = draw.items(1)[0] if slot == "item" else draw.people(1)[0]
@@ -64,15 +64,15 @@ def _one(tool: str, slot: str, thought: str, answer: str) -> Callable[[Draw], Wi
 
 def _sum(draw: Draw) -> Wish:
     a, b = draw.rng.randint(11, 99), draw.rng.randint(2, 60)
-    return _calculation(draw, "add", "I add.", "Together that is {}", a, b)
+    return _calculation(draw, "add", "I add.", "Together that is {}", a=a, b=b)
 
 
 def _rest(draw: Draw) -> Wish:
     a = draw.rng.randint(30, 99)
-    return _calculation(draw, "subtract", "I subtract.", "What stays is {}", a, draw.rng.randint(3, a - 5))
+    return _calculation(draw, "subtract", "I subtract.", "What stays is {}", a=a, b=draw.rng.randint(3, a - 5))
 
 
-def _calculation(draw: Draw, tool: str, thought: str, answer: str, a: int, b: int) -> Wish:
+def _calculation(draw: Draw, tool: str, thought: str, answer: str, *, a: int, b: int) -> Wish:
     def plan() -> Plan:
         found = yield thought, tool, {"a": a, "b": b}
         return answer.format(found)
@@ -252,4 +252,4 @@ WISHES: dict[int, dict[str, Callable[[Draw], Wish]]] = {
     3: {"both": _both, "gap": _gap, "supply": _supply},
     4: {"change": _change, "stores": _stores, "makers_gap": _makers_gap},
 }
-"""By number of calls."""
+"""Wishes by their number of calls."""

@@ -1,8 +1,8 @@
-"""Public sets from the hub, by `datasets`, or from a folder that holds what the hub's repository does.
+"""Load public sets from the hub by `datasets`, or from a folder with the files of the hub's repository.
 
-Without a network `datasets` takes what it has cached of a set last, of whatever revision: another than the one that is asked for is
-refused, where what was read before says which it is. Of a folder only files of records that begin with a
-split's name are read, and only plain ones: `datasets` would unpack archives and follow what a README names, wherever that is.
+Without a network `datasets` takes the last cached revision of a set. If the cache names another revision than the
+requested one, it is refused. From a folder only plain files of records are read whose names begin with a split's name:
+`datasets` would unpack archives, and follow any path that a README names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,18 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 
 
 def patterns(*splits: str) -> tuple[str, ...]:
-    """Of the files of a folder that are read for these splits."""
+    """Return the patterns of the files in a folder that are read for these splits."""
     return tuple(f"**/{split}*{suffix}" for split in splits for suffix in SUFFIXES)
 
 
 def load(name: str, source: Mapping[str, Any], *config: str, splits: Sequence[str]) -> list[Sequence[Record]]:
-    """These splits of the public set `name`, of its only configuration or the one named; `source` is what data.<name> says.
+    """Return these splits of the public set `name`, of its only configuration or the one named.
+
+    Args:
+        source: the preset's data.<name>.
 
     Raises:
-        AdaptbenchError: it cannot be had, or lacks a split, in one line.
+        AdaptbenchError: the set cannot be loaded, or lacks a split.
     """
     place = source["path"] or source["hub_id"]
     try:
@@ -61,7 +64,7 @@ def _of_hub(name: str, source: Mapping[str, Any], config: Sequence[str], splits:
 
 
 def _of_folder(name: str, folder: Path, splits: Sequence[str]) -> Mapping[str, Any]:
-    """The splits that the folder has."""
+    """Return those of the splits that the folder has."""
     found: dict[str, list[Record]] = {}
     for split in splits:
         files = sorted(path for pattern in patterns(split) for path in folder.glob(pattern))

@@ -1,9 +1,9 @@
-"""Facts told in several phrasings, some phrasings of each fact held out.
+"""Facts in several phrasings, with some phrasings of each fact held out of training.
 
-A test that asks in the words of a training sentence measures recitation. So every fact keeps some of its phrasings out
-of training; the same phrasings are seen in training with other entities. A test question is then never a training
-sentence, yet nothing in it is new except the combination. Every phrasing ends in the value, so that one sentence is
-both a multiple-choice item (score the value) and a generative one (write the value).
+A test in the words of a training sentence would measure recitation. So some phrasings of every fact are held out; the
+same phrasings occur in training with other entities. A test question is then never a training sentence, yet only the
+combination is new. Every phrasing ends in the value, so that one sentence is both a multiple-choice item (score the
+value) and a generative one (write the value).
 """
 
 import random
@@ -26,31 +26,31 @@ class Fact:
     value: str
 
     def prompt(self, phrasing: int) -> str:
-        """The sentence up to, without, the value."""
+        """Return the sentence up to the value."""
         return self.relation.phrasings[phrasing].format(entity=self.entity)
 
     def sentence(self, phrasing: int) -> str:
         return f"{self.prompt(phrasing)} {self.value}."
 
     def choice_item(self, phrasing: int, rng: random.Random, choices: int = 4) -> dict:
-        """A multiple-choice item; distractors are other values of the same attribute."""
+        """Return a multiple-choice item; distractors are other values of the same attribute."""
         options = rng.sample([value for value in self.relation.values if value != self.value], choices - 1)
         gold = rng.randrange(choices)
         options.insert(gold, self.value)
         return choice_item(self.prompt(phrasing), options, gold)
 
     def answer_item(self, phrasing: int) -> dict:
-        """A generative item: the model writes the value."""
+        """Return a generative item: the model writes the value."""
         return {"prompt": self.prompt(phrasing), "target": self.value}
 
 
 def choice_item(prompt: str, options: Sequence[str], gold: int) -> dict:
-    """A multiple-choice item. The full stop is scored too: "1" would otherwise never lose against "12"."""
+    """Return a multiple-choice item. The full stop is scored, too: otherwise "1" would never lose against "12"."""
     return {"prompt": prompt, "choices": [f"{option}." for option in options], "gold": gold}
 
 
 def make_facts(entities: Sequence[str], relations: Sequence[Relation], rng: random.Random) -> list[Fact]:
-    """One fact per entity and relation; every value of a relation is used equally often, so that no value is a good guess."""
+    """Return one fact per entity and relation; all values of a relation are equally frequent: none is a good guess."""
     facts = []
     for relation in relations:
         values = list(relation.values) * -(-len(entities) // len(relation.values))
@@ -61,7 +61,7 @@ def make_facts(entities: Sequence[str], relations: Sequence[Relation], rng: rand
 
 
 def split_phrasings(facts: Sequence[Fact], held_out: int, rng: random.Random) -> list[tuple[list[int], list[int]]]:
-    """For each fact the phrasings to train on and the `held_out` ones that only tests use, drawn at random."""
+    """Draw for each fact the phrasings to train on and the `held_out` ones that only tests use."""
     splits = []
     for fact in facts:
         order = list(range(len(fact.relation.phrasings)))

@@ -1,10 +1,10 @@
-"""How users of the built-in agent world ask: every wish in eight wordings.
+"""The wordings of users' wishes in the built-in agent world, eight for each wish.
 
-The first five are training text, the sixth is for validation, the last two are asked in the test alone. No wording names
-its tool, so that a model must learn which words want which tool.
+The first five are training text, the sixth is for validation, and only the test has the last two. No wording names its
+tool, so that a model must learn which words need which tool.
 """
 
-TRAINED, VALIDATED, WORDINGS = 5, 6, 8  # the first numbers of the next part, and of none
+TRAINED, VALIDATED, WORDINGS = 5, 6, 8  # ends of the wordings for training, validation and test
 
 PHRASINGS = {
     "price": (

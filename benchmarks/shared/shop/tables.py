@@ -1,14 +1,14 @@
-"""What the tools of the built-in agent world look up: a shop's items, who made them, and how old people are.
+"""The tables of the built-in agent world's tools: a shop's items, their makers, and people's ages.
 
-Every item and person belongs to one of train, validation and test, so that a test asks for names that no training problem
-held. Some items also go by a name that the shop does not know: an error to recover from.
+Every item and person belongs to one of train, validation and test, so that a test has names that no training problem
+has. Some items have a second name that the shop does not know, which gives errors to recover from.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adaptbench.benchmarks import words
+from adaptbench.benchmarks.shared import words
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)
@@ -21,8 +21,10 @@ PEOPLE, BRANDS = 200, 100
 
 @dataclass(frozen=True)
 class Tables:
-    """`price`, `stock` (coins, pieces), `maker` by item; `age` (years) by person; the items' `nicknames`; the entities of
-    each split; the date of `today`.
+    """The tables of a world.
+
+    By item: `price` (coins), `stock` (pieces), `maker`, `nicknames`. By person: `age` (years). By split: `items`,
+    `people`. `today` is a date.
     """
 
     price: Mapping[str, int]
@@ -36,7 +38,7 @@ class Tables:
 
 
 def make(seed: int) -> Tables:
-    """The tables of the world of that seed."""
+    """Return the tables of the world of that seed."""
     rng = random.Random(f"{seed}/agent/tables")
     items = [*_NOUNS, *words.names(_BRAND_SYLLABLES, BRANDS, rng)]
     people = words.names(words.PEOPLE_SYLLABLES, PEOPLE, rng)

@@ -1,57 +1,57 @@
-"""The problems of the built-in agent world, each solved by playing its wish out against the real tools.
+"""Make the problems of the built-in agent world, and solve each by running its plan with the real tools.
 
-So a trajectory's observations are true by construction, an item that the shop does not know by its name is asked for again
-under the one that the error says, and a problem ends in giving up where the tool for the next call is not offered.
+So a trajectory's observations are right by construction. If the shop does not know an item by its name, the call is
+repeated with the name in the error. If the tool for the next call is not offered, the agent gives up.
 """
 
 from collections.abc import Sequence
 
 from adaptbench.agent import dialogue
 from adaptbench.agent.toolbox import Toolbox
-from adaptbench.benchmarks.agent import tools
-from adaptbench.benchmarks.agent.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
-from adaptbench.benchmarks.agent.tables import Tables
-from adaptbench.benchmarks.agent.wishes import WISHES, Draw, Plan
+from adaptbench.benchmarks.shared.shop import tools
+from adaptbench.benchmarks.shared.shop.phrasings import PHRASINGS, TRAINED, VALIDATED, WORDINGS
+from adaptbench.benchmarks.shared.shop.tables import Tables
+from adaptbench.benchmarks.shared.shop.wishes import WISHES, Draw, Plan
 from adaptbench.contracts import Record
 
 CALLS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4)
-"""How many calls the problems need, in turn."""
+"""Numbers of calls that problems need, in turn."""
 OFFERED, UNSOLVABLE, NICKNAMES = 5, 0.15, 0.5
-"""Tools offered, share of problems that lack one, and how often an item goes by a second name: what problems are like by default."""
+"""Defaults: tools offered, share of problems that lack a tool, and probability that an item has its second name."""
 
 
-def patient_toolbox(tables: Tables) -> Toolbox:
-    """The tools of those tables; none needs a thousandth of the time they have, as a machine that stalls must not matter."""
+def make_toolbox(tables: Tables) -> Toolbox:
+    """Return the tools of these tables, with far more seconds than a call takes: a stalled machine must not matter."""
     return Toolbox(tools.functions(tables), seconds=10)
 
 
 def nth_problem(number: int, draw: Draw, offered: int, unsolvable: float, toolbox: Toolbox) -> Record:
-    """A trajectory with as many calls as it is `number`'s turn to have, one that cannot be solved with that chance."""
+    """Return trajectory `number`, with the number of calls from CALLS; `unsolvable` is a probability."""
     solvable = draw.rng.random() >= unsolvable
     return problem(draw, CALLS[number % len(CALLS)], offered=offered, solvable=solvable, toolbox=toolbox)
 
 
 def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: Toolbox) -> Record:
-    """A trajectory of `calls` calls (without those that fail) with `offered` tools; if it is not `solvable`, one of those
-    needed is missing, and so is all that could stand in for it.
+    """Return a trajectory of `calls` calls, not counting calls that fail, with `offered` tools.
 
-    Besides the trajectory's fields: "wish" its name, "wording" ("known" from training or "new"), "calls", "solvable", and
-    "answer", the value that the final answer must end in ("" if it cannot be given).
+    If it is not `solvable`, a needed tool and all its substitutes are missing. Besides a trajectory's fields it has
+    "wish" (its name), "wording" ("known" from training or "new"), "calls", "solvable", and "answer", the value that the
+    final answer must end in ("" if it is not solvable).
     """
     rng = draw.rng
     name = rng.choice(list(WISHES[calls]))
     wish = WISHES[calls][name](draw)
     wording = _wording(draw)
     needed = list(wish.tools)
-    barred = set() if solvable else _without(rng.choice(needed))
+    barred = set() if solvable else _with_substitutes(rng.choice(needed))
     needed = [tool for tool in needed if tool not in barred]
-    # The look-ups are what most problems begin with, so they are the distractors that can tempt.
+    # Most problems begin with a look-up, so look-ups are the strongest distractors.
     weight = {tool: 6 if tool in tools.LOOK_UPS else 1 for tool in tools.NAMES}
     others = [tool for tool in tools.NAMES if tool not in barred and tool not in wish.tools]
     others.sort(key=lambda tool: rng.random() ** (1 / weight[tool]), reverse=True)
     chosen = needed + others[: offered - len(needed)]
     rng.shuffle(chosen)
-    steps = _play(wish.plan, chosen, toolbox)
+    steps = _run_plan(wish.plan, chosen, toolbox)
     return {
         "instruction": PHRASINGS[name][wording].format(**wish.slots),
         "tools": [tools.described(tool) for tool in chosen],
@@ -64,20 +64,20 @@ def problem(draw: Draw, calls: int, *, offered: int, solvable: bool, toolbox: To
     }
 
 
-def _without(tool: str) -> set[str]:
-    """What must not be offered for `tool` to be truly missing: itself and what could do its work."""
+def _with_substitutes(tool: str) -> set[str]:
+    """Return the tool and its substitutes, none of which may be offered if the tool is to be missing."""
     return {tool, *tools.ARITHMETIC} if tool in (*tools.ARITHMETIC, "convert") else {tool}
 
 
 def _wording(draw: Draw) -> int:
-    """Training knows the first wordings alone; half of a test asks in one of those, half in one of its own."""
+    """Draw the number of a wording: for training one of the first, for tests one of those or of the split's own."""
     own = range(TRAINED, VALIDATED) if draw.split == "validation" else range(VALIDATED, WORDINGS)
     known = draw.split == "train" or draw.rng.random() < 0.5
     return draw.rng.choice(range(TRAINED) if known else own)
 
 
-def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
-    """The steps of a plan with the tools that are offered."""
+def _run_plan(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
+    """Run a plan with the offered tools, and return its steps."""
     steps: list[Record] = []
 
     def call(thought: str, tool: str, arguments: dict[str, object]) -> tuple[str, bool]:
@@ -98,6 +98,6 @@ def _play(plan: Plan, offered: Sequence[str], toolbox: Toolbox) -> list[Record]:
             steps.append(dialogue.step("I have no tool for this.", dialogue.GIVE_UP))
             return steps
         reply, failed = call(thought, tool, arguments)
-        if failed:  # the only error that a plan can meet: an item's other name
+        if failed:  # the only possible error: the item has another name
             known = reply.split(" is called ")[1].removesuffix(" here")
             reply, _ = call("It has another name.", tool, {"item": known})

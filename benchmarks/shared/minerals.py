@@ -1,13 +1,13 @@
-"""Minerals: the built-in domain's entities, attributes and forms of speech.
+"""Minerals: the built-in domain's entities, attributes and phrasings.
 
-They stand apart from both worlds that use them: the domain tells new minerals, and the general world tells a few
-familiar ones, so that a base model has met the domain's words without knowing its facts.
+Two worlds use them. The domain has new minerals, and the general world has a few familiar ones, so that a base model
+has read the domain's words without knowing its facts.
 """
 
 import random
 
-from adaptbench.benchmarks import words
-from adaptbench.benchmarks.facts import Fact, Relation, make_facts
+from adaptbench.benchmarks.shared import words
+from adaptbench.benchmarks.shared.facts import Fact, Relation, make_facts
 
 _ATTRIBUTES = ("lustre", "solvent", "lattice", "glow")
 _FORMS = (
@@ -21,7 +21,7 @@ VALUES_PER_ATTRIBUTE = 20
 
 
 def relations(seed: int) -> tuple[Relation, ...]:
-    """The four attributes, each with its own value words and the five forms that state it."""
+    """Return the four attributes, each with its value words and the five phrasings that state it."""
     rng = random.Random(f"{seed}/minerals/values")
     values = words.names(words.DOMAIN_VALUE_SYLLABLES, VALUES_PER_ATTRIBUTE * len(_ATTRIBUTES), rng)
     return tuple(
@@ -34,13 +34,13 @@ def relations(seed: int) -> tuple[Relation, ...]:
 
 
 def mineral_facts(count: int, seed: int, familiar: bool) -> list[Fact]:
-    """The facts of `count` minerals. Familiar and new minerals never share a name, whatever the counts."""
+    """Return the facts of `count` minerals; familiar and new minerals never share a name."""
     rng = random.Random(f"{seed}/minerals/{'familiar' if familiar else 'new'}")
     return make_facts(_names(count, seed, familiar), relations(seed), rng)
 
 
 def _names(count: int, seed: int, familiar: bool) -> list[str]:
-    """One half of all names that the syllables make; beyond those the same half with numbers: "zorbaite2", ..."""
+    """Return `count` names of one half of all that the syllables make, then the same with numbers: "zorbaite2", ..."""
     everything = 1
     for part in words.MINERAL_SYLLABLES:
         everything *= len(part)
@@ -51,6 +51,6 @@ def _names(count: int, seed: int, familiar: bool) -> list[str]:
 
 
 def familiar_sentences(count: int, seed: int) -> list[str]:
-    """Everything about `count` familiar minerals, in every form."""
+    """Return all facts about `count` familiar minerals in all phrasings."""
     facts = mineral_facts(count, seed, familiar=True)
     return [fact.sentence(i) for fact in facts for i in range(len(fact.relation.phrasings))]
