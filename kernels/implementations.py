@@ -1,8 +1,9 @@
-"""Operations that these methods do and no library has, a file each: a plain-torch reference, a faster way, one public function.
+"""Chooses between implementations of an operation, and records which ones ran.
 
-The public function takes the reference, plain torch made for the device, or a Triton kernel, by device and dtype; its
-`implementation` argument or ADAPTBENCH_KERNELS=reference decides otherwise. What ran is kept for `used`. This package imports
-nothing of adaptbench's.
+This package has operations that methods need and no library has, one file each: a plain-torch reference and faster
+implementations. The public function of a file chooses by device and dtype between the reference, plain torch made for
+the device, and a Triton kernel. Its argument `implementation` or ADAPTBENCH_KERNELS=reference overrides that. The
+record is part of a run's provenance. This package imports nothing else of adaptbench.
 """
 
 import os
@@ -17,55 +18,51 @@ if TYPE_CHECKING:
 Implementation = Literal["reference", "torch", "triton"]
 VARIABLE = "ADAPTBENCH_KERNELS"
 
-_ran: dict[str, set[str]] = {}
+_record: dict[str, set[str]] = {}  # operation -> implementations that ran in this process
 
 
-def chosen(
+def choose(
     operation: str, like: "torch.Tensor", wanted: Implementation | None, *, dtypes: "tuple[torch.dtype, ...]"
 ) -> Implementation:
-    """The implementation of `operation` for tensors like this one; the operation says with `ran` what it took in the end.
+    """Return the implementation of `operation` for tensors like this one. The operation records which one it ran.
 
     Args:
-        wanted: what the caller asks for, None for the best there is.
-        dtypes: those that the Triton kernel takes; none where there is no such kernel.
+        wanted: the caller's choice, None for the fastest.
+        dtypes: those that the Triton kernel accepts, none where there is no such kernel.
 
     Raises:
-        ValueError: no such implementation, or one that this machine, device or dtype cannot have.
+        ValueError: there is no such implementation, or it cannot run on this machine, device or dtype.
     """
-    there = triton_there()
+    installed = triton_installed()
     if wanted is None:
         if reference_forced():
-            wanted = "reference"
-        else:
-            wanted = "triton" if like.is_cuda and there and like.dtype in dtypes else "torch"
-    elif wanted not in ("reference", "torch", "triton"):
+            return "reference"
+        return "triton" if like.is_cuda and installed and like.dtype in dtypes else "torch"
+    if wanted not in ("reference", "torch", "triton"):
         raise ValueError(f"{operation}: no implementation {wanted!r}; one of reference, torch, triton")
-    elif wanted == "triton" and not dtypes:
-        raise ValueError(f"{operation}: there is no Triton kernel for it; take implementation='torch'")
-    elif wanted == "triton" and not there:
-        raise ValueError(f"{operation}: Triton is not installed; take implementation='torch'")
-    elif wanted == "triton" and not for_triton(like):
-        raise ValueError(f"{operation}: the Triton kernel is for a GPU, not {like.device}; take implementation='torch'")
-    elif wanted == "triton" and like.dtype not in dtypes:
-        raise ValueError(f"{operation}: the Triton kernel takes no {like.dtype}; take implementation='torch'")
+    if wanted == "triton":
+        instead = "take implementation='torch'"
+        if not dtypes:
+            raise ValueError(f"{operation}: there is no Triton kernel for it; {instead}")
+        if not installed:
+            raise ValueError(f"{operation}: Triton is not installed; {instead}")
+        if not triton_can_read(like):
+            raise ValueError(f"{operation}: the Triton kernel is for a GPU, not {like.device}; {instead}")
+        if like.dtype not in dtypes:
+            raise ValueError(f"{operation}: the Triton kernel takes no {like.dtype}; {instead}")
     return wanted
 
 
-def ran(operation: str, way: Implementation) -> None:
-    """Keep for `used` that this implementation of the operation ran."""
-    _ran.setdefault(operation, set()).add(way)
-
-
-def for_triton(tensor: "torch.Tensor") -> bool:
-    """Whether Triton's kernels can read the tensor: on a GPU, or on a CPU by the interpreter."""
+def triton_can_read(tensor: "torch.Tensor") -> bool:
+    """Return whether Triton's kernels can read the tensor: on a GPU, or on a CPU with Triton's interpreter."""
     return tensor.is_cuda or (tensor.is_cpu and os.environ.get("TRITON_INTERPRET") == "1")
 
 
 def reference_forced() -> bool:
-    """Whether the environment asks for the plain way everywhere.
+    """Return whether the environment asks for the reference of every operation.
 
     Raises:
-        ValueError: it asks for something else.
+        ValueError: the variable has another value.
     """
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "reference"):
@@ -74,7 +71,8 @@ def reference_forced() -> bool:
 
 
 @cache
-def triton_there() -> bool:
+def triton_installed() -> bool:
+    """Return whether Triton can be imported."""
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -82,23 +80,28 @@ def triton_there() -> bool:
     return True
 
 
+def record(operation: str, implementation: Implementation) -> None:
+    """Record that this implementation of the operation ran."""
+    _record.setdefault(operation, set()).add(implementation)
+
+
 @contextmanager
-def used() -> Iterator[dict[str, list[str]]]:
-    """What runs inside: by operation the implementations, filled in when the block ends."""
-    _ran.clear()
+def recording() -> Iterator[dict[str, list[str]]]:
+    """Clear the record, and fill the yielded dict from it when the block ends."""
+    _record.clear()
     found: dict[str, list[str]] = {}
     try:
         yield found
     finally:
-        found.update(so_far())
+        found.update(recorded())
 
 
-def so_far() -> dict[str, list[str]]:
-    """What has run since `used` began: by operation the implementations."""
-    return {operation: sorted(ways) for operation, ways in sorted(_ran.items())}
+def recorded() -> dict[str, list[str]]:
+    """Return the implementations that have run since `recording` began, sorted, by operation."""
+    return {operation: sorted(ran) for operation, ran in sorted(_record.items())}
 
 
-def add(before: Mapping[str, Iterable[str]]) -> None:
-    """Count what ran in an earlier process whose work this one goes on with."""
-    for operation, ways in before.items():
-        _ran.setdefault(operation, set()).update(ways)
+def merge_record(before: Mapping[str, Iterable[str]]) -> None:
+    """Add the record of an earlier process whose work this one resumes."""
+    for operation, ran in before.items():
+        _record.setdefault(operation, set()).update(ran)

@@ -1,16 +1,16 @@
-"""Cross-entropy after an output head, of the positions alone that have a label, without all their logits at once.
+"""Computes cross-entropy after an output head, only for labelled positions and a chunk of their logits at a time.
 
-Most of a training row is prompt, padding or observation: logits of those positions are computed, kept for the backward pass and
-never looked at. Here only labelled rows reach the head, and these in chunks: each chunk's logits become its loss and its
-gradients at once and are forgotten (the idea of cut cross-entropy, arXiv 2411.09009, in plain torch). It has no Triton kernel: its time
-is two matrix products, which torch's own libraries make on any device.
+Most of a training row is prompt, padding or observation, whose logits would be computed and kept for the backward pass
+for nothing. Here only labelled rows reach the head, in chunks: each chunk's logits become its loss and its gradients at
+once (the idea of cut cross-entropy, arXiv 2411.09009, in plain torch). There is no Triton kernel: the time is that of
+two matrix products, which torch's libraries compute on any device.
 """
 
 from typing import Any
 
 import torch
 
-from adaptbench.kernels.implementations import Implementation, chosen, ran
+from adaptbench.kernels.implementations import Implementation, choose, record
 
 IGNORED = -100
 CHUNK_BYTES = 1 << 26  # of float32 logits at once
@@ -24,19 +24,36 @@ def masked_linear_cross_entropy(
     implementation: Implementation | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> torch.Tensor:
-    """Mean cross-entropy (nats) over the labelled positions; nan where there is none, as torch's.
+    """Return the mean cross-entropy (nats) over the labelled positions; nan if there is none, as torch does.
 
     Args:
-        hidden: (..., width), what goes into the head.
+        hidden: (..., width), the head's input.
         weight: (vocabulary, width), the head without bias.
-        labels: (...), the token to predict there, IGNORED where nothing is asked.
+        labels: (...), the token to predict at each position, or IGNORED.
 
     Returns:
         A scalar in float32, or in float64 where `hidden` is; differentiable once in `hidden` and `weight`.
 
     Raises:
-        ValueError: shapes, devices or dtypes that do not fit, labels that are no whole numbers or not in the vocabulary.
+        ValueError: shapes, devices or dtypes that do not fit, or labels that are not int64 or not in the vocabulary.
     """
+    _check(hidden, weight, labels)
+    way = choose("masked_linear_cross_entropy", hidden, implementation, dtypes=())
+    kept = labels != IGNORED
+    targets = labels[kept]
+    if targets.numel() and (targets.min() < 0 or targets.max() >= len(weight)):
+        raise ValueError(
+            f"masked_linear_cross_entropy: labels from {int(targets.min())} to {int(targets.max())};"
+            f" the vocabulary has {len(weight)}"
+        )
+    record("masked_linear_cross_entropy", way)
+    if way == "reference":
+        return reference(hidden, weight, labels)
+    rows = max(1, chunk_bytes // (4 * max(len(weight), 1)))
+    return _Chunked.apply(hidden[kept], weight, targets, rows)
+
+
+def _check(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> None:
     if hidden.shape[:-1] != labels.shape or hidden.shape[-1:] != weight.shape[1:] or weight.ndim != 2:
         raise ValueError(
             f"masked_linear_cross_entropy: hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)} and labels"
@@ -55,36 +72,24 @@ def masked_linear_cross_entropy(
         raise ValueError(
             f"masked_linear_cross_entropy: hidden is {hidden.dtype} and weight {weight.dtype}; both must be alike"
         )
-    way = chosen("masked_linear_cross_entropy", hidden, implementation, dtypes=())
-    kept = labels != IGNORED
-    targets = labels[kept]
-    if targets.numel() and (targets.min() < 0 or targets.max() >= len(weight)):
-        raise ValueError(
-            f"masked_linear_cross_entropy: labels from {int(targets.min())} to {int(targets.max())}; the vocabulary has {len(weight)}"
-        )
-    ran("masked_linear_cross_entropy", way)
-    if way == "reference":
-        return reference(hidden, weight, labels)
-    rows = max(1, chunk_bytes // (4 * max(len(weight), 1)))
-    return _Chunked.apply(hidden[kept], weight, targets, rows)
 
 
 def reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """All logits, then torch's cross-entropy."""
+    """Compute all logits, then torch's cross-entropy."""
     logits = torch.nn.functional.linear(hidden, weight).reshape(-1, len(weight))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)
 
 
 def _lowered(tensor: torch.Tensor) -> torch.dtype:
-    """What a matrix product computes in: autocast leaves float64 alone."""
+    """Return the dtype in which a matrix product computes; autocast does not change float64."""
     if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(tensor.device.type):
         return tensor.dtype
     return torch.get_autocast_dtype(tensor.device.type)
 
 
 class _Chunked(torch.autograd.Function):
-    """The gradients are made in the forward pass, while a chunk's logits are there."""
+    """Computes the gradients in the forward pass, while a chunk's logits exist."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, rows: int) -> torch.Tensor:
@@ -116,7 +121,7 @@ class _Chunked(torch.autograd.Function):
                     to_hidden[start : start + rows] = change @ head
                 if to_weight is not None:
                     to_weight += change.T @ part
-        if to_weight is not None and weight.dtype != torch.float16:  # which a sum over all positions may pass
+        if to_weight is not None and weight.dtype != torch.float16:  # whose range a sum over all positions may exceed
             to_weight = to_weight.to(weight.dtype)
         ctx.save_for_backward(to_hidden, to_weight)
         return loss / count
@@ -124,9 +129,7 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        """The sums over positions, as the forward pass left them, times the mean's share of the gradient; a loss scale is in that, and so
-        must not be in the sums' own type.
-        """
+        """Multiply the sums over positions by gradient / count, in float32 or more as it may hold a loss scale."""
         found = []
         for sums, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
             wide = torch.promote_types(dtype, torch.float32)

@@ -27,7 +27,7 @@ from datasets.utils.extract import Extractor
 
 from adaptbench.benchmarks.domain import corpus as domain_corpus
 from adaptbench.benchmarks.shared import hub
-from adaptbench.config import load, preset
+from adaptbench.config import load, preset_model
 from adaptbench.data import corpus
 from adaptbench.errors import AdaptbenchError
 from adaptbench.evaluate import harness

@@ -692,15 +692,15 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch, file, cut):
 
 def test_what_ran_before_a_kill_is_counted_with_what_runs_after_it(tmp_path, monkeypatch):
     """The implementations of kernels/, and the peak of memory."""
-    with implementations.used():
-        implementations.add({"unit_importance": ["torch"]})
+    with implementations.recording():
+        implementations.merge_record({"unitwise_adamw": ["reference"]})
         _killed_after(4, tmp_path, monkeypatch)
     path = tmp_path / "checkpoint/state.json"
     path.write_text(re.sub(r'"peak_bytes": \d+', f'"peak_bytes": {10**15}', path.read_text()))
-    with implementations.used() as ran:
-        implementations.add({"unit_importance": ["triton"]})
+    with implementations.recording() as ran:
+        implementations.merge_record({"unitwise_adamw": ["triton"]})
         outcome = _train(_model(), tmp_path, _options())
-    assert ran["unit_importance"] == ["torch", "triton"]
+    assert ran["unitwise_adamw"] == ["reference", "triton"]
     assert outcome.peak_bytes == 10**15
 
 
@@ -818,7 +818,7 @@ def test_the_loss_and_its_gradients_are_those_of_all_logits(architecture, many, 
     logits = model(input_ids=ids).logits[:, :-1]
     plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     wanted = torch.autograd.grad(plain, list(model.parameters()), materialize_grads=True)
-    with implementations.used() as ran:
+    with implementations.recording() as ran:
         loss = objectives.causal_lm(model, {"input_ids": ids, "labels": labels})
     assert bool(ran) == (many == 0 and architecture != "gemma2")
     found = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)

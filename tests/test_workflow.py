@@ -97,7 +97,7 @@ def test_the_plain_operations_give_the_same_results_as_the_fast_ones(in_float32,
         assert ran[0].keys() == ran[1].keys()
         assert all(ways == ["reference"] for ways in ran[1].values())
         assert {operation for operation, ways in ran[0].items() if "reference" in ways} <= {
-            "unit_importance"
+            "unitwise_adamw"
         }  # a CPU has no other
         samples = (pd.read_parquet(one.with_name("samples.parquet")) for one in (fast, slow))
         ours, theirs = (rows[rows["metric"] != "milliseconds"] for rows in samples)

@@ -1,11 +1,12 @@
 """Builds a benchmark's two directories: its splits, with the proof that they do not overlap, and its lm-eval tasks.
 
-    data/<id>/splits/<name>.jsonl    everything, what models are trained on and what they are asked
-    tasks/<id>/splits/<name>.jsonl   what they are asked
-    tasks/<id>/tasks/*.yaml          the lm-eval tasks that ask it, ready for `lm-eval --include_path`
+    data/<id>/splits/<name>.jsonl    everything, training and test documents
+    tasks/<id>/splits/<name>.jsonl   test documents
+    tasks/<id>/tasks/*.yaml          the lm-eval tasks that read them, ready for `lm-eval --include_path`
 
-Both hold a manifest.json with options, revisions, numbers of documents, and the published records that were left out, if any. A tasks directory stands alone: it can be
-moved and used with lm-eval. Being a node of its own, an edited task file leads to new scores, not to new training.
+Both hold a manifest.json with options, revisions, numbers of documents, and the published records that were left out,
+if any. A tasks directory needs nothing else: it can be moved and used with lm-eval. It is a separate node, so that an
+edited task file leads to new scores, not to new training.
 """
 
 import json
@@ -30,7 +31,7 @@ def build(spec: Mapping[str, Any], context: StageContext, out: Path) -> None:
     """Make one benchmark's directory.
 
     Raises:
-        AdaptbenchError: the benchmark's data are missing or malformed, or a tested document is also trained on.
+        AdaptbenchError: the benchmark's data are missing or malformed, or a test document is also trained on.
     """
     track, options = spec["track"], spec["config"]
     module = registry.benchmark(track, options["kind"])
@@ -51,11 +52,12 @@ def build(spec: Mapping[str, Any], context: StageContext, out: Path) -> None:
 
 
 def read_splits(directory: Path) -> dict[str, list[Record]]:
+    """Return the records of each split in a data directory."""
     return {path.stem: read_jsonl(path) for path in sorted((directory / "splits").glob("*.jsonl"))}
 
 
 def _check_leakage(splits: Mapping[str, list[Record]], others: Mapping[str, Mapping[str, list[Record]]]) -> None:
-    """No split that is trained on, here or in another benchmark of the graph, shares a document with a tested one."""
+    """Check that no training split, of this or another benchmark of the graph, shares a document with a test split."""
     everything = {("", name): records for name, records in splits.items()}
     for benchmark, its_splits in others.items():
         everything |= {(f"{benchmark}'s ", name): records for name, records in its_splits.items()}

@@ -1,7 +1,7 @@
-"""Plain text of the hub or of a folder, as benchmarks are made of it: read as a stream, mixed, its tests set apart.
+"""Reads plain text of the hub or of a folder as a stream, mixes it and sets tests apart, for benchmarks.
 
-A corpus may be larger than the disk: of the hub only the shards are fetched that hold the documents asked for. There documents without text
-are passed over, as nobody here can remove them; in a folder one is a mistake, with its file and line.
+A corpus may be larger than the disk: only those shards of the hub are fetched that hold the wanted documents. Documents
+without text are skipped there, as nobody here can remove them. In a folder one is an error, with its file and line.
 """
 
 import random
@@ -20,8 +20,8 @@ from adaptbench.io.jsonl import check_text
 
 SUFFIXES = (".jsonl", ".parquet", ".txt")
 READS = tuple(f"*{suffix}" for suffix in SUFFIXES)
-"""Of a folder's files, those that are read."""
-TEST_CHARACTERS = 4000  # of a test document: most models read that much at once
+"""Patterns of the files of a folder that are read."""
+TEST_CHARACTERS = 4000  # longest test document: most models read that much at once
 
 
 class CorpusConfig(BenchmarkConfig):
@@ -33,10 +33,10 @@ class CorpusConfig(BenchmarkConfig):
 
 
 def read(config: CorpusConfig, source: Mapping[str, Any], count: int, *, seed: int, name: str) -> list[str]:
-    """The first `count` different documents of the data set `data.<name>`, mixed by the seed.
+    """Return the first `count` different documents of the data set `data.<name>`, shuffled by the seed.
 
     Raises:
-        AdaptbenchError: they cannot be had, or there are fewer.
+        AdaptbenchError: the data set cannot be read, or it has fewer.
     """
     found: dict[str, str] = {}
     try:
@@ -96,7 +96,7 @@ def _check_column(where: str, field: str, record: Mapping[str, Any]) -> None:
 
 
 def set_apart(texts: Sequence[str], *sizes: int) -> tuple[list[Record], ...]:
-    """Tests of `sizes` documents, cut to TEST_CHARACTERS, and last the rest, without what begins as a test does."""
+    """Return tests of `sizes` documents, cut to TEST_CHARACTERS, and last the documents that begin as no test does."""
     remaining = iter(texts)
     tests = [[{"text": text[:TEST_CHARACTERS]} for text in islice(remaining, size)] for size in sizes]
     rest = [{"text": text} for text in remaining]

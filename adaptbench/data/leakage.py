@@ -17,7 +17,7 @@ _SIGNS = frozenset("#%&*/@\\\u00a7\u00b7\u2020\u2021\u2030\u2032\u2033\u066a")  
 
 
 class _Kept(dict[int, str | None]):
-    """What becomes of each character: letters, marks and numbers stay, symbols and brackets are words, other punctuation is space."""
+    """Maps characters: letters, marks and numbers stay, symbols and brackets become words, other punctuation spaces."""
 
     def __missing__(self, code: int) -> str | None:
         sign = chr(code)
@@ -36,16 +36,16 @@ _KEPT = _Kept()
 
 
 def normalise(text: str) -> str:
-    """Return the words, numbers, symbols and brackets of a text: what two copies share whatever their case, spacing and punctuation.
+    """Return the words, numbers, symbols and brackets of a text, without its case, spacing and other punctuation.
 
-    Composed and decomposed characters are the same. A text without any of these stays as it is, but for spacing.
+    Composed and decomposed characters are equal. Of a text without any of these only the spacing is normalised.
     """
     composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     return " ".join(_MINUS.sub("\u2212", composed).translate(_KEPT).split()) or " ".join(text.split())
 
 
 def full_text(record: Record) -> str:
-    """What a record says: its text, or its prompt with the right answer."""
+    """Return a record's text, or its prompt with the right answer."""
     if "text" in record:
         return str(record["text"])
     answer = record["choices"][record["gold"]] if "choices" in record else record["target"]
@@ -53,36 +53,37 @@ def full_text(record: Record) -> str:
 
 
 def document_hash(text: str) -> str:
+    """Return 16 hexadecimal digits of the text's SHA-256."""
     return sha256(text.encode()).hexdigest()[:16]
 
 
 def check_disjoint(trained: Mapping[str, Iterable[Record]], tested: Mapping[str, Iterable[Record]]) -> None:
-    """No test document is a training document or the beginning of one, by normalised text, word by word.
+    """Check that no test document is a training document or the beginning of one, by normalised text, word by word.
 
     Raises:
         AdaptbenchError: names the two splits and the document.
     """
-    asked: dict[str, tuple[str, str]] = {}
+    tests: dict[str, tuple[str, str]] = {}
     for split, records in tested.items():
         for record in records:
-            asked.setdefault(normalise(full_text(record)), (split, full_text(record)))
-    lengths = sorted({len(text) for text in asked})
+            tests.setdefault(normalise(full_text(record)), (split, full_text(record)))
+    lengths = sorted({len(text) for text in tests})
     for split, records in trained.items():
         for record in records:
             for text in _beginnings(record, lengths):
-                if text in asked:
-                    owner, shared = asked[text]
+                if text in tests:
+                    owner, shared = tests[text]
                     raise AdaptbenchError(f"{owner} and {split} share a document: {shared[:100]!r}")
 
 
 def without_tested(trained: Iterable[Record], tested: Iterable[Record]) -> list[Record]:
-    """`trained` without the documents that are a tested one or begin with it."""
-    asked = {normalise(full_text(record)) for record in tested}
-    lengths = sorted({len(text) for text in asked})
-    return [record for record in trained if asked.isdisjoint(_beginnings(record, lengths))]
+    """Return `trained` without the documents that equal or begin with a tested one."""
+    tests = {normalise(full_text(record)) for record in tested}
+    lengths = sorted({len(text) for text in tests})
+    return [record for record in trained if tests.isdisjoint(_beginnings(record, lengths))]
 
 
 def _beginnings(record: Record, lengths: Sequence[int]) -> Iterator[str]:
-    """What a document begins with, up to its whole, as normalised text of these rising lengths that ends with a word."""
+    """Yield the normalised document and its beginnings of these rising lengths, if they end with a word."""
     text = normalise(full_text(record)) + " "
     return (text[:end] for end in lengths[: bisect_left(lengths, len(text))] if text[end] == " ")

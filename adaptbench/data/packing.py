@@ -1,8 +1,9 @@
-"""Examples to batches: several documents share a sequence, and none sees another.
+"""Makes batches of examples: several documents share a row, and none sees another.
 
-Positions restart with every document; transformers makes the block-diagonal attention mask from them. Where a model's layers
-take no notice of that, each document has a row for itself. A document longer than a sequence is cut into pieces, each a separate document. The order of examples depends on the seed and the epoch
-alone, so that step k's batch is known without having taken the steps before it: resuming needs no saved data order.
+Positions restart with every document; transformers makes the block-diagonal attention mask from them. If a model's
+layers ignore that mask, each document has a row for itself. A document longer than a row is cut into pieces, each a
+separate document. The order of examples depends on the seed and the epoch alone, so that step k's batch is known
+without the steps before it: resuming needs no saved data order.
 """
 
 import random
@@ -23,9 +24,11 @@ IGNORED = -100
 class Example:
     """Tokens and, for each, the label: the token itself where it is trained, IGNORED where it is context.
 
-    `branches` are further examples that begin as this one does, without what they share: see adaptbench/data/prefixes.py. Each
-    is the length of the shared beginning and the rest, whose first token is context. `extra` of the tokens take no room in a packed
-    row: samples with and without them are then batched alike. Such rows are for batches of one sample a row.
+    Attributes:
+        branches: further examples that begin as this one does (adaptbench/data/prefixes.py), each as the length of the
+            shared beginning and the rest, whose first token is context.
+        extra: the number of tokens that take no room in a packed row, so that samples with and without them are batched
+            alike. Such rows hold one sample each.
     """
 
     input_ids: Sequence[int]
@@ -35,17 +38,17 @@ class Example:
 
     @property
     def size(self) -> int:
-        """Tokens that it takes in a row."""
+        """Return the tokens that it takes in a row."""
         return len(self.input_ids) - self.extra + sum(len(rest.input_ids) for _, rest in self.branches)
 
 
 def document(input_ids: Sequence[int]) -> Example:
-    """An example that is trained on every token but its first, which nothing precedes."""
+    """Return an example that trains on every token but its first, which nothing precedes."""
     return Example(input_ids, [IGNORED, *input_ids[1:]])
 
 
 def cut(examples: Sequence[Example], length: int) -> list[Example]:
-    """Examples of at most `length` tokens; longer ones in pieces, pieces without any trained token left out."""
+    """Cut examples into pieces of at most `length` tokens; leave out pieces without a trained token."""
     pieces = []
     for example in examples:
         if example.branches or example.extra:
@@ -63,11 +66,13 @@ OPEN_ROWS = 16
 
 
 def pack(examples: Sequence[Example], length: int, order: Sequence[int]) -> list[list[Example]]:
-    """Rows of at most `length` tokens: each example, in the given order, goes into the fullest of the open rows that has
-    room for it. The fullest is closed when there are too many, so that rows stay near the given order.
+    """Pack examples, in the given order, into rows of at most `length` tokens.
+
+    Each goes into the fullest of the open rows that has room for it. If there are too many open rows the fullest is
+    closed, so that rows stay near the given order.
     """
     rows: list[list[Example]] = []
-    room: dict[int, int] = {}  # of the open rows
+    room: dict[int, int] = {}  # open row -> free tokens
     for index in order:
         size = examples[index].size
         fitting = [row for row in room if room[row] >= size]
@@ -98,16 +103,17 @@ class Packed:
         self.together = together
 
     def epoch(self, number: int) -> list[list[Example]]:
+        """Return the rows of an epoch, numbered from 0."""
         order = list(range(len(self.examples)))
         random.Random(f"{self.seed}/epoch{number}").shuffle(order)
         return pack(self.examples, self.length, order) if self.together else [[self.examples[i]] for i in order]
 
     def collate(self, rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
-        """Tensors of a batch of these rows."""
+        """Return the tensors of a batch of these rows."""
         return collate(rows, self.length, pad_id) if self.together else separate(rows, pad_id)
 
     def read(self, rows: int) -> set[int]:
-        """Which of the examples (once cut) the first so many rows hold."""
+        """Return the indices of the (cut) examples that the first `rows` rows hold."""
         places = {id(example): place for place, example in enumerate(self.examples)}
         found: set[int] = set()
         number = 0
@@ -119,7 +125,7 @@ class Packed:
         return found
 
     def batches(self, size: int, first: int = 0) -> Iterator[list[list[Example]]]:
-        """Batches of `size` rows from batch number `first` on; a batch may span two epochs."""
+        """Yield batches of `size` rows from batch number `first` on; a batch may span two epochs."""
         skip = first * size
         number = 0
         rows = self.epoch(0)
@@ -137,11 +143,11 @@ class Packed:
 
 
 def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dict[str, torch.Tensor]":
-    """Tensors of a batch, each (rows, length): input_ids, labels, position_ids.
+    """Return the tensors of a batch, each (rows, length): input_ids, labels, position_ids.
 
-    The padding at a row's end is a document of its own without labels. Where examples have branches, attention_mask
-    (rows, 1, length, length) is added, 0 where a token is seen and the smallest float32 where not; else transformers makes
-    the mask from the positions.
+    The padding at a row's end is a separate document without labels. If examples have branches, attention_mask (rows,
+    1, length, length) is added, 0 where a token is seen and the smallest float32 elsewhere; otherwise transformers
+    makes the mask from the positions.
     """
     import torch
 
@@ -154,7 +160,7 @@ def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dic
         columns["input_ids"].append([token for _, part in parts for token in part.input_ids])
         columns["labels"].append([label for _, part in parts for label in part.labels])
         columns["position_ids"].append([first + place for first, part in parts for place in range(len(part.input_ids))])
-        # For the mask, of every token: which example it belongs to, and (in a branch) how much of the trunk it sees.
+        # For the mask: each token's example, and (in a branch) how much of the trunk it sees.
         numbers = [n for n, example in enumerate(row) for _ in range(1 + len(example.branches))] + [len(row)]
         owners.append([n for n, (_, part) in zip(numbers, parts, strict=True) for _ in part.input_ids])
         starts.append([first for first, part in parts for _ in part.input_ids])
@@ -165,9 +171,9 @@ def collate(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> "dic
 
 
 def separate(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch.Tensor]":
-    """Tensors of a batch whose rows hold one example each, (rows, longest): input_ids, labels, attention_mask (1 at tokens).
+    """Return a batch of one example a row, tensors (rows, longest): input_ids, labels, attention_mask (1 at tokens).
 
-    No positions: some models have none.
+    There are no positions, as some models accept none.
     """
     examples = [example for (example,) in rows]
     return {
@@ -178,7 +184,7 @@ def separate(rows: Sequence[Sequence[Example]], pad_id: int) -> "dict[str, torch
 
 
 def _tree_mask(owners: "torch.Tensor", starts: "torch.Tensor", positions: "torch.Tensor") -> "torch.Tensor":
-    """What each token sees: earlier tokens of its own part, and, from a branch, the trunk up to where it branches off."""
+    """Return the mask by which a token sees earlier tokens of its part and, in a branch, the trunk up to the fork."""
     import torch
 
     parts = (positions == starts).cumsum(dim=1)  # numbers a row's parts: a part begins where its position is its start

@@ -1,4 +1,4 @@
-"""Rows of different lengths as one rectangle."""
+"""Pads rows of different lengths to one tensor."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int) -> "torch.Tensor":
-    """Return the rows as (rows, longest), shorter ones filled up at their ends."""
+    """Return the rows as (rows, longest), shorter ones padded at their ends."""
     import torch
 
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
 
 
 def padded_left(rows: Sequence[Sequence[int]], filler: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Return the rows and their mask (1 at tokens), both (rows, longest), shorter ones filled up at their beginnings."""
+    """Return the rows and their mask (1 at tokens), both (rows, longest), padded on the left."""
     import torch
 
     longest = max(map(len, rows))

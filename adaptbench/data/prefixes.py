@@ -1,23 +1,23 @@
-"""Examples that begin alike, in one: what they share is computed once.
+"""Joins examples with a common beginning, which is then computed once.
 
-The steps of a trajectory are samples whose prompts begin with the same tools, task and history. Side by side they would
-compute that beginning again for every step. Here the longest is the trunk, and each other one becomes a branch: the tokens
-after what it shares, at the positions that they would have, seeing the shared beginning and themselves. A step that a model
-is trained to write is history to the next one: such tokens are computed once as well. Loss and gradients are those of the
-separate examples, exactly.
+The steps of a trajectory are samples whose prompts begin with the same tools, task and history. As separate examples
+they would compute that beginning again for every step. Here the longest is the trunk, and each other one becomes a
+branch: its tokens after the shared beginning, at their usual positions, seeing the shared beginning and themselves. A
+step that a model is trained to write is history to the next one: such tokens are computed once as well. Loss and
+gradients are exactly those of the separate examples.
 """
 
 from collections.abc import Sequence
 
 from adaptbench.data.packing import IGNORED, Example
 
-SHORTEST = 16  # tokens that must be shared for a branch to be worth it
+SHORTEST = 16  # shared tokens; with fewer a branch saves nothing
 
 
 def share(examples: Sequence[Example], length: int) -> list[Example]:
-    """The examples with their common beginnings joined, each result at most `length` tokens; the order may change.
+    """Join the common beginnings of examples into results of at most `length` tokens; the order may change.
 
-    What one example is trained on and another only reads (a step, then the same step as history) is trained in the trunk.
+    Tokens that one example trains on and another only reads (a step, then the same step as history) train in the trunk.
     """
     left = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     joined = []
@@ -44,7 +44,7 @@ def share(examples: Sequence[Example], length: int) -> list[Example]:
 
 
 def _alike(input_ids: Sequence[int], labels: Sequence[int], other: Example) -> int:
-    """How many tokens both begin with of which none is trained twice."""
+    """Count the tokens with which both begin, up to the first that both would train."""
     count = 0
     for mine, trained, its, label in zip(input_ids, labels, other.input_ids, other.labels, strict=False):
         if mine != its or (trained != IGNORED and label != IGNORED):

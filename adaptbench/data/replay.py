@@ -1,4 +1,4 @@
-"""General text mixed into a stage's own examples, against forgetting: an option of every track's curricula."""
+"""Mixes general text into a stage's examples, against forgetting: an option of every track's curricula."""
 
 import random
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from adaptbench.io.jsonl import read_jsonl
 
 
 def with_replay(examples: Sequence[Example], share: float, context: StageContext) -> list[Example]:
-    """`examples` and as many documents of the general replay corpus as make `share` of all tokens.
+    """Return `examples` and so many documents of the general replay corpus that they make `share` of all tokens.
 
-    One pass over the result keeps the mixture; if the corpus is too small for its share it is told again.
+    If the corpus is too small for that, its documents are repeated.
     """
     chosen = list(examples)
     if not share:

@@ -1,6 +1,6 @@
-"""Trains the byte-level BPE tokenizer, and reads texts by any: where a document or prompt begins and ends is decided here.
+"""Trains the byte-level BPE tokenizer, and encodes documents and prompts with the special tokens of any tokenizer.
 
-Of the trained one any text can be read, digits are tokens by themselves, one token begins and ends a document.
+The trained one can encode any text, has a token for each digit, and one token that begins and ends a document.
 """
 
 import json
@@ -49,9 +49,9 @@ def train(texts: Iterable[str], vocabulary: int, out: Path) -> None:
 
 
 def encode_prompts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return prompts' tokens: special tokens before a text as the tokenizer adds them, none of those that it adds after it.
+    """Return prompts' tokens, with the special tokens that the tokenizer puts before a text and none that it appends.
 
-    Some tokenizers append the end of text or a separator: what a model writes next would come after the end.
+    Some tokenizers append the end of text or a separator: a model's answer would come after the end.
     """
     closing = list(closers(tokenizer))
     count = len(closing)
@@ -75,10 +75,10 @@ def closers(tokenizer: Any) -> tuple[int, ...]:
 
 
 def check_ids(tokenizer: Any, rows: int) -> list[str]:
-    """See that a model with so many rows of embeddings can read the tokens that it will be given.
+    """Check that a model with `rows` rows of embeddings can read the tokens that it will be given.
 
     Returns:
-        added tokens without a row that nothing but their own name in a text stands for, such as an image's.
+        Added tokens without a row that only occur if a text has their name, such as an image's.
 
     Raises:
         AdaptbenchError: another token has no row.
@@ -96,10 +96,10 @@ def check_ids(tokenizer: Any, rows: int) -> list[str]:
 
 
 def forget(folder: Path, tokens: Collection[str]) -> None:
-    """Take added tokens out of a saved tokenizer, which then reads their names as any other text.
+    """Remove added tokens from a saved tokenizer, which then reads their names as any other text.
 
     Raises:
-        AdaptbenchError: the tokenizer has no tokenizer.json to take them out of.
+        AdaptbenchError: the tokenizer has no tokenizer.json.
     """
     if not tokens:
         return
@@ -113,7 +113,7 @@ def forget(folder: Path, tokens: Collection[str]) -> None:
 
 
 def _without(content: Any, tokens: Collection[str]) -> Any:
-    """Return JSON without the values that are these tokens, as text or with their options."""
+    """Return JSON without the values that are these tokens, as text or as an object with options."""
 
     def kept(value: Any) -> bool:
         return (value.get("content") if isinstance(value, dict) else value) not in tokens

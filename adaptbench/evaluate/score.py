@@ -41,7 +41,7 @@ def run(plan: Path, out: Path) -> None:
         directory = Path(spec["model_directory"])
         manifest = model_folder.read_manifest(directory)
     tasks = tasks_of(spec)
-    with gpus.reserve(0 if spec["policy"] else 1), implementations.used() as ran:
+    with gpus.reserve(0 if spec["policy"] else 1), implementations.recording() as ran:
         evaluated, seconds = evaluate(
             directory,
             manifest["decode"] | spec["options"]["decode"],

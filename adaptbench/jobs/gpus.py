@@ -1,6 +1,6 @@
-"""The NVIDIA GPUs of this machine, and which of them a job takes: jobs that run side by side take different ones while there are free ones.
+"""Shares the NVIDIA GPUs of this machine among jobs: concurrent jobs use different GPUs while some are free.
 
-A job of a cluster sees the GPUs that it was given and takes those; where nobody gives any out, files that jobs lock do.
+A cluster's job sees the GPUs that it was given and uses those. On other machines jobs reserve GPUs by locking files.
 """
 
 import os
@@ -20,11 +20,11 @@ STAGES = ("base", "prepare", "train")
 SHOWN = "CUDA_VISIBLE_DEVICES"
 
 
-JOBS = 256  # that a GPU is shared out to before locks are no longer asked for
+JOBS = 256  # on one GPU, after which locks are ignored
 
 
 def memory() -> dict[str, float]:
-    """The bytes of each GPU that jobs see, by its number or name in CUDA_VISIBLE_DEVICES; empty where there is none."""
+    """Return the memory in bytes of each visible GPU, by its number or name in CUDA_VISIBLE_DEVICES."""
     command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -39,7 +39,7 @@ def memory() -> dict[str, float]:
     seen: dict[str, float] = {}
     for name in (one.strip() for one in shown.split(",")):
         index = names.get(name, name)
-        if index not in sizes:  # what CUDA does not know ends its list
+        if index not in sizes:  # CUDA ignores the list from an unknown name on
             break
         seen[name] = sizes[index]
     return seen
@@ -47,8 +47,9 @@ def memory() -> dict[str, float]:
 
 @contextmanager
 def reserve(count: int) -> Iterator[None]:
-    """Let this process and its children see `count` GPUs alone, those that the fewest jobs here have. Where it sees no more anyway,
-    nothing changes. To be entered before CUDA is first asked.
+    """Restrict CUDA_VISIBLE_DEVICES to the `count` least-used GPUs inside the block, if more are visible.
+
+    Enter it before CUDA is initialised.
     """
     seen = list(memory()) if count else []
     if len(seen) <= count:
@@ -70,7 +71,7 @@ def reserve(count: int) -> Iterator[None]:
 
 
 def _take(seen: list[str], count: int, stack: ExitStack) -> list[str]:
-    """The first `count` whose locks are free, those of one job each first; held until the stack is closed or the process ends."""
+    """Lock and return the `count` least-used GPUs; the stack, or the end of the process, releases the locks."""
     folder = Path(tempfile.gettempdir()) / f"adaptbench-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     taken: list[str] = []
@@ -89,7 +90,7 @@ def _take(seen: list[str], count: int, stack: ExitStack) -> list[str]:
 
 
 def device() -> str:
-    """Where models run: on the first CUDA device, if there is one."""
+    """Return the device of models: "cuda" if there is one, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

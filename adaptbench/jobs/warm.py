@@ -1,9 +1,10 @@
-"""One process that has imported torch and transformers; the jobs of a graph are forks of it and need not import them again.
+"""Keeps one process that has imported torch and transformers; the jobs of a graph are forks of it.
 
-Importing takes 4 to 5 seconds, as long as much of what the jobs of a small preset do. Snakemake starts this process beside its own
-jobs; `python -m adaptbench` hands a job over to it and waits, and does the job itself where there is none. A job runs with the
-arguments, environment, folder and output of the process that handed it over, gets its signals, and ends when it ends.
-The project's own code is not imported beforehand: every job reads it anew. Linux only (pidfd), one machine only.
+Importing takes 4 to 5 seconds, as long as many jobs of a small preset. Snakemake starts this process beside its jobs.
+`python -m adaptbench` hands a job over to it and waits, or runs the job itself if there is none. A job runs with the
+arguments, environment, folder and output of the process that handed it over, receives its signals, and ends when it
+ends. The project's own code is not imported beforehand: every job imports it again. Linux only (pidfd), one machine
+only.
 """
 
 import contextlib
@@ -29,9 +30,9 @@ VARIABLE = "ADAPTBENCH_WARM"  # where the socket is
 
 MODULES = (
     "torch", "transformers", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.tokenization_auto",
-    "transformers.conversion_mapping:get_checkpoint_conversion_mapping:qwen3",  # compiles a thousand regular expressions
-    "transformers.optimization", "transformers.trainer_utils", "accelerate", "peft", "pydantic.main", "psutil", "pandas",
-    "lm_eval", "lm_eval.tasks", "lm_eval.evaluator", "lm_eval.models.huggingface", "rouge_score.rouge_scorer",
+    "transformers.conversion_mapping:get_checkpoint_conversion_mapping:qwen3",  # compiles 1000 regular expressions
+    "transformers.optimization", "transformers.trainer_utils", "accelerate", "peft", "pydantic.main", "psutil",
+    "pandas", "lm_eval", "lm_eval.tasks", "lm_eval.evaluator", "lm_eval.models.huggingface", "rouge_score.rouge_scorer",
 )  # fmt: skip
 
 
@@ -43,16 +44,19 @@ PRELOAD_COMPILER = (
     "torch._inductor.codecache:triton_key",
     "torch.distributed.tensor.experimental",
 )
-"""What takes a process seconds, for the one that does it for all jobs: imports, and what torch then remembers: which of the processor's
-instructions work, and the digests of its own files and Triton's, by which it knows what it compiled before."""
+"""Imports and calls that take seconds, for stages that compile.
+
+The calls fill torch's caches: the instructions of the processor that work, and the digests of torch's and Triton's
+files, by which torch finds code that it compiled before.
+"""
 FORWARDED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-# --- the process that hands a job over
+# --- client: the process that hands a job over
 
 
 def forwarded(arguments: Sequence[str]) -> int | None:
-    """The exit status of the command in a fork of the warm process; None where there is none to ask."""
+    """Run the command in a fork of the warm process and return its exit status; None if there is no such process."""
     path = os.environ.get(VARIABLE)
     if not path:
         return None
@@ -74,25 +78,27 @@ def forwarded(arguments: Sequence[str]) -> int | None:
         print("error: the process that ran this job has ended; run again to go on", file=sys.stderr)
         return 1
     status: int = struct.unpack("!i", answer)[0]
-    if status < 0:  # ended by a signal, and so does this process
+    if status < 0:  # ended by a signal, so this process ends by it, too
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
 
-# --- the warm process
+# --- server: the warm process
 
 
 def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
-    """Start it and tell later jobs where it is; None where it cannot be. It imports what is `further` named, too: `module`, or
-    `module:function`, which is called, or `module:function:argument`.
+    """Start the warm process and tell later jobs where it is; return None on systems that cannot have one.
+
+    Args:
+        further: more modules to import, as `module`, or `module:function` or `module:function:argument` to call.
     """
     if not hasattr(os, "pidfd_open") or not hasattr(socket, "send_fds"):
         return None
     path = Path(tempfile.mkdtemp(prefix="adaptbench-")) / "socket"
     os.environ[VARIABLE] = str(path)
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    # Modules that ask for a GPU while they are imported (torch.utils.cpp_extension) must not start CUDA, which no fork could use then.
+    # Importing torch.utils.cpp_extension looks for a GPU. It must not initialise CUDA, which no fork could use then.
     without_cuda = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "adaptbench.jobs.warm", str(path), *further],
@@ -105,7 +111,7 @@ def start(further: Sequence[str] = ()) -> "subprocess.Popen[bytes] | None":
 
 
 def serve(path: Path, further: Sequence[str]) -> None:
-    """Import what jobs need, then fork for every job that is handed over; end when the process that started this one does."""
+    """Import what jobs need, then fork for every job that is handed over; end when the parent process ends."""
     parent = os.getppid()
     for name in (*MODULES, *further):
         module, *call = name.split(":")
@@ -114,7 +120,7 @@ def serve(path: Path, further: Sequence[str]) -> None:
             with contextlib.suppress(Exception):  # it fails in the job again, which can say so
                 function, *arguments = call
                 getattr(imported, function)(*arguments)
-    # Half a million objects that stay: no job's garbage collector need look at them, nor copy their memory by doing so.
+    # Keep half a million permanent objects out of every job's garbage collection, which would copy their memory.
     gc.collect()
     gc.freeze()
     waiting = selectors.DefaultSelector()
@@ -123,7 +129,7 @@ def serve(path: Path, further: Sequence[str]) -> None:
         listening.listen(64)
         waiting.register(listening, selectors.EVENT_READ)
         while os.getppid() == parent:
-            # Ends of jobs, known by a number, after what was heard of them.
+            # Ends of jobs (integer file descriptors) come after signals for them.
             for event, _ in sorted(waiting.select(timeout=1.0), key=lambda one: isinstance(one[0].fileobj, int)):
                 if event.fileobj is listening:
                     _take(listening, waiting)
@@ -133,7 +139,7 @@ def serve(path: Path, further: Sequence[str]) -> None:
 
 
 def _take(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
-    """Fork for one job, and listen to the process that handed it over and to the fork's end."""
+    """Fork for one job, and watch the process that handed it over and the fork."""
     connection, _ = listening.accept()
     head, outputs, _, _ = socket.recv_fds(connection, 4, 3)
     if len(head) < 4 or len(outputs) < 3:
@@ -154,8 +160,8 @@ def _take(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
         os.close(output)
     ended = os.pidfd_open(process)
 
-    def heard(source: Any) -> None:
-        """A signal for the job; or the process that handed it over has gone, and the job goes, too."""
+    def pass_on(source: Any) -> None:
+        """Pass a signal on to the job; kill the job if the process that handed it over has ended."""
         received = connection.recv(16) if source is connection else b""
         with contextlib.suppress(ProcessLookupError):
             for number in received or bytes([signal.SIGKILL]):
@@ -164,21 +170,22 @@ def _take(listening: socket.socket, waiting: selectors.BaseSelector) -> None:
             waiting.unregister(connection)
 
     def done(source: Any) -> None:
+        """Send the exit status of the fork to the process that handed the job over."""
         _, status = os.waitpid(process, 0)
         waiting.unregister(ended)
         os.close(ended)
         if connection in waiting.get_map():
             waiting.unregister(connection)
-        with contextlib.suppress(OSError):  # perhaps nobody waits for it any more
+        with contextlib.suppress(OSError):  # the other process may have ended
             connection.send(struct.pack("!i", os.waitstatus_to_exitcode(status)))
         connection.close()
 
-    waiting.register(connection, selectors.EVENT_READ, heard)
+    waiting.register(connection, selectors.EVENT_READ, pass_on)
     waiting.register(ended, selectors.EVENT_READ, done)
 
 
 def _run(request: dict[str, Any], outputs: Sequence[int], warm: int) -> int:
-    """Be the process that handed the job over, as far as the job can see."""
+    """Run the job as if in the process that handed it over: its arguments, environment, folder and output."""
     import ctypes
     import traceback
 
@@ -193,7 +200,7 @@ def _run(request: dict[str, Any], outputs: Sequence[int], warm: int) -> int:
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         sys.argv = ["adaptbench", *request["arguments"]]
-        if sys.modules["torch"].cuda._is_in_bad_fork():  # CUDA was started all the same: the job imports all again
+        if sys.modules["torch"].cuda._is_in_bad_fork():  # CUDA was initialised all the same: start a new process
             del os.environ[VARIABLE]
             os.execv(sys.executable, [sys.executable, "-m", "adaptbench", *request["arguments"]])
         if threads := os.environ.get("OMP_NUM_THREADS"):

@@ -1,4 +1,4 @@
-"""What adapters reach in a model: whether it still runs with them, and which matrices peft has passed over."""
+"""Checks that a model runs with its adapters, and names the matrices that peft left without one."""
 
 import re
 from typing import Any
@@ -9,7 +9,9 @@ from adaptbench.model.temporary import evaluated
 
 
 def check_runs(adapted: Any) -> None:
-    """See that a model computes with its adapters: peft wraps some modules, such as routers that return tuples, that it cannot run.
+    """Check that a model runs with its adapters.
+
+    peft wraps some modules that it cannot run, such as routers that return tuples.
 
     Raises:
         AdaptbenchError: it does not.
@@ -19,18 +21,19 @@ def check_runs(adapted: Any) -> None:
     try:
         with evaluated(adapted), torch.no_grad():
             adapted(input_ids=some_tokens(adapted, 2), use_cache=False)
-    except Exception as error:  # what wrapped modules raise has no common type
+    except Exception as error:  # wrapped modules may raise anything
         said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise AdaptbenchError(
-            f"tuner.target_modules: the model does not run with adapters on all of these ({said}); name those that get one"
+            f"tuner.target_modules: the model does not run with adapters on all of these ({said});"
+            " name those that get one"
         ) from None
 
 
 def passed_over(adapted: Any) -> list[str]:
-    """Name the decoder's frozen matrices without an adapter, with # for numbers, but for embeddings and the output head.
+    """Name the decoder's frozen matrices without an adapter, with # for numbers, except embeddings and the output head.
 
-    peft takes linear layers; experts that are stacked in one tensor are none, and for some architectures it takes those instead of
-    the linear layers that have the names of their parts.
+    peft adapts linear layers. Experts stacked in one tensor are none. For some architectures it adapts those tensors
+    instead of the linear layers that have the names of their parts.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import nn

@@ -1,7 +1,7 @@
-"""Measures what a base model can do, once; every method asks here for what it needs of its base.
+"""Measures the capabilities of a base model, once, for every method.
 
-A capability maps to the reason why the base lacks it, empty where it has it. They are measured on the real model when it is taken
-in, and kept in its adaptbench.json. Before any job they are known by `model_type` from architectures.json, which
+A capability maps to the reason why the base lacks it, or to "". They are measured on the real model when it is
+imported, and kept in its adaptbench.json. Before any job they are known by `model_type` from architectures.json, which
 tools/capabilities_table.py makes from a small random model of each architecture.
 """
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
-"""Options of configurations by which layers see a window or chunk alone."""
+"""Options of configurations that limit layers to a window or chunk."""
 
 
 TOLERANCE, ROUNDING = 1e-4, 1e-5
-"""Differences of logits in float32, relative to the largest, between two ways to compute them, and between two runs of one way."""
+"""Allowed relative differences of float32 logits: between two ways to compute them, and between two runs of one."""
 
 
 def measure_general(model: Any) -> dict[str, str]:
-    """Return the reasons for what every run may need, whatever its method."""
+    """Return the reasons for the capabilities that any run may need, whatever its method."""
     import torch
 
     checks = {
@@ -46,10 +46,10 @@ def measure_general(model: Any) -> dict[str, str]:
 
 
 def reason_of(check: Callable[[Any], str], model: Any) -> str:
-    """Return what `check` says; an exception of a model's own code is a reason, too."""
+    """Return the reason that `check` gives; an exception of the model's code is a reason, too."""
     try:
         return check(model)
-    except Exception as error:  # what a model's code raises where it is used otherwise than planned has no common type
+    except Exception as error:  # a model's code may raise anything
         said = " ".join(str(error).split())
         return f"raises {type(error).__name__}: {said}"[:160].rstrip()
 
@@ -69,7 +69,10 @@ def _causal(model: Any) -> str:
 
 
 def _packing(model: Any) -> str:
-    """Attend in both ways that training may choose: a row's later documents neither change with the first nor differ from alone."""
+    """Check that later documents of a row do not change with the first, nor differ from separate rows.
+
+    Both attention implementations of training are tried.
+    """
     from adaptbench.data.packing import collate, document
 
     ways = dict.fromkeys((model.config._attn_implementation, "eager"))
@@ -118,7 +121,7 @@ def sharing(model: Any) -> str:
 
 
 def windows(config: Any) -> str:
-    """Return which option makes layers see a window or chunk alone; short passes would not show it."""
+    """Return which option limits layers to a window or chunk, which short passes would not show; "" if none."""
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         return f"its layers are of other kinds than full attention ({', '.join(sorted(kinds))})"
@@ -149,7 +152,7 @@ def _head(model: Any) -> str:
 
 
 def _generation(model: Any, sizes: Sequence[int]) -> bool:
-    """Return whether greedy generation after prompts of these sizes, side by side, has other logits than each row alone without cache."""
+    """Return whether a batch of prompts of these sizes generates with other logits than each row without cache."""
     from transformers import GenerationConfig
 
     prompts = [_tokens(model, size, 10 + size) for size in sizes]
@@ -181,7 +184,7 @@ def _joined(*parts: "torch.Tensor") -> "torch.Tensor":
 
 
 def _tokens(model: Any, count: int, seed: int) -> list[int]:
-    """Return ordinary tokens: those with a meaning (ends, pictures) have the lowest and highest numbers."""
+    """Return ordinary tokens: special ones (ends, images) have the lowest and highest numbers."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     return random.Random(f"capabilities/{seed}").choices(range(vocabulary // 8, vocabulary * 3 // 4), k=count)
 

@@ -1,10 +1,10 @@
-"""Depth expansion: copies of chosen layers, inserted as identities, in an ordinary model of the same architecture.
+"""Expands a model's depth: inserts copies of chosen layers as identities, within the same architecture.
 
-A copy stands right after its source. What writes to the residual stream is silent in it: the output projections of
-attention and MLP are zero, or the gain of the norm where a norm follows them, since gradients grow without bound on their way
-through the norm of zeros. So the stream passes through unchanged, and gradients reach the silent parameters at the first
-step. Silent parameters are found in the layer's autograd graph, whatever their names. Which layers are copies is written in
-the model's config under `adaptbench_expanded_layers`, never guessed from zero weights.
+A copy follows its source. Its parameters that write to the residual stream are zero ("silent"): the output projections
+of attention and MLP, or the gain of a norm that follows them, since gradients through the norm of zeros grow without
+bound. So the stream passes unchanged, and gradients reach the silent parameters at the first step. Silent parameters
+are found in the layer's autograd graph, whatever their names. The model's config lists the copies under
+`adaptbench_expanded_layers`.
 
 Sources: LLaMA Pro (arXiv 2401.02415), section 3; ADEPT (arXiv 2510.10071), stage 1.
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 CONFIG_KEY = "adaptbench_expanded_layers"
 LONGEST_WINDOW = 64
-"""In tokens; `check_identity` does not fill longer ones."""
+"""Tokens; `check_identity` does not fill longer windows."""
 
 
 def evenly_spread(layers: int, copies: int) -> list[int]:
-    """The last layer of each of `copies` groups that split `layers` layers as evenly as possible.
+    """Return the last layer of each of `copies` groups that split `layers` layers as evenly as possible.
 
     Raises:
         AdaptbenchError: more copies than layers.
@@ -41,7 +41,7 @@ def evenly_spread(layers: int, copies: int) -> list[int]:
 
 
 def decoder_layers(model: "PreTrainedModel") -> "nn.ModuleList":
-    """The model's list of transformer blocks.
+    """Return the model's list of transformer blocks.
 
     Raises:
         AdaptbenchError: the architecture has no such list, or more than one.
@@ -63,7 +63,7 @@ def _layers_with_name(model: "PreTrainedModel") -> "tuple[str, nn.ModuleList]":
 
 
 def expanded_layers(model: "PreTrainedModel") -> "list[nn.Module]":
-    """The blocks that the model's config names as copies.
+    """Return the blocks that the model's config names as copies.
 
     Raises:
         AdaptbenchError: the model was not expanded.
@@ -76,9 +76,9 @@ def expanded_layers(model: "PreTrainedModel") -> "list[nn.Module]":
 
 
 def expand(model: "PreTrainedModel", sources: Sequence[int]) -> "PreTrainedModel":
-    """A new model that computes what `model` computes, with a copy after each layer in `sources` (indices, ascending).
+    """Return a model that computes the same as `model`, with a copy after each layer in `sources` (indices, ascending).
 
-    Both models share the tensors of all layers but the copies, so that they take little more memory than one.
+    Both models share the tensors of all layers but the copies.
 
     Raises:
         AdaptbenchError: no decoder layers, an index out of range, or an architecture in which copies are no identities.
@@ -115,9 +115,10 @@ def check_identity(base: "PreTrainedModel", expanded: "PreTrainedModel") -> None
 
 
 def measure(model: "PreTrainedModel") -> str:
-    """Why the model's layers cannot be copied as identities, "" if they can; leaves the model as it was.
+    """Return why the model's layers cannot be copied as identities, "" if they can; leave the model unchanged.
 
-    Copies the first layer, the last one, and those before and after a change of kind. The copies share the model's tensors.
+    It tries the first layer, the last one, and those before and after a change of kind. The copies share the model's
+    tensors.
     """
     try:
         with _named(model):
@@ -134,7 +135,7 @@ def measure(model: "PreTrainedModel") -> str:
 
 
 def _check_gradients(model: "PreTrainedModel", silent: "Sequence[nn.Parameter]") -> None:
-    """Every silent parameter has a gradient, without which it would stay silent."""
+    """Check that every silent parameter has a gradient, without which it would stay silent."""
     import torch
 
     ids = some_tokens(model, 16)
@@ -150,11 +151,11 @@ def _check_gradients(model: "PreTrainedModel", silent: "Sequence[nn.Parameter]")
 
 
 def _logits(model: "PreTrainedModel", ids: "torch.Tensor", options: Mapping[str, Any] | None) -> "torch.Tensor":
-    """In float32, of the tokens themselves or, under these options, of those that greedy generation adds."""
+    """Return float32 logits: of the tokens, or with options of those that greedy generation adds."""
     import torch
     from transformers import GenerationConfig
 
-    # What the model's directory recommends (penalties, sampling) would hide differences.
+    # Penalties or sampling that the model's directory recommends would hide differences.
     with evaluated(model), torch.no_grad(), generating(model, GenerationConfig()):
         if options is None:
             return model(input_ids=ids, use_cache=False).logits.float()
@@ -172,7 +173,7 @@ def _logits(model: "PreTrainedModel", ids: "torch.Tensor", options: Mapping[str,
 
 @contextmanager
 def _named(model: "PreTrainedModel") -> Iterator[None]:
-    """What goes wrong inside is one line that names the architecture. What its own code raises has no common kind."""
+    """Raise errors inside the block as one AdaptbenchError that names the architecture; its code may raise anything."""
     kind = type(model).__name__
     try:
         yield
@@ -189,12 +190,15 @@ def _named(model: "PreTrainedModel") -> Iterator[None]:
 def _expanded(
     model: "PreTrainedModel", sources: Sequence[int]
 ) -> "tuple[PreTrainedModel, list[nn.Module], list[nn.Parameter]]":
-    """The expanded model, which shares all tensors with `model` but the silent ones; its new layers; what writes in them."""
+    """Return the expanded model, its new layers, and their silent parameters.
+
+    The expanded model shares all other tensors with `model`.
+    """
     prefix, layers = _layers_with_name(model)
     chosen = sorted(set(sources))
     if not chosen or chosen[0] < 0 or chosen[-1] >= len(layers):
         raise AdaptbenchError(f"layers to copy must lie in 0..{len(layers) - 1}, got {list(sources)}")
-    # origin[i]: the old index of the new model's layer i; new: the new indices of what is inserted.
+    # origin[i]: the old index of the new model's layer i; new: the new indices of the inserted layers.
     origin = [index for index in range(len(layers)) for _ in range(1 + (index in chosen))]
     new = [i for i in range(1, len(origin)) if origin[i] == origin[i - 1]]
     already = [origin.index(index) for index in getattr(model.config, CONFIG_KEY, None) or []]

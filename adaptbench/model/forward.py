@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def attention_implementation(some: "Sequence[PreTrainedModel]", by: str) -> Iterator[None]:
-    """The models attend by this implementation inside the block, those of them that can be told to."""
+def attention_implementation(models: "Sequence[PreTrainedModel]", name: str) -> Iterator[None]:
+    """Switch the models to this attention implementation inside the block."""
     with ExitStack() as undo:
-        for model in some:
-            if (before := model.config._attn_implementation) != by:
+        for model in models:
+            if (before := model.config._attn_implementation) != name:
                 undo.callback(model.set_attn_implementation, before)
-                model.set_attn_implementation(by)
+                model.set_attn_implementation(name)
         yield
 
 
 def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-    """Logits (positions, vocabulary), in float32 or more, of the positions that `kept` (rows, length) marks.
+    """Return logits (positions, vocabulary), in float32 or more, of the positions that `kept` (rows, length) marks.
 
-    The output head sees no other position: most of a step's memory would go into logits that nobody reads.
+    The output head sees no other position: unused logits would take most of a step's memory.
     """
     import torch
 
@@ -34,7 +34,7 @@ def logits_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tens
 
 
 def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-    """What goes into the output head (positions, width) at the positions that `kept` (rows, length) marks; no logits are made."""
+    """Return the output head's input (positions, width) where `kept` (rows, length) marks; compute no logits."""
     found = []
 
     def take(hidden: "torch.Tensor") -> "torch.Tensor":
@@ -46,7 +46,7 @@ def before_head_at(model: Any, kept: "torch.Tensor", inputs: "Mapping[str, torch
 
 
 def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Callable[[Any], Any]) -> Any:
-    """A forward pass whose output head sees what `before_head` makes of the hidden states."""
+    """Run a forward pass whose output head sees `before_head(hidden states)`."""
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, given: (before_head(given[0]),))
     try:
@@ -56,10 +56,10 @@ def _forward(model: Any, inputs: "Mapping[str, torch.Tensor]", before_head: Call
 
 
 def has_plain_head(model: Any) -> bool:
-    """Return whether logits are the product with the head's matrix and nothing else: no bias, cap or scale, and the whole matrix here.
+    """Return whether logits are only the product with the head's whole matrix, without bias, cap or scale.
 
-    The architecture is known to have such a head, the base was not measured to have another, and the configuration's options that
-    scale or cap logits are not set.
+    The architecture is known to have such a head, the base was not measured to have another, and the configuration's
+    options that scale or cap logits are not set.
     """
     import torch
 

@@ -1,6 +1,6 @@
-"""A model that has some of another's layers twice: its configuration, and the same tensors in their new places.
+"""Builds a model with some of another's layers twice: its configuration, and the same tensors in their new places.
 
-`origin` says it everywhere: layer i of the new model is layer `origin[i]` of the old one.
+Throughout, layer i of the new model is layer `origin[i]` of the old one.
 """
 
 import copy
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# How configurations say which layer is of which kind: a value for each layer, the places of some, the number of the first ones.
+# How configurations give the kinds of layers: a value for each layer, the indices of some, the number of the first
+# ones.
 COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers")
 BY_LAYER = (
-    "layer_types", "mlp_layer_types", "layers_block_type", "block_types", "attention_layers", "no_rope_layers", "indexer_types",
-    "num_attention_heads_per_layer", "layer_rope_theta",
+    "layer_types", "mlp_layer_types", "layers_block_type", "block_types", "attention_layers", "no_rope_layers",
+    "indexer_types", "num_attention_heads_per_layer", "layer_rope_theta",
 )  # fmt: skip
 PLACES = ("mlp_only_layers", "attn_layer_indices", "full_attn_idxs", "moe_layers")
 FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
@@ -97,16 +98,16 @@ def share_tensors(model: "PreTrainedModel", expanded: "PreTrainedModel", prefix:
         state[name] = old.detach()  # a tensor for each layer, in the same memory
     expanded.load_state_dict(state, strict=True, assign=True)
     expanded.tie_weights()
-    # Buffers that no file keeps are made in the type that the model was opened in, which may not be the one it has now.
+    # Buffers that no file keeps are made in the dtype in which the model was opened, which may have changed.
     buffers = dict(model.named_buffers())
     for name, buffer in expanded.named_buffers():
         buffer.data = buffers[source(name)].data
 
 
 def difference(old: "nn.Module", place: int, new: "nn.Module", new_place: int, origin: Sequence[int]) -> str:
-    """Name the module, attribute or buffer in which a layer, but for its place, is built otherwise than another; "" if none.
+    """Name the module, attribute or buffer in which two layers differ, apart from their index; "" if none.
 
-    A list with a value for each layer must have the values of `origin` in the second.
+    A list with a value for each layer must have the values of `origin` in the second layer.
     """
     parts, others = dict(old.named_modules()), dict(new.named_modules())
     if parts.keys() != others.keys():
@@ -135,14 +136,14 @@ _PLAIN = bool | int | float | str | tuple | list | None
 
 
 def _other_buffer(old: "nn.Module", new: "nn.Module") -> str:
-    """Name a buffer of other numbers; those that files keep are the old layer's anyway, and have none yet."""
+    """Name a buffer with other values; buffers that files keep are the old layer's anyway, and are still empty."""
     import torch
 
     kept, buffers = old.state_dict(), dict(new.named_buffers())
     for name, buffer in old.named_buffers():
         if name not in buffers or buffer.shape != buffers[name].shape:
             return name
-        # In the type that the model was opened in they may have been rounded.
+        # They may have been rounded to the dtype in which the model was opened.
         if name not in kept and not torch.allclose(buffer.float(), buffers[name].float(), rtol=1e-2):
             return name
     return ""

@@ -1,4 +1,4 @@
-"""Parameters of a model: counts, optimizer groups, rows of embeddings that train."""
+"""Counts and groups a model's parameters, and lets rows of embeddings train."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def check_finite(model: "torch.nn.Module") -> None:
-    """See that all weights are numbers.
+    """Check that all weights are finite.
 
     Raises:
-        AdaptbenchError: one is infinite or not a number.
+        AdaptbenchError: one is not.
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -28,15 +28,16 @@ def tensors(model: "torch.nn.Module") -> "Iterator[tuple[str, torch.Tensor]]":
 
 
 def parameter_counts(model: "torch.nn.Module") -> dict[str, int]:
-    """Parameters in all and those that train; tied weights count once, of embeddings only the rows that train."""
+    """Count all parameters and the trained ones; tied weights count once, embeddings only by their trained rows."""
     parameters = list(model.parameters())
     trained = [p[list(p.trained_rows)] if hasattr(p, "trained_rows") else p for p in parameters if p.requires_grad]
     return {"total": sum(p.numel() for p in parameters), "trained": sum(p.numel() for p in trained)}
 
 
 def decay_groups(parameters: "Sequence[torch.nn.Parameter]", weight_decay: float) -> list[dict[str, Any]]:
-    """An optimizer's groups: weight decay is for matrices, but not for those of which only some rows train, as it would move the
-    others. Groups without parameters are left out.
+    """Return an optimizer's groups: matrices with weight decay, the rest without; empty groups are left out.
+
+    Matrices of which only some rows train have none, as it would move the other rows.
     """
     decaying = [p for p in parameters if p.ndim >= 2 and not hasattr(p, "trained_rows")]
     taken = set(map(id, decaying))

@@ -1,7 +1,7 @@
-"""What a layer writes to the residual stream: the last parameters on each way into it, found in the layer's autograd graph.
+"""Finds the parameters that write to the residual stream: the last ones on each path of a layer's autograd graph.
 
-Their names differ from architecture to architecture: `o_proj` and `down_proj`, `c_proj` twice, `dense` and `dense_4h_to_h`, stacks of
-experts. Where a norm follows a projection, the last parameter is the norm's gain.
+Their names differ between architectures: `o_proj` and `down_proj`, `c_proj` twice, `dense` and `dense_4h_to_h`, stacks
+of experts. If a norm follows a projection, the last parameter is the norm's gain.
 """
 
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-# Operations of autograd by which parts of a layer are scaled, moved and added up on their way into the residual stream.
+# Autograd's nodes that scale, move or add the parts of a layer on their path into the residual stream.
 _LINEAR = re.compile(
     "(Add|Sub|Mul|Div|View|UnsafeView|ReshapeAlias|ToCopy|Transpose|Permute|T|Squeeze|Unsqueeze|Expand|Clone|Index|IndexAdd"
     "|IndexPut|IndexSelect|Gather|Scatter|ScatterAdd|Sum|Cat|Stack|Split|SplitWithSizes|Slice|Select|AsStrided|MaskedFill"
@@ -39,7 +39,7 @@ def silence(model: "PreTrainedModel", layers: "Sequence[nn.Module]") -> "list[nn
     for layer, writing in zip(layers, _writing(model, layers), strict=True):
         if not writing:
             raise AdaptbenchError(f"{type(layer).__name__}: no parameters found that write to the residual stream")
-        # Of experts with modules of their own, only those that were asked are in the graph; the rest write alike.
+        # Of experts in separate modules only those that were routed to are in the graph; the others write alike.
         alike = {re.sub(r"\.\d+\.", ".#.", name): value for name, value in writing.items()}
         for name, p in layer.named_parameters():
             if (value := alike.get(re.sub(r"\.\d+\.", ".#.", name))) is not None:
@@ -49,7 +49,7 @@ def silence(model: "PreTrainedModel", layers: "Sequence[nn.Module]") -> "list[nn
 
 
 def _writing(model: "PreTrainedModel", layers: "Sequence[nn.Module]") -> list[dict[str, float]]:
-    """For each layer the names of the parameters that write to the residual stream, and the value at which they write zeros."""
+    """Return for each layer the parameters that write to the residual stream, with values at which they write zeros."""
     import torch
 
     found: dict[int, dict[str, float]] = {}
@@ -77,7 +77,7 @@ def _writing(model: "PreTrainedModel", layers: "Sequence[nn.Module]") -> list[di
 
 
 def _last(result: Any, names: "Mapping[torch.Tensor, str]") -> dict[str, float]:
-    """The last parameters on each way to this node of the graph, with the values at which nothing comes that way."""
+    """Return the last parameters on each path to this node, with values at which the path carries zeros."""
     found: dict[str, float] = {}
     seen, todo = set(), [result]
     while todo:
@@ -90,14 +90,14 @@ def _last(result: Any, names: "Mapping[torch.Tensor, str]") -> dict[str, float]:
         found |= own
         if _NORMS.fullmatch(node.name()) and not own:
             raise AdaptbenchError("a norm without a gain follows what a layer writes")
-        # A sum goes on beside a bias; before a matrix or a gain nothing matters any more.
+        # Beside a bias the sum has another path; before a matrix or a gain nothing matters.
         if _LINEAR.fullmatch(node.name()) and (not own or node.name().startswith("Add")):
             todo += [one for one in before if not _parameter(one, names)]
     return found
 
 
 def _parameter(node: Any, names: "Mapping[torch.Tensor, str]") -> tuple[str, float] | None:
-    """The parameter that this node hands on, moved or with one added, and the value at which it hands on zeros."""
+    """Return the parameter that this node passes on, moved or with 1 added, and the value at which it passes zeros."""
     silent = 0.0
     while node is not None and not hasattr(node, "variable"):
         before = [one for one, _ in node.next_functions if one is not None]
@@ -109,7 +109,7 @@ def _parameter(node: Any, names: "Mapping[torch.Tensor, str]") -> tuple[str, flo
 
 
 def some_tokens(model: "PreTrainedModel", count: int) -> "torch.Tensor":
-    """Two rows of random tokens. Those with a meaning of their own (ends, pictures) have the lowest and the highest numbers."""
+    """Return two rows of random tokens, without special ones (ends, images), whose numbers are lowest and highest."""
     import torch
 
     vocabulary = model.config.get_text_config(decoder=True).vocab_size

@@ -1,8 +1,8 @@
-"""The lm-eval model that every way of decoding scores by: lm-eval's own for Hugging Face models, where that is right.
+"""The lm-eval model for all scores and decoding: lm-eval's model for Hugging Face models, with corrections.
 
 Differences from lm-eval 0.4.13:
-- what a tokenizer appends to every text is left out, as nothing could follow it;
-- generation is greedy unless a task asks for something else: what the model's directory recommends is not used;
+- tokens that a tokenizer appends to every text are left out, as nothing could follow them;
+- generation is greedy unless a task sets something else: recommendations of the model's directory are ignored;
 - a text longer than the model's input is scored in windows, where lm-eval fails;
 - an answer gets half of the model's input at most, where lm-eval fails or cuts the prompt to a few tokens;
 - each item that does not fit is counted (`too_long`).
@@ -25,7 +25,7 @@ from adaptbench.data.tokenizer import encode_prompts
 from adaptbench.model.temporary import generating
 
 TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""lm-eval's names for how many tokens an answer may have."""
+"""lm-eval's names for the maximum number of tokens of an answer."""
 Pair = tuple[list[int], list[int]]
 
 
@@ -33,24 +33,25 @@ class ScoringLM(HFLM):
     """An lm-eval `LM` over an opened model.
 
     Attributes:
-        generation_batch_size: rows that generate side by side; one where padding or caching is among what the base `lacks`.
-        instead: what is done in place of what the base lacks.
-        cached: whether generation keeps what the model has computed of earlier tokens.
-        too_long: the documents that did not fit, by task, each with what was done.
+        generation_batch_size: rows that generate together; one if the base `lacks` padding or caching.
+        instead: the slower ways taken for capabilities that the base lacks.
+        cached: whether generation uses the key-value cache.
+        too_long: the documents that did not fit, by task, each with the way it was handled.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, batch_size: int, lacks: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        # lm-eval's cache of logits joins requests of the same tokens. Where they differ in where the continuation begins, it
-        # reads the shorter one's log-probabilities at the longer one's first positions (`_loglikelihood_tokens`).
+        # lm-eval's cache of logits joins requests of the same tokens. If their continuations begin at different
+        # positions, it reads the shorter one's log-probabilities at the longer one's first positions
+        # (`_loglikelihood_tokens`).
         super().__init__(
             pretrained=model,
-            backend="causal",  # what was opened is a causal model, though its kind may exist with an encoder, too
+            backend="causal",  # although its architecture may also exist with an encoder
             tokenizer=tokenizer,
             batch_size=batch_size,
             logits_cache=False,
-            max_length=longest_input(model.config.to_dict()),  # of a model that says nothing lm-eval takes 2,048
+            max_length=longest_input(model.config.to_dict()),  # lm-eval would assume 2,048 if the config has none
         )
         self.cached = not lacks.get("caching")
         self.generation_batch_size = batch_size if self.cached and not lacks.get("padding") else 1
@@ -64,7 +65,7 @@ class ScoringLM(HFLM):
         left_truncate_len: int | None = None,
         **kwargs: Any,
     ) -> list[int]:
-        """Return the text's tokens, after those that the tokenizer puts before a text, unless it begins with the first of them."""
+        """Return the text's tokens, with the tokenizer's prefix unless the text already begins with its first token."""
         if add_special_tokens is None:
             add_special_tokens = not has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id))
         if add_special_tokens:
@@ -80,7 +81,7 @@ class ScoringLM(HFLM):
         left_truncate_len: int | None = None,
         truncation: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens and mask (rows, longest), padded on the left, without the beginning of what is too long."""
+        """Return tokens and mask (rows, longest), padded on the left; too long texts lose their beginnings."""
         rows = [self.tok_encode(one, left_truncate_len=left_truncate_len) or [self.prefix_token_id] for one in strings]
         return padded_left(rows, self.tokenizer.pad_token_id)
 
@@ -103,7 +104,7 @@ class ScoringLM(HFLM):
         return list(zip(scores, greedy, strict=True))
 
     def _pair(self, context: str, continuation: str) -> Pair:
-        """Return the tokens of a context and those of what follows it, as lm-eval does where it does not fail."""
+        """Return the tokens of a context and of its continuation, as lm-eval does where it does not fail."""
         start = [self.prefix_token_id]
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)
@@ -116,7 +117,7 @@ class ScoringLM(HFLM):
         return before or start, after
 
     def _windows(self, context: list[int], continuation: list[int]) -> list[Pair]:
-        """Return what is scored in one pass each: all at once, or windows of a continuation that is longer than the input."""
+        """Return the pairs to score, one a pass: the pair, or windows if the continuation exceeds the model's input."""
         if len(continuation) <= self.max_length:
             return [(context, continuation)] if continuation else []
         rolling = get_rolling_token_windows(continuation, context[-1], self.max_length, context_len=1)
@@ -131,7 +132,7 @@ class ScoringLM(HFLM):
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return the answers in order; a prompt that leaves no room for an answer loses its beginning."""
-        asked = []
+        fitted = []
         for request in requests:
             prompt, options = request.args
             wanted = normalize_gen_kwargs(options, self.max_gen_toks)["max_gen_toks"]
@@ -140,11 +141,11 @@ class ScoringLM(HFLM):
             if room < wanted:
                 options = {name: value for name, value in options.items() if name not in TOKEN_LIMITS}
                 options["max_gen_toks"] = room
-            asked.append(SimpleNamespace(args=(prompt, options)))
+            fitted.append(SimpleNamespace(args=(prompt, options)))
         scored_by = self.batch_size
         self.batch_size_per_gpu = self.generation_batch_size
         try:
-            return super().generate_until(asked, disable_tqdm)
+            return super().generate_until(fitted, disable_tqdm)
         finally:
             self.batch_size_per_gpu = scored_by
 
@@ -168,7 +169,7 @@ class ScoringLM(HFLM):
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Return the tokens that end an answer: the tokenizer's end of text, and special tokens that the model's directory names as ends."""
+    """Return the tokens that end an answer: the end of text, and special tokens that the model's directory names."""
     named = model.generation_config.eos_token_id
     named = [named] if isinstance(named, int) else named or []
     added: Mapping[int, Any] = tokenizer.added_tokens_decoder
@@ -178,9 +179,9 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 @contextmanager
 def greedily(model: Any, tokenizer: Any, *, cached: bool = True) -> Iterator[None]:
-    """Inside the block `model.generate` takes the likeliest token until the text ends, whatever the model's directory recommends.
+    """Make `model.generate` greedy inside the block, whatever the model's directory recommends.
 
-    Penalties, suppressed or forced tokens, lengths, beams and sampling that a directory brings would change what is compared.
+    A directory's penalties, suppressed or forced tokens, lengths, beams and sampling would change the comparison.
     """
     from transformers import GenerationConfig
 

@@ -1,4 +1,4 @@
-"""Model directories: plain Hugging Face ones, plus adaptbench.json with how they were made and how they decode."""
+"""Opens and writes model directories: Hugging Face ones plus adaptbench.json, which says how they were made."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 CONSTANTS = re.compile(r"(inv_freq|masked_bias|causal_mask|(^|\.)(attn|attention)\.bias)$")
-"""Tensors that earlier versions of transformers stored beside the weights: rotations and masks, which every model computes."""
+"""Tensors that earlier versions of transformers stored: rotary frequencies and masks, which every model computes."""
 
 
 def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: str = "auto") -> "PreTrainedModel":
@@ -37,7 +37,7 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below; transformers alone shows a table on several lines
         )
-    except Exception as error:  # what a configuration can make of transformers' code has no common kind
+    except Exception as error:  # a configuration can make transformers raise anything
         raise unreadable(path, error) from None
     if other := sorted(found["mismatched_keys"]):
         name, stored, asked = other[0]
@@ -60,10 +60,11 @@ def load_model(path: Path, *, dtype: "torch.dtype | str" = "auto", attention: st
 
 
 def _train_padding(model: Any) -> None:
-    """Let the embedding of the padding token train as an input where nothing else trains it, as it may begin every document, too.
+    """Let the padding token's embedding train as an input, as that token may also begin every document.
 
-    transformers makes pad_token_id the `padding_idx` of the embeddings, a row that PyTorch gives no gradient. Tied to the head a row
-    trains by that. A row of zeros stays one: the norms after it would make its gradient so large that nothing else trained.
+    transformers makes pad_token_id the `padding_idx` of the embeddings, a row without a gradient in PyTorch. Tied to
+    the head it trains through the head. A row of zeros stays as it is: the norms after it would make its gradient so
+    large that nothing else trained.
     """
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     pad = getattr(embeddings, "padding_idx", None)

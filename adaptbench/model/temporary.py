@@ -1,4 +1,4 @@
-"""What is changed in a model for the length of a block alone."""
+"""Changes a model inside a `with` block and restores it afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluated(model: "nn.Module") -> Iterator[None]:
-    """Switch dropout off inside the block; each module is in its own mode again afterwards."""
+    """Put the model in evaluation mode inside the block; restore each module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -22,7 +22,7 @@ def evaluated(model: "nn.Module") -> Iterator[None]:
 
 @contextmanager
 def generating(model: Any, config: Any) -> Iterator[None]:
-    """Let `model.generate` follow this configuration inside the block, in place of what the model's directory recommends."""
+    """Let `model.generate` use this configuration inside the block, not the one of the model's directory."""
     before, model.generation_config = model.generation_config, config
     try:
         yield

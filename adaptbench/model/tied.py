@@ -1,10 +1,10 @@
-"""Output heads that share their matrix with the embeddings, and adapters that tell the two apart."""
+"""Separates output heads from embeddings that share their matrix, for adapters of only one of them."""
 
 from typing import Any
 
 
 def untie(model: Any) -> None:
-    """Give the output head a matrix of its own where it has the embeddings', and say so in the config.
+    """Give the output head a separate matrix if it shares the embeddings', and say so in the config.
 
     `model` may hold adapters. Saved and opened again, it then keeps both matrices.
     """
@@ -22,10 +22,10 @@ def untie(model: Any) -> None:
 
 
 def separate(model: Any) -> None:
-    """Let the config say that the output head has a matrix of its own, where it has one.
+    """Let the config say that the output head has a separate matrix, if it has one.
 
-    transformers leaves the two apart where a file has both and they differ, whatever the config says; what is made from the config
-    alone, such as an expanded model, would tie them.
+    transformers keeps the two apart if a file has both and they differ, whatever the config says. A model that is made
+    from the config, such as an expanded one, would tie them.
     """
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or getattr(head, "base_layer", head).weight is getattr(embeddings, "base_layer", embeddings).weight:
@@ -38,7 +38,7 @@ def separate(model: Any) -> None:
 def merged(model: Any) -> Any:
     """Add the updates of a peft model to its matrices and return the plain model.
 
-    A matrix that the embeddings and the output head share would take the update of one of them for both.
+    In a matrix shared by embeddings and output head, the update of one would change both.
     """
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     if any(hasattr(module, "base_layer") for module in ends):

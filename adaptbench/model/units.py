@@ -1,4 +1,4 @@
-"""Units: the parts of a model's parameters that may have a learning rate of their own."""
+"""Splits a model's parameters into units, which may have separate learning rates."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Units:
-    """How one parameter splits into units: seen as `blocks`, a unit is what lies along the dimensions `within`."""
+    """The split of one parameter, viewed in the shape `blocks`: a unit extends along the dimensions `within`."""
 
     kind: str
     blocks: tuple[int, ...]
@@ -22,12 +22,12 @@ class Units:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one value a unit: `blocks`, with 1 for the dimensions that lie within a unit."""
+        """Return the shape of one value per unit: `blocks`, with 1 for the dimensions within a unit."""
         return tuple(1 if i in self.within else size for i, size in enumerate(self.blocks))
 
     @property
     def folded(self) -> tuple[int, int, int]:
-        """The parameter's shape as (outer, units, inner): a unit is what lies along the first and the last dimension."""
+        """Return the parameter's shape as (outer, units, inner): a unit extends along the first and last dimension."""
         between = [i for i in range(len(self.blocks)) if i not in self.within]
         if not between:
             return 1, 1, math.prod(self.blocks)
@@ -35,14 +35,19 @@ class Units:
         return math.prod(self.blocks[:first]), math.prod(self.blocks[first:last]), math.prod(self.blocks[last:])
 
     def means(self, weight: "torch.Tensor", gradient: "torch.Tensor") -> "torch.Tensor":
-        """The mean of |weight * gradient| over each unit, in `shape`."""
-        from adaptbench.kernels.unit_importance import unit_importance
+        """Return the mean of |weight * gradient| over each unit, in `shape`, in float32 or more.
+
+        ADEPT, arXiv 2510.10071, section 3.3.
+        """
+        import torch
 
         outer, _, inner = self.folded
-        return (unit_importance(weight, gradient, self.folded) / (outer * inner)).reshape(self.shape)
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        sums = (weight.detach().to(wide) * gradient.to(wide)).abs().reshape(self.folded).sum((0, 2))
+        return (sums / (outer * inner)).reshape(self.shape)
 
     def spread(self, by_unit: "torch.Tensor", parameter: "torch.Tensor") -> "torch.Tensor":
-        """One value a unit, in a shape that broadcasts over the parameter."""
+        """Return one value per unit in a shape that broadcasts over the parameter."""
         if len(self.blocks) == parameter.ndim:
             return by_unit
         split = next(i for i in range(parameter.ndim) if self.blocks[i] != parameter.shape[i])
@@ -54,15 +59,16 @@ HEADED = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def units(model, unit: str) -> dict[str, Units]:
-    """The units of every trained parameter, by name.
+    """Return the units of every trained parameter, by name.
 
-    tensor: the parameter itself. row: the weights of one output of a matrix, each entry of a vector. head: each attention
+    tensor: the parameter itself. row: the weights of one output of a matrix, each entry of a vector. head: each
+        attention
     head of the query, key, value and output projections, the parameter itself elsewhere. Importances are compared
     within a kind: the projections of one name, all norm gains (those of queries and keys too), all biases.
 
     Raises:
-        AdaptbenchError: unit is head and a trained layer has other projections than these four, or other heads than the model's config
-            says; unit is row and it is not known which dimension of a parameter are its outputs.
+        AdaptbenchError: unit is head and a trained layer has other projections than these four, or other heads than the
+            model's config says; or unit is row and the output dimension of a parameter is not known.
     """
     modules = dict(model.named_modules())
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -87,7 +93,7 @@ def units(model, unit: str) -> dict[str, Units]:
 
 
 def _inputs(module: "nn.Module", name: str, p: "torch.Tensor") -> tuple[int, ...]:
-    """The dimensions of a parameter that are no outputs: along them are the weights of one."""
+    """Return the input dimensions of a parameter: along them are the weights of one output."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -106,9 +112,9 @@ def _inputs(module: "nn.Module", name: str, p: "torch.Tensor") -> tuple[int, ...
 
 
 def _check_headed(model, trained: "Mapping[str, torch.Tensor]") -> None:
-    """Every trained layer attends by HEADED alone, with the heads that the config counts.
+    """Check that trained layers attend only by the projections HEADED, with the heads that the config counts.
 
-    Other projections (one of queries, keys and values together, say) would silently be units as a whole.
+    Other projections (such as one of queries, keys and values together) would silently be one unit each.
     """
     from adaptbench.model.expansion import decoder_layers
 
@@ -119,12 +125,13 @@ def _check_headed(model, trained: "Mapping[str, torch.Tensor]") -> None:
         attending = [name.removesuffix(".q_proj.weight") for name in matrices if name.endswith(".q_proj.weight")]
         if matrices and not (len(attending) == 1 and _has_heads(model, attending[0], matrices)):
             raise AdaptbenchError(
-                f"tuner.unit: head, but {type(layer).__name__} has other projections than {', '.join(HEADED)}, or other heads "
-                "than its config says; set it to row or tensor"
+                f"tuner.unit: head, but {type(layer).__name__} has other projections than {', '.join(HEADED)}, or"
+                " other heads than its config says; set it to row or tensor"
             )
 
 
 def _has_heads(model, attention: str, matrices: set[str]) -> bool:
+    """Return whether this attention module has the projections HEADED, with the heads of the config."""
     wanted = {f"{attention}.{projection}.weight": projection for projection in HEADED}
     if {name for name in matrices if name.startswith(f"{attention}.")} != wanted.keys():
         return False
@@ -135,6 +142,7 @@ def _has_heads(model, attention: str, matrices: set[str]) -> bool:
 
 
 def _heads(config, projection: str) -> int:
+    """Return the number of heads of a projection."""
     config = config.get_text_config(decoder=True)
     heads = getattr(config, "num_attention_heads", None)
     if projection in ("k_proj", "v_proj"):

@@ -1,4 +1,4 @@
-"""Stages that make the base model: pre-train it here, or import it."""
+"""Makes the base model: pre-trains it here, or imports it."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
         head_dim=architecture.hidden_size // architecture.num_attention_heads,
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
-        # This row begins at zero and gets no gradient as an input. It begins every document: untied, it would stay zero.
+        # This row begins at zero without a gradient as an input. It begins every document: untied, it would stay zero.
         pad_token_id=text_tokenizer.pad_token_id if architecture.tie_word_embeddings else None,
         attn_implementation=None if training.attention == "auto" else training.attention,
         **architecture.model_dump(),
@@ -45,11 +45,11 @@ def pretrain(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     texts = [record["text"] for record in read_jsonl(path, require=("text",))]
     examples = [document(ids) for ids in tokenizer.encode_documents(text_tokenizer, texts)]
     context = StageContext(options["seed"], data_folders(spec), text_tokenizer)
-    return fit(spec, model, lambda: model, context, examples, training, out, work)
+    return fit(spec, model, context, examples, training, result=lambda: model, out=out, work=work)
 
 
 def import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
-    """Take a base model from a folder or the hub, as it is, into a directory of ours."""
+    """Copy a base model from a folder or the hub, unchanged, into a stage's directory."""
     name, revision = spec["options"]["model"], spec["options"]["revision"]
     local = hub.is_path(name)
     try:
@@ -73,7 +73,7 @@ def import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
 
 
 def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
-    """Save a base whose weights are numbers and whose tokens all have embeddings."""
+    """Check that a base's weights are finite and that its tokens have embeddings, and save it."""
     parameters.check_finite(model)
     if text_tokenizer.eos_token_id is None:
         raise AdaptbenchError("its tokenizer has no end-of-text token (eos_token)")
@@ -86,6 +86,6 @@ def _take_in(model: Any, text_tokenizer: Any, out: Path) -> None:
         storage.save_model(model, text_tokenizer, out)
     except OSError:
         raise
-    except Exception as error:  # what transformers refuses of a configuration that it has read has no common kind
+    except Exception as error:  # transformers may raise anything about a configuration
         raise AdaptbenchError(f"cannot be saved: {' '.join(str(error).split())[:300]}") from None
     tokenizer.forget(out, unread)

@@ -1,8 +1,8 @@
-"""Runs one stage of the graph: reads its plan, makes its directory whole, and records what it cost.
+"""Runs one stage of the graph: reads its plan, makes its directory atomically, and records its cost.
 
-One function a kind of node; which methods they call is in the plan. The work folder, where a killed stage left its
-checkpoint, is named after the stage's id, the digest of the code that makes it and its inputs' files: a stage whose code or
-inputs have changed never goes on from old steps.
+There is one function for each kind of node; the plan names the methods that they call. The work folder, where a killed
+stage left its checkpoint, is named after the stage's id and a digest of its code and of its inputs' files: a stage
+whose code or inputs have changed never resumes from old steps.
 """
 
 import hashlib
@@ -32,16 +32,14 @@ def run(plan: Path, out: Path) -> None:
     """Make the stage that `plan` describes in `out`, in as many processes as it says.
 
     Raises:
-        AdaptbenchError: something the user can mend; nothing is left in `out`.
+        AdaptbenchError: an error that the user can fix; `out` is not made.
     """
     spec = json.loads(plan.read_text())
     work = plan.parent.parent / "work" / f"{spec['id']}-{_digest(spec)}"
     if distributed.in_process_group():
         distributed.set_device()
-    if distributed.in_process_group() and (
-        distributed.launched_by_us() or not distributed.is_main()
-    ):  # locked already, or by another one
-        _make(spec, work, out)
+    if distributed.in_process_group() and (distributed.launched_by_us() or not distributed.is_main()):
+        _make(spec, work, out)  # another process holds the lock
         return
     with plan.with_name(f".{spec['id']}.lock").open("w") as file:
         if not lock(file.fileno()):
@@ -58,12 +56,13 @@ def run(plan: Path, out: Path) -> None:
 
 
 def _make(spec: Spec, work: Path, out: Path) -> None:
+    """Make the stage in this process. Of several processes only the main one writes `out`."""
     if not distributed.is_main():
         with tempfile.TemporaryDirectory() as nowhere:
             KINDS[spec["kind"]](spec, Path(nowhere), work)
         return
     with whole_directory(out) as temporary:
-        with implementations.used() as ran:
+        with implementations.recording() as ran:
             manifest = {"lacks": base_lacks(spec)} | KINDS[spec["kind"]](spec, temporary, work)
         seconds = {"all": round(seconds_since_process_start(), 3)} | manifest.pop("seconds", {})
         if spec["kind"] not in ("data", "tasks", "tokenizer"):
@@ -83,7 +82,7 @@ def _make(spec: Spec, work: Path, out: Path) -> None:
 
 
 def _digest(spec: Spec) -> str:
-    """Tells apart what the id does not: other code, and inputs that were made again since."""
+    """Return a digest of the stage's code and of its inputs' files, which the id does not cover."""
     digest = hashlib.sha256(sources.project_code().of_stage(spec["kind"], spec["options"]).encode())
     for directory in spec["inputs"].values():
         for path in sorted(Path(directory).rglob("*")):

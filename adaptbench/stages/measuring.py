@@ -1,4 +1,4 @@
-"""Measures everything that a base model can and cannot do."""
+"""Measures all capabilities of a base model."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from adaptbench.model.capabilities import measure_general, reason_of
 def measure(model: Any) -> dict[str, str]:
     """Return, for every name in NAMES, why the model lacks that capability, "" where it has it.
 
-    The model is in float32 and comes back as it was. It takes some forty passes over at most 72 tokens.
+    The model must be in float32, and is left unchanged. This takes some forty passes over at most 72 tokens.
     """
     from adaptbench.latent import measure as latents
     from adaptbench.model import expansion
@@ -20,8 +20,8 @@ def measure(model: Any) -> dict[str, str]:
 def lacks(model: Any) -> dict[str, str]:
     """Return the reasons for the capabilities that this base lacks.
 
-    What its architecture is known to lack counts, too: a limit of thousands of tokens does not show in short passes. Whether beginnings can be
-    shared follows from the configuration alone.
+    Capabilities that its architecture is known to lack count, too: a limit of thousands of tokens does not show in
+    short passes. Whether beginnings can be shared follows from the configuration.
     """
     of_architecture = known().get(model.config.model_type, {})
     measured = measure(model)

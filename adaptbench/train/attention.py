@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-MANY_SCORES = 1 << 30  # bytes for the way back through eager attention, 6 a score: in float32 and once more in bfloat16
+MANY_SCORES = 1 << 30  # bytes kept for eager attention's backward pass: 6 a score, in float32 and again in bfloat16
 
 
 def precision(training: Training) -> str:
-    """Of the forward pass, float32 or bfloat16. `auto` is bfloat16 where there are instructions for it: what a processor only imitates takes
-    up to twice the time of float32 (docs/log.md).
+    """Return the precision of the forward pass, float32 or bfloat16.
+
+    `auto` is bfloat16 on devices with instructions for it: emulated, it takes up to twice the time of float32
+    (docs/log.md).
     """
     import torch
 
@@ -27,9 +29,10 @@ def precision(training: Training) -> str:
 
 
 def choose_attention(model: "PreTrainedModel", training: Training, rows: int, device: "torch.device") -> str:
-    """How the model attends while it trains on `rows` at a time: as transformers chose when it was opened; but where nothing was asked for,
-    eagerly on a processor that computes in bfloat16, whose fused attention is the slower one (docs/performance.md), as long as the scores
-    that one pass keeps for the way back are few.
+    """Choose eager on bfloat16 CPUs if the scores fit in MANY_SCORES bytes, else what transformers chose for the model.
+
+    On such a CPU fused attention is slower (docs/performance.md). The scores are those that a pass of `rows` rows keeps
+    for the backward pass. An implementation that the training options name stays.
     """
     now: str = model.config._attn_implementation
     if training.attention != "auto" or now != "sdpa" or precision(training) != "bfloat16" or device.type != "cpu":

@@ -1,7 +1,7 @@
-"""Checkpoints of a training stage: safetensors and JSON, never pickle, written whole, bit-exact to resume from.
+"""Writes and reads checkpoints of a training: safetensors and JSON, never pickle, atomic, exact to the bit.
 
-Parameters and optimizer state are keyed by parameter name (torch's distributed state-dict API), and frozen parameters are
-not stored: they are the parent model's. The random state is torch's; a method that draws from other generators while it
+Parameters and optimizer state are keyed by parameter name (torch's distributed state-dict API). Frozen parameters are
+not stored: they are the parent model's. The random state is torch's; a method that uses other generators while it
 trains keeps their state in its callback.
 """
 
@@ -29,9 +29,9 @@ def save(
     *,
     write: bool = True,
 ) -> None:
-    """Write a checkpoint to `folder`, replacing the one there. `state` is plain JSON (step, schedule, ...).
+    """Write a checkpoint to `folder`, replacing an earlier one. `state` is plain JSON (counts, schedules, ...).
 
-    Where several processes hold parts of the model all of them call this, and one of them writes.
+    All processes that share the model must call this; the one with `write` writes.
     """
     import torch
     from safetensors.torch import save_file
@@ -55,7 +55,7 @@ def save(
             if isinstance(value, torch.Tensor):
                 value = value.detach().contiguous()
                 place = value.untyped_storage().data_ptr()
-                # Tied weights have one storage, which safetensors refuses; all else is written from where it is.
+                # safetensors refuses two tensors in one storage, as tied weights are.
                 tensors[f"{prefix}/{name}"] = value.clone() if place in taken else value
                 taken.add(place)
             else:
@@ -71,7 +71,7 @@ def load(
     """Put a checkpoint's values into model, optimizer and random generators.
 
     Returns:
-        The `state` that was saved, or None where there is no checkpoint.
+        The `state` that was saved, or None if there is no checkpoint.
 
     Raises:
         AdaptbenchError: the checkpoint is damaged.
@@ -100,12 +100,12 @@ def load(
             if name.startswith(f"{prefix}/")
         }
 
-    by_name = dict(model.named_parameters(remove_duplicate=False))  # tied weights are kept under both names
+    by_name = dict(model.named_parameters(remove_duplicate=False))  # tied weights are stored under both names
     for name, value in tensors.items():
         prefix, _, rest = name.partition("/")
         of = by_name.get(rest) if prefix == "model" else _parameter_of(rest, by_name)
         tensors[name] = value if of is None else distributed.as_stored(value, of)
-    # Not full_state_dict: with flattened optimizer state torch 2.13 raises KeyError 'param_groups.0.params.0' on loading.
+    # Not full_state_dict: with flattened state torch 2.13 raises KeyError 'param_groups.0.params.0' on loading.
     options = StateDictOptions(ignore_frozen_params=True, flatten_optimizer_state_dict=True, strict=False)
     set_model_state_dict(model, part("model"), options=options)
     set_optimizer_state_dict(model, list(optimizers), part("optimizer"), options=options)
@@ -117,7 +117,7 @@ def load(
 
 
 def _parameter_of(entry: str, by_name: "Mapping[str, torch.Tensor]") -> "torch.Tensor | None":
-    """The parameter whose optimizer state is kept as `state.<parameter>.<moment>`."""
+    """Return the parameter of an optimizer state that is stored as `state.<parameter>.<moment>`."""
     return by_name.get(entry.removeprefix("state.").rpartition(".")[0]) if entry.startswith("state.") else None
 
 

@@ -1,8 +1,9 @@
-"""Decoder layers through torch.compile while a stage trains, where the machine can.
+"""Compiles decoder layers with torch.compile while a stage trains, where the machine can.
 
-Layers of one kind share what is compiled, so that a model's depth costs nothing, and only the layers are: the rest of a step is the
-loss and the optimizer. Every shape has code of its own, whichever came first, and there is no silent way back to uncompiled layers
-once training has begun: a resumed run computes in the same bits as an uninterrupted one.
+Layers of one kind share compiled code, so that a model's depth costs nothing. Only layers are compiled: the rest of a
+step is the loss and the optimizer. Every shape is compiled separately, in whatever order shapes come, and training
+never falls back silently to uncompiled layers once it has begun: a resumed run computes the same bits as an
+uninterrupted one.
 """
 
 import sys
@@ -19,29 +20,31 @@ if TYPE_CHECKING:
 
 
 RECOMPILE_LIMIT = 64
-"""Of layers and their inputs, that torch may keep code for; 8, its own limit, are few where some layers are frozen."""
+"""torch's default of 8 is too low when some layers are frozen."""
 
 
 @contextmanager
-def compiled(model: "PreTrainedModel", rehearse: Callable[[], None], *, before: bool | None) -> Iterator[bool]:
-    """The model's decoder layers are compiled inside the block. `rehearse`, a pass like those to come, is made first, so that most
-    compiling is over when the block begins; if it fails (there is no C++ compiler, or no Triton on a GPU), that is said and the
-    block gets False.
+def compiled(model: "PreTrainedModel", warm_up: Callable[[], None], *, compiled_before: bool | None) -> Iterator[bool]:
+    """Compile the model's decoder layers inside the block; yield whether they are compiled.
+
+    If compiling fails (there is no C++ compiler, or no Triton on a GPU), a message says so and the block runs
+    uncompiled.
 
     Args:
-        before: whether they were compiled in the earlier part of this training; None if there is none.
+        warm_up: makes a pass like those of the block, so that most compiling is over when the block begins.
+        compiled_before: whether layers were compiled in the earlier part of this training; None if there is none.
 
     Raises:
-        AdaptbenchError: they were compiled before and cannot be now, or something that has to be compiled later cannot.
+        AdaptbenchError: layers were compiled before and cannot be now, or a later shape cannot be compiled.
     """
     import torch._dynamo
     import torch._inductor.config
 
-    if before is False:
+    if compiled_before is False:
         yield False
         return
     with ExitStack() as undo:
-        # In this process: other jobs have the other cores.
+        # Compile in this process: other jobs use the other cores.
         undo.enter_context(torch._inductor.config.patch(compile_threads=1))
         undo.enter_context(torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT))
         done = True
@@ -51,13 +54,13 @@ def compiled(model: "PreTrainedModel", rehearse: Callable[[], None], *, before: 
             for layer in decoder_layers(model):
                 undo.callback(setattr, layer, "_compiled_call_impl", None)  # what `compile` sets; it has no opposite
                 layer.compile(dynamic=False, fullgraph=True)
-            rehearse()
+            warm_up()
             forget_peak()
-        except Exception as error:  # one of the model's own comes again without
+        except Exception as error:  # an error of the model itself occurs again without compiling
             done = False
             undo.close()
             problem = f"training.compile: {_first_line(error)}"
-            if before:
+            if compiled_before:
                 raise AdaptbenchError(
                     f"{problem}; this training began with compiled layers and goes on with them alone"
                 ) from error
@@ -75,7 +78,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Layers compute as if they were not compiled: for passes of other shapes than training's."""
+    """Run layers uncompiled inside the block: for passes of other shapes than training's."""
     import torch
 
     with torch.compiler.set_stance("force_eager"):

@@ -1,4 +1,4 @@
-"""What training costs: floating-point operations and memory."""
+"""Counts the cost of training: floating-point operations and memory."""
 
 import sys
 from contextlib import suppress
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def estimated_flops(model: "torch.nn.Module", tokens: int, trained_tokens: int) -> int:
-    """Matrix-multiplication FLOPs of training on `tokens` positions, attention scores left out.
+    """Return the matrix-multiplication FLOPs of training on `tokens` positions, without attention scores.
 
-    2 per weight and token forward; 2 more backward through every layer from the lowest trained one up; 2 more for each
-    trained weight's gradient. The embedding is a look-up and costs nothing unless it is the output head as well, which sees
-    the `trained_tokens` only.
+    2 per weight and token in the forward pass; 2 more in the backward pass, except in frozen layers below the first
+    trained one; 2 more for each trained weight's gradient. The embedding is a look-up and costs nothing unless it is
+    also the output head, which sees only the `trained_tokens`.
     """
     head = model.get_output_embeddings().weight
     parameters = [(name, p) for name, p in model.named_parameters() if p is not head]
@@ -27,7 +27,7 @@ def estimated_flops(model: "torch.nn.Module", tokens: int, trained_tokens: int) 
 
 
 def forward_flops(model: "torch.nn.Module", tokens: int) -> int:
-    """The same without training: 2 per weight and token, the embedding left out unless it is the head as well."""
+    """Return the FLOPs of a forward pass: 2 per weight and token, without the embedding unless it is also the head."""
     head = model.get_output_embeddings().weight
     matrices = [
         p.numel() for name, p in model.named_parameters() if p.ndim == 2 and p is not head and "embed" not in name
@@ -36,7 +36,7 @@ def forward_flops(model: "torch.nn.Module", tokens: int) -> int:
 
 
 def forget_peak() -> None:
-    """`peak_bytes` counts from here on, where the system can do that for resident memory (Linux)."""
+    """Reset the peak that `peak_bytes` returns, where the system can do that for resident memory (Linux)."""
     import torch
 
     if torch.cuda.is_available():
@@ -47,7 +47,7 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Return the most memory in bytes that this process has held: the accelerator's where there is one, else resident memory."""
+    """Return this process's peak memory in bytes: the accelerator's if there is one, else resident memory."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,7 +1,8 @@
-"""One training stage in several processes: DDP or FSDP2 keeps them in step, torch's elastic launcher starts them.
+"""Runs one training stage in several processes: DDP or FSDP2 synchronises them, torch's elastic launcher starts them.
 
-`accelerate launch --multi_gpu` calls the same launcher; a stage that was started by it, or by torchrun, finds its processes as well.
-Accelerate wraps a model for DDP; it shards on accelerators alone, so that FSDP2 is torch's own `fully_shard`, the same everywhere.
+`accelerate launch --multi_gpu` calls the same launcher; a stage that was started by it, or by torchrun, uses those
+processes. Accelerate wraps a model for DDP. It shards only on accelerators, so FSDP2 is torch's `fully_shard`, the same
+on all devices.
 """
 
 import logging
@@ -21,21 +22,22 @@ LAUNCHED = "ADAPTBENCH_LAUNCHED"
 
 
 def in_process_group() -> bool:
-    """Whether this is one of several processes already."""
+    """Return whether this is one of several processes already."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def launched_by_us() -> bool:
-    """Whether `launch` started this process, and nobody else."""
+    """Return whether `launch` started this process, not torchrun or the like."""
     return LAUNCHED in os.environ
 
 
 def is_main() -> bool:
+    """Return whether this process writes files and messages: the first one, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Wait for all processes."""
     import torch
 
     if in_process_group():
@@ -43,7 +45,7 @@ def barrier() -> None:
 
 
 def set_device() -> None:
-    """Use the accelerator that is this process's own, or its share of the processor's threads."""
+    """Use this process's accelerator, or its share of the processor's threads."""
     import torch
 
     if torch.cuda.is_available():
@@ -53,10 +55,10 @@ def set_device() -> None:
 
 
 def launch(devices: Devices, function: Callable[..., None], *arguments: Any) -> None:
-    """Call `function` in every one of `devices.processes` forks of this process, and wait for all.
+    """Call `function` in each of `devices.processes` forks of this process, and wait for all.
 
     Raises:
-        AdaptbenchError: one of them failed; with its message.
+        AdaptbenchError: one of them failed; this is its message.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -77,7 +79,7 @@ def launch(devices: Devices, function: Callable[..., None], *arguments: Any) -> 
         logs_specs=DefaultLogsSpecs(),
         shutdown_timeout=SECONDS_TO_SAVE,
     )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what went wrong is said below, once
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the error is reported below, once
     try:
         elastic_launch(config, _work)(function, *arguments)
     except SignalException as error:
@@ -95,7 +97,7 @@ def launch(devices: Devices, function: Callable[..., None], *arguments: Any) -> 
 
 
 def _work(function: Callable[..., None], *arguments: Any) -> None:
-    """Be one of the processes; leave what went wrong where the launcher finds it."""
+    """Run the function in one of the processes, and record an error for the launcher."""
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     os.environ[LAUNCHED] = "1"
@@ -107,33 +109,18 @@ def _work(function: Callable[..., None], *arguments: Any) -> None:
         os._exit(1)
 
 
-def pass_of(model: "torch.nn.Module") -> "torch.nn.Module":
-    """A module whose forward pass is `objective(model, batch)`: what wraps it sees the whole of it, whatever parts of the model it calls."""
-    import torch
-
-    class Pass(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, objective: Callable[..., "torch.Tensor"], batch: Any) -> "torch.Tensor":
-            return objective(self.model, batch)
-
-    return Pass()
-
-
 def shard(whole: "torch.nn.Module", model: Any, optimizers: "Sequence[torch.optim.Optimizer]", device: Any) -> None:
-    """Spread the parameters of `whole`, the pass of `model`, and what the optimizers hold over all processes (FSDP2), a group for each
-    decoder layer and one for the rest.
+    """Shard `whole`, the ObjectiveModule of `model`, over all processes (FSDP2).
+
+    Each decoder layer is one group, the rest another. The optimizers then hold the sharded parameters.
 
     Raises:
-        AdaptbenchError: some rows of a parameter train alone, of which a shard would know nothing.
+        AdaptbenchError: only some rows of a parameter train, which shards do not know.
     """
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    from adaptbench.kernels.unitwise_adamw import UnitwiseAdamW
     from adaptbench.model.expansion import decoder_layers
 
     if any(hasattr(p, "trained_rows") for p in model.parameters()):
@@ -147,12 +134,12 @@ def shard(whole: "torch.nn.Module", model: Any, optimizers: "Sequence[torch.opti
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["params"] = [after[before[id(p)]] for p in group["params"]]
-        if isinstance(optimizer, UnitwiseAdamW):
+        if hasattr(optimizer, "multipliers"):  # values by parameter that are not in param_groups
             optimizer.multipliers = {after[before[id(p)]]: values for p, values in optimizer.multipliers.items()}
 
 
 def empty_copy(model: "torch.nn.Module") -> "torch.nn.Module":
-    """A copy of the model without its numbers, for `fill`."""
+    """Copy the model without its numbers, for `gather_full_model`."""
     import copy
 
     import torch
@@ -162,8 +149,9 @@ def empty_copy(model: "torch.nn.Module") -> "torch.nn.Module":
 
 
 def gather_full_model(model: "torch.nn.Module", empty: "torch.nn.Module", *, keep: bool) -> None:
-    """Make the sharded `model` a whole one again by its skeleton, in the host's memory, since a device may not hold it; where not `keep`, only
-    take part in that.
+    """Make the sharded `model` whole again with the modules of `empty`, in host memory: a device may not hold it.
+
+    All processes must call this. Those without `keep` only send their shards.
     """
     import torch
 
@@ -177,12 +165,12 @@ def gather_full_model(model: "torch.nn.Module", empty: "torch.nn.Module", *, kee
 
 
 def full_tensor(value: "torch.Tensor") -> "torch.Tensor":
-    """The tensor with all its parts, in every process."""
+    """Return the whole tensor, in every process."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def as_stored(value: "torch.Tensor", parameter: "torch.Tensor") -> "torch.Tensor":
-    """`value` as the parameter is: sharded likewise where it is sharded."""
+    """Return `value` sharded like the parameter, if that is sharded."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:

@@ -1,4 +1,4 @@
-"""A training run's log, and stopping it politely."""
+"""Writes a training's log, and turns signals into a request to stop."""
 
 import json
 import signal
@@ -10,7 +10,7 @@ from adaptbench.io.files import naming, write_text
 
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into a flag, so that a step in progress is finished and saved first."""
+    """Turns SIGINT and SIGTERM into a flag inside a `with` block, so that the current step is finished and saved."""
 
     def __init__(self) -> None:
         self.received = ""
@@ -28,7 +28,7 @@ class StopSignal:
 
 
 class Log:
-    """One JSON line a step; for people a progress bar in a terminal, else a plain line every tenth of the way."""
+    """Writes a JSON line per step to a file, and shows a progress bar in a terminal, else ten lines in all."""
 
     def __init__(self, path: Path, steps: int, done: int) -> None:
         kept = path.read_text().splitlines()[:done] if path.exists() else []
@@ -43,6 +43,7 @@ class Log:
             self.bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
 
     def write(self, step: int, **values: float) -> None:
+        """Log one step."""
         with naming(self.path):
             self.file.write(json.dumps({"step": step} | values) + "\n")
             self.file.flush()

@@ -1,8 +1,8 @@
-"""torch's Muon with the matrices of one shape taken together, in the type that the model computes in.
+"""torch's Muon with matrices of one shape stacked, in the dtype in which the model computes.
 
-torch.optim.Muon goes from matrix to matrix, in bfloat16 whatever the machine. A small model has dozens of small matrices, whose steps then cost
-as much as a third of its backward pass. State, options and, but for rounding, results are torch's (tests/test_muon.py).
-Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; rates: arXiv 2502.16982.
+torch.optim.Muon steps one matrix after another, in bfloat16 on any machine. A small model has dozens of small matrices,
+whose steps then cost up to a third of its backward pass. State, options and, except for rounding, results are torch's
+(tests/test_muon.py). Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; rates: arXiv 2502.16982.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch.optim._muon import _adjust_lr
 
-TOGETHER = 1 << 24  # numbers in a stack; larger matrices go one by one, as torch's do, and take no more memory
+TOGETHER = 1 << 24  # numbers in a stack; larger matrices are stepped one by one, as torch does, without extra memory
 
 
 class Muon(torch.optim.Muon):
-    """As torch.optim.Muon; `dtype` is that of Newton and Schulz's iteration, the parameters' own if None."""
+    """torch.optim.Muon; `dtype` is that of the Newton-Schulz iteration, None for the parameters' dtype."""
 
     def __init__(self, params: Any, *, dtype: torch.dtype | None = None, **options: Any) -> None:
         super().__init__(params, **options)
@@ -64,7 +64,7 @@ class Muon(torch.optim.Muon):
 def orthogonal(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Newton and Schulz's quintic iteration on each of `matrices` (count, rows, columns): singular values go to about one."""
+    """Move singular values of `matrices` (count, rows, columns) close to 1 by the quintic Newton-Schulz iteration."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices

@@ -1,4 +1,4 @@
-"""The next-token objective, and what a model reads of a batch."""
+"""Computes the next-token objective, and selects a model's inputs from a batch."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -16,16 +16,16 @@ Batch = Mapping[str, "torch.Tensor"]
 Objective = Callable[["torch.nn.Module", Batch], "torch.Tensor"]
 
 
-MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster made at once
+MANY_LOGITS = 1 << 28  # bytes in float32; fewer are faster without chunks
 
 
 def inputs_of(batch: Batch) -> "dict[str, torch.Tensor]":
-    """What the model reads of a batch: tokens, and positions or a mask, as packing gives them."""
+    """Return the model's inputs: tokens, and positions or a mask, as packing makes them."""
     return {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask") if name in batch}
 
 
 def next_tokens(batch: Batch) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Which positions (rows, length) are trained to predict the token after them, and those tokens (positions,)."""
+    """Return a mask (rows, length) of the positions that predict a trained token, and those tokens (positions,)."""
     targets = batch["labels"].roll(-1, 1)
     targets[:, -1] = IGNORED
     kept = targets != IGNORED
@@ -33,7 +33,7 @@ def next_tokens(batch: Batch) -> "tuple[torch.Tensor, torch.Tensor]":
 
 
 def causal_lm(model: "torch.nn.Module", batch: Batch) -> "torch.Tensor":
-    """Mean next-token cross-entropy (nats) over the labelled tokens."""
+    """Return the mean next-token cross-entropy (nats) over the labelled tokens."""
     import torch
 
     kept, targets = next_tokens(batch)

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules and the number of steps of a stage."""
+"""Makes a stage's optimizers and learning-rate schedules, and counts its steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[torch.optim.Optimizer]":
-    """AdamW on everything that trains; weight decay on matrices only, as is usual for norm gains and biases.
+    """Return AdamW for everything that trains, with weight decay on matrices only.
 
-    With `optimizer: muon`, Muon takes the matrices between embedding and output head instead (not experts stacked in one
-    tensor), its rate scaled to AdamW's update size (arXiv 2502.16982).
+    With `optimizer: muon`, Muon steps the matrices between embedding and output head instead (not experts stacked in
+    one tensor), with updates scaled to AdamW's size (arXiv 2502.16982).
     """
     import torch
 
@@ -43,7 +43,7 @@ def default_optimizers(model: "torch.nn.Module", training: Training) -> "list[to
 
 
 def total_steps(training: Training, data: Packed) -> int:
-    """Optimizer steps of a stage; whole epochs are counted in the rows of the first one."""
+    """Count the optimizer steps of a stage; epochs are counted in the rows of the first one."""
     if training.steps is not None:
         return training.steps
     assert training.epochs is not None
@@ -51,7 +51,7 @@ def total_steps(training: Training, data: Packed) -> int:
 
 
 def counted_steps(training: Training, examples: Callable[[], Sequence[Example]], context: StageContext) -> int:
-    """Optimizer steps of a stage on `examples()`, which are made only where epochs are to be counted."""
+    """Count the optimizer steps of a stage on `examples()`, which are made only if epochs must be counted."""
     if training.steps is not None:
         return training.steps
     return total_steps(
@@ -62,6 +62,7 @@ def counted_steps(training: Training, examples: Callable[[], Sequence[Example]],
 def schedule_of(
     optimizer: "torch.optim.Optimizer", training: Training, steps: int
 ) -> "torch.optim.lr_scheduler.LRScheduler":
+    """Return transformers' schedule of the learning rate over `steps` steps."""
     from transformers import get_scheduler
 
     name = "constant_with_warmup" if training.schedule == "constant" else training.schedule

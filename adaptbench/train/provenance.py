@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, hardware, seconds."""
+"""Collects the provenance of results: commit, versions, hardware, time."""
 
 import importlib.metadata
 import os
@@ -12,16 +12,18 @@ from typing import Any
 from adaptbench.registry import project_root
 
 PACKAGES = (
-    "torch", "transformers", "lm-eval", "datasets", "accelerate", "peft", "safetensors", "tokenizers", "numpy", "snakemake",
+    "torch", "transformers", "lm-eval", "datasets", "accelerate", "peft", "safetensors", "tokenizers", "numpy",
+    "snakemake",
 )  # fmt: skip
 
 CODE = (
-    "Snakefile", "pyproject.toml", "constraints.txt", "adaptbench", "benchmarks", "config", "kernels", "methods", "profiles", "workflow",
+    "Snakefile", "pyproject.toml", "constraints.txt", "adaptbench", "benchmarks", "config", "kernels", "methods",
+    "profiles", "workflow",
 )  # fmt: skip
 
 
 def seconds_since_process_start() -> float:
-    """Seconds since this process was created: interpreter start and imports so far."""
+    """Return the seconds since this process was created, interpreter start and imports included."""
     import psutil
 
     return time.time() - psutil.Process().create_time()
@@ -29,7 +31,7 @@ def seconds_since_process_start() -> float:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """The project's commit and whether its files differ from it, new ones included; nulls outside a git checkout."""
+    """Return the project's commit and whether files differ from it, new ones included; None outside a git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -45,6 +47,7 @@ def git_state() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of Python and of PACKAGES that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -55,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, threads it does use, accelerator."""
+    """Return the processor, the cores this process may use, the threads it uses, and the accelerator."""
     import torch
 
     return {
@@ -69,7 +72,7 @@ def hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as Linux has it."""
+    """Return the processor's name, as Linux has it."""
     try:
         with open("/proc/cpuinfo") as file:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
@@ -78,5 +81,6 @@ def processor() -> str:
 
 
 def collect() -> dict[str, Any]:
+    """Return all of them, with the time in UTC."""
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     return {"git": git_state(), "versions": versions(), "hardware": hardware(), "finished": finished}

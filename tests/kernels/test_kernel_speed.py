@@ -30,7 +30,7 @@ def test_memory_is_that_of_the_operation_alone():
 
 def test_a_measurement_is_kept_with_what_it_was_made_on(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_speed, "REPEATS", 2)
-    for name in ("_importance", "_fusion", "_entropy", "_muon", "_attention"):
+    for name in ("_fusion", "_entropy", "_muon", "_attention"):
         monkeypatch.setattr(kernel_speed, name, lambda device: [])
     monkeypatch.setattr(
         kernel_speed,

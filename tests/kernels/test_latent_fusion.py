@@ -181,7 +181,7 @@ def test_what_ran_is_what_is_told(device):
     tensors = _for("triton", _drawn((3,), 4, 3 * RANKED), device)
     alike = [tensors[0], torch.zeros_like(tensors[1]), tensors[2]]  # a tie that goes on beyond what is ranked
     for given, way in ((tensors, "triton"), (alike, "torch")):
-        with implementations.used() as ran:
+        with implementations.recording() as ran:
             latent_fusion(*given, alpha=0.5, excluded=0, implementation="triton")
         assert ran == {"latent_fusion": [way]}
 

@@ -11,8 +11,10 @@ from adaptbench.latent.fusion import Fusion
 
 
 def predicted(options, logits, excluded):
-    chosen = (options.alpha, excluded, options.nucleus, options.top_p, options.top_k, options.temperature)
-    return latent_fusion._over_all(logits, chosen)
+    mixture = latent_fusion.Mixture(
+        options.alpha, excluded, options.nucleus, options.top_p, options.top_k, options.temperature
+    )
+    return latent_fusion.weights_of_all(logits, mixture)
 
 
 def _by_sorting(options, logits, excluded):

@@ -36,7 +36,6 @@ def measure(out: Path) -> None:
     device = gpus.device()
     speed = _copy_speed(device)
     measured = {
-        "unit_importance": _importance(device),
         "unitwise_adamw": _optimizer(device),
         "latent_fusion": _fusion(device),
         "masked_linear_cross_entropy": _entropy(device),
@@ -189,31 +188,6 @@ def _ways(device: str) -> list[Any]:
     return ["reference", "torch", *(["triton"] if device == "cuda" else [])]
 
 
-def _importance(device: str) -> Cases:
-    import torch
-
-    from adaptbench.kernels.unit_importance import unit_importance
-
-    # What runs on a processor is the reference.
-    implementations: list[Any] = ["reference", "triton"] if device == "cuda" else ["reference"]
-    side = 8192 if device == "cuda" else 1024
-    cases: Cases = []
-    for dtype in (torch.float32, torch.bfloat16):
-        weight, gradient = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        for name, outer, units in (
-            ("tensor", 1, 1),
-            ("rows", 1, side),
-            ("heads", 1, 16),
-            ("heads in columns", side, 16),
-        ):
-            seen = (outer, units, side * side // outer // units)
-            ways: dict[str, Way] = {
-                way: partial(unit_importance, weight, gradient, seen, implementation=way) for way in implementations
-            }
-            cases.append((f"{name} of {side} x {side}", _name(dtype), 2 * weight.numel() * weight.element_size(), ways))
-    return cases
-
-
 def _optimizer(device: str) -> Cases:
     import torch
 
@@ -229,7 +203,7 @@ def _optimizer(device: str) -> Cases:
                     torch.optim.AdamW, shapes, device, split=True, fused=True
                 ).step
             ways["one group, one rate, fused"] = _ready(torch.optim.AdamW, shapes, device, fused=True).step
-            for way in _ways(device):
+            for way in ["reference", *(["triton"] if device == "cuda" else [])]:  # a CPU has the reference alone
                 optimizer = _ready(UnitwiseAdamW, shapes, device, fused=True, implementation=way)
                 params = optimizer.param_groups[0]["params"]
                 optimizer.multipliers = {p: torch.rand(rates, device=device) for p in params}
