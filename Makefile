@@ -47,7 +47,7 @@ smoke: $(READY)  ## run the whole graph cut down, and say where the time went
 	$(BIN)/python -m tools time results/smoke
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this machine, as root: for a container of Debian
 	@# Packages of .venv and the plugin on top: in .venv it would make every snakemake wait for a Slurm that is not there.

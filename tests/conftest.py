@@ -1,47 +1,34 @@
-"""Shared toy models and worlds: small enough that the whole suite is minutes, real enough that every path is the real one."""
+"""Shared toy models and worlds: small enough that the whole suite is minutes, real enough that every path is the real
+one.
+"""
 
 import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.models import reset_accelerate, toy_model
+from tests.support.presets import SENTENCES, SMALL_GENERAL
+from tests.support.processes import snakemake
+from tests.support.project import SMOKE, TOKENS, copy_of_project
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A make that a test starts is a user's, not a part of the `make test` around it.
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
     os.environ.pop(name, None)
-# Test workers share the cores, and two processes of several threads each slow each other down a hundredfold (docs/log.md).
+# Test workers share the cores, and two processes of several threads each slow each other down a hundredfold
+# (docs/log.md).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without a GPU Triton's kernels run in its interpreter, which must be asked for before one is defined.
 INTERPRETED = shutil.which("nvidia-smi") is None
 if INTERPRETED:
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-PROJECT = Path(__file__).resolve().parent.parent
-COMPILES = shutil.which(os.environ.get("CXX", "g++")) is not None
-"""Whether this machine has what training.compile needs."""
-SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
-SENTENCES = [
-    f"The {colour} {thing} number {i} is kept."
-    for i in range(10)
-    for colour in ("red", "blue")
-    for thing in ("cup", "key")
-]
-SMALL_GENERAL = {
-    "kind": "world", "entities": 50, "familiar_minerals": 5, "familiar_dialogues": 5, "fact_repeats": 1, "skill_instances": 100,
-    "probe_documents": 16, "replay_documents": 64, "test_items": 16,
-}  # fmt: skip
-TOKENS = {name: f"secret-of-{name}" for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")}
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2")
 
 
 def pytest_report_header() -> str:
@@ -51,12 +38,21 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs whole graphs comes first, so that two workers end at about the same time; where there is a GPU, what runs on it is marked."""
+    """Put whole graphs first and what trains next, so that two workers end at about the same time.
+
+    Where there is a GPU, mark what runs on it.
+    """
     if not INTERPRETED:
         for item in items:
             if "device" in getattr(item, "fixturenames", ()):
                 item.add_marker("gpu")
-    items.sort(key=lambda item: item.get_closest_marker("graph") is None)
+
+    def place(item: pytest.Item) -> int:
+        if item.get_closest_marker("graph"):
+            return 0
+        return 1 if item.path.parent.name in ("workflow", "train", "methods", "stages") else 2
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -80,14 +76,6 @@ def _fresh_accelerate():
     reset_accelerate()
     yield
     reset_accelerate()
-
-
-def reset_accelerate() -> None:
-    if "accelerate.state" in sys.modules:
-        from accelerate.state import AcceleratorState, GradientState
-
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")
@@ -114,54 +102,6 @@ def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     train(SENTENCES, 300, folder)
     return storage.load_tokenizer(folder)
-
-
-def toy_model(architecture: str, *, layers: int = 4, vocabulary: int = 300, seed: int = 0):
-    """A random model of one of ARCHITECTURES, with weights large enough that every part matters."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    more = {"head_dim": 16} if architecture in ("qwen3", "gemma", "gemma2", "mistral", "llama") else {}
-    if architecture in ("gemma2", "mistral"):
-        more["sliding_window"] = 8
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-        initializer_range=0.2,
-        **more,
-    )
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.rand_like(parameter) * 0.2)
-    return model.eval()
-
-
-def norms_in_float64(model):
-    """The model's norms without their detour through float32."""
-    import torch
-
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            gain = (lambda w: 1 + w) if type(module).__name__.startswith("Gemma") else (lambda w: w)
-            eps = getattr(module, "variance_epsilon", None) or module.eps
-
-            def forward(x, module=module, gain=gain, eps=eps):
-                return gain(module.weight) * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-
-            module.forward = forward
-    return model
 
 
 @pytest.fixture(scope="session")
@@ -216,41 +156,10 @@ def task_folders(tmp_path_factory, benchmark_data) -> dict[str, Path]:
     return {track: root / track for track in benchmark_data}
 
 
-def copy_of_project(target: Path) -> Path:
-    """The project's code without results, but with the kept sweep that a preset names."""
-    ignore = shutil.ignore_patterns(".git", ".*venv", "results", ".snakemake", "__pycache__", ".*_cache")
-    shutil.copytree(PROJECT, target, ignore=ignore)
-    shutil.copytree(PROJECT / "results/reference/sweep", target / "results/reference/sweep")
-    return target
-
-
 @pytest.fixture
 def project_copy(tmp_path) -> Path:
     """A copy of the project, to change and run in."""
     return copy_of_project(tmp_path / "project")
-
-
-def finished(
-    command: Sequence[str], folder: Path, *, seconds: float = 600, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. One that takes longer than `seconds` is killed with all that it started, and fails."""
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate(timeout=10)
-        pytest.fail(f"{' '.join(command)}: not done after {seconds} s\n{output[-3000:]}\n{errors[-3000:]}")
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
-
-
-def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a copy of the project, as a user would; `variables` are added to the environment."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
-    return finished([sys.executable, "-m", "snakemake", *arguments], folder, environment=environment)
 
 
 @pytest.fixture(scope="session")
@@ -277,24 +186,6 @@ def smoke(smoke_run, tmp_path_factory) -> Path:
     return Path(shutil.copytree(smoke_run, tmp_path_factory.mktemp("smoke") / "project"))
 
 
-def has_checkpoint(work: Path) -> bool:
-    """Whether a stage has written a checkpoint after a few steps."""
-    for state in work.glob("*/checkpoint/state.json"):
-        try:
-            if json.loads(state.read_text())["state"]["counts"]["step"] >= 3:
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60, *, every: float = 0.02) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come within {seconds} s"
-        time.sleep(every)
-
-
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
     """A disk of 16 MiB in memory."""
@@ -305,41 +196,3 @@ def disk(tmp_path) -> Iterator[Path]:
         pytest.skip(f"no disk of a size can be mounted here: {mounted.stderr.strip()}")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that leaves no room for anything else."""
-    path = disk / "filling"
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    assert shutil.disk_usage(disk).free == 0
-    return path
-
-
-def preset_values() -> dict:
-    """A small valid preset as plain values."""
-    return json.loads(
-        json.dumps(
-            {
-                "name": "toy",
-                "seeds": [0],
-                "data": {"general": {"kind": "world"}, "domain": {"kind": "world"}},
-                "runs": [
-                    {"name": "full", "track": "domain", "curriculum": {"kind": "cpt"}, "tuner": {"kind": "full"}},
-                    {
-                        "name": "pro",
-                        "track": "domain",
-                        "curriculum": {"kind": "cpt"},
-                        "tuner": {"kind": "llama_pro", "layers": 2},
-                    },
-                    {
-                        "name": "lora",
-                        "track": "domain",
-                        "curriculum": {"kind": "cpt"},
-                        "tuner": {"kind": "lora", "rank": 4},
-                    },
-                ],
-            }
-        )
-    )

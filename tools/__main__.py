@@ -1,4 +1,4 @@
-"""`python -m tools`: what keeps a results folder small and says where time went, and what maintainers run."""
+"""Command line of `python -m tools`: disk space and time of results, and measurements for maintainers."""
 
 import sys
 

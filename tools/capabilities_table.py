@@ -1,4 +1,4 @@
-"""Measure what every causal architecture of the installed transformers can do, on a small random model of each.
+"""Measure the capabilities of every causal architecture of the installed transformers, on a small random model of each.
 
 Run: make architectures (about two minutes). Writes adaptbench/config/architectures.json, which presets are checked
 against before any job, and the table of docs/bases.md.

@@ -81,7 +81,8 @@ def usage(root: Path) -> str:
     sizes = [(name, _bytes(paths) / MB, stays) for name, paths, stays in rows]
     lines = ["| what | MB | with `keep: scored` |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {size:.1f} | {size * stays:.1f} |" for name, size, stays in sizes]
-    lines.append(f"| all | {sum(size for _, size, _ in sizes):.1f} | {sum(size * stays for _, size, stays in sizes):.1f} |")  # fmt: skip
+    total, remaining = sum(size for _, size, _ in sizes), sum(size * stays for _, size, stays in sizes)
+    lines.append(f"| all | {total:.1f} | {remaining:.1f} |")
     return "\n".join(lines)
 
 

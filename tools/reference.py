@@ -1,7 +1,7 @@
-"""Keeps a preset's tables and figures in the repository, with where they come from, and shows them in documents.
+"""Keep a preset's tables and figures in the repository with their provenance, and insert them into documents.
 
-What is kept is generated and small: tables, the figures as SVG and PNG, transcripts, and provenance.json. A document
-holds a table between two markers; it is replaced, never typed.
+The kept files are generated and small: tables, figures as SVG and PNG, transcripts, and provenance.json. A document has
+a table between two markers, which is always generated.
 """
 
 import json
@@ -16,12 +16,11 @@ from adaptbench.io.files import write_text
 
 KEPT = ("tables", "figures", "transcripts")
 MARKED = re.compile(r"(<!-- table: (\S+?)(?:: ([^:\n]+): ([^:\n]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
-"""`<!-- table: path -->`, or `<!-- table: path: rows: columns -->` with some of the first table's, separated by commas."""
+"""`<!-- table: path -->`, or `<!-- table: path: rows: columns -->` to show only these, separated by commas."""
 
 
 def keep(results: Path, out: Path) -> None:
-    """Copy the tables, figures and transcripts of results/<preset> to `out`, those of its ablation too if that was
-    made.
+    """Copy the tables, figures and transcripts of results/<preset>, with those of a finished ablation, to `out`.
 
     Raises:
         AdaptbenchError: the preset has not run, or its stages and runs do not all come from one clean commit.
@@ -63,12 +62,12 @@ def update(results: Path, out: Path, documents: Sequence[Path]) -> None:
 
 
 def run_path(key: Mapping[str, Any]) -> str:
-    """How provenance.json names a run."""
+    """Return the name of a run in provenance.json."""
     return f"{key['track']}/{key['run']}/seed{key['seed']}"
 
 
 def show(document: Path) -> None:
-    """Put the tables that a document's markers name (paths relative to it) between those markers.
+    """Insert the tables that a document's markers name, by paths relative to the document, between these markers.
 
     Raises:
         AdaptbenchError: no such table, row or column.
@@ -91,7 +90,7 @@ def show(document: Path) -> None:
 
 
 def _part(text: str, rows: Sequence[str], columns: Sequence[str]) -> str:
-    """Return rows, by their first cells, and columns, by what their names begin with, of the first table of a Markdown text."""
+    """Select rows (by first cell) and columns (by the beginning of the name) of a text's first Markdown table."""
     table = [line.strip("|").split("|") for line in text.partition("\n\n")[0].splitlines()]
     table = [[cell.strip() for cell in line] for line in table]
     places = []

@@ -8,7 +8,7 @@ All other fields, dropout probabilities and `is_decoder` among them, keep the de
 alternates kinds of layers gets each of its kinds. Identifiers of image and audio placeholders stay outside the
 vocabulary, so no random token is one of them.
 
-The weights are drawn anew, wide enough that every part moves the logits: the usual standard deviation of 0.02 leaves
+The weights are drawn again, wide enough that every part moves the logits: the usual standard deviation of 0.02 leaves
 attention, routers and gates almost without effect at this width.
 """
 

@@ -1,9 +1,8 @@
-"""Learning rates, chosen for every method by the same small sweep on validation, never on a test.
+"""Choose learning rates of all methods by the same small sweep on validation, never on a test.
 
-`make sweep` turns a preset into one that runs each of its methods at each rate of a grid, under a seed of its own and
-scored on the validation split alone; the chosen rate is the one with the best score, of equal ones the lowest, for
-every method alike. A curriculum whose first stage is another's, at that one's rate, names in `SWEPT` what is chosen
-instead, from as many values.
+`make sweep` writes a preset that runs each method at each rate of a grid, under a separate seed, evaluated on the
+validation split only. The best score decides; of equal ones the lowest rate wins. A curriculum that shares its first
+stage, and so its rate, with another one names in `SWEPT` the option to choose instead, with as many values.
 """
 
 import json
@@ -26,13 +25,13 @@ SEED = 100
 
 
 def swept(curriculum: str, rates: Sequence[float] = GRID) -> tuple[tuple[str, str], Sequence[float]]:
-    """What a sweep changes in a run of the curriculum (its section and option) and the values that it tries."""
+    """Return the section and the option that a sweep varies for the curriculum, and the values to try."""
     named = getattr(registry.method("curricula", curriculum), "SWEPT", None)
     return (("curriculum", named[0]), named[1]) if named else (("training", "learning_rate"), rates)
 
 
 def values(of: Preset, rates: Sequence[float] = GRID) -> dict[str, Any]:
-    """Return the values of the sweep's preset: every trained run of `of` at every value. Post-hoc runs train nothing."""
+    """Return the sweep's preset: every run of `of` at every value, without post-hoc runs, which train nothing."""
     made = of.model_dump(mode="json", exclude_unset=True, exclude={"ablation", "sweep"})
     made["data"] = {name: value for name, value in made["data"].items() if not name.endswith("_tests")}
     runs = []
@@ -65,7 +64,7 @@ def write_preset(preset: Path, out: Path) -> None:
 
 
 def choose(collected: Path, out: Path) -> None:
-    """Write every method's validation score at every value of what is swept, and which one is chosen, as CSV.
+    """Write the validation score of each method at each value of the swept option, and the chosen value, as CSV.
 
     Raises:
         AdaptbenchError: the scores are not those of a sweep.

@@ -1,4 +1,4 @@
-"""Where a preset's time went, by kind of job: start-up (imports, loading), training, evaluation, and all of the process."""
+"""Sum a preset's time by kind of job: start-up (imports, loading), training, evaluation, and the whole process."""
 
 import json
 from collections import defaultdict
@@ -10,7 +10,7 @@ COLUMNS = ("start_up", "compiling", "training", "evaluation", "all")
 
 
 def summary(root: Path) -> str:
-    """A small table over every stage and run of results/<preset>."""
+    """Return a table of seconds over all stages and runs of results/<preset>."""
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     stages = {
         path.parent.name: path for place in ("records", "stages") for path in root.glob(f"{place}/*/adaptbench.json")

@@ -1,9 +1,9 @@
-"""Holds a run of a preset against the kept reference: does each number fall inside the reference's interval, is each
-verdict the same?
+"""Compare a run of a preset with the kept reference: is each number in the reference's interval, is each verdict the
+same?
 
-The intervals are over seeds and documents. Where another machine rounds otherwise, the base that the graph pre-trains
-is another too, and with it every number: cells outside are then no error, but say how far the reference reaches. Runs
-whose options are others than the reference's are another experiment, and named first.
+The intervals are over seeds and documents. Another machine may round differently, and so pre-train another base with
+other numbers: cells outside are then no errors, but show how far the reference generalises. Runs with other options
+than the reference's are different experiments and are listed first.
 """
 
 import json
@@ -22,8 +22,10 @@ OURS, KEPT = ["mean", "verdict"], ["mean", "low", "high", "verdict"]
 
 
 def write(results: Path, reference: Path) -> str:
-    """Write `results`/verify.csv, a row a cell; returns a line for each track whose options are others, each table and
-    each cell that lies outside.
+    """Write `results`/verify.csv, a row for each cell, and return a summary.
+
+    The summary has a line for each track with other options, each table, and each cell outside the reference's
+    interval.
 
     Raises:
         AdaptbenchError: there is no reference, or nothing to hold against it.
@@ -34,13 +36,14 @@ def write(results: Path, reference: Path) -> str:
     lines = _of_options(results, reference)
     for name, cells in table.groupby("table", sort=False):
         counts = cells["status"].value_counts()
-        told = ", ".join(
+        summary = ", ".join(
             f"{counts[status]} {status}" for status in ("inside", "outside", "missing") if status in counts
         )
-        lines.append(f"{name}: {told}")
+        lines.append(f"{name}: {summary}")
         outside = cells[cells["status"] == "outside"]
         lines += [
-            f"  {row.run}, {row.task}, {row.metric}: {row.mean:.3f}, reference {row.reference:.3f} [{row.low:.3f}, {row.high:.3f}]"
+            f"  {row.run}, {row.task}, {row.metric}: {row.mean:.3f},"
+            f" reference {row.reference:.3f} [{row.low:.3f}, {row.high:.3f}]"
             for row in outside.itertuples()
         ]
         lost = cells[cells["status"] == "missing"]
@@ -53,7 +56,7 @@ def write(results: Path, reference: Path) -> str:
 
 
 def _of_options(results: Path, reference: Path) -> list[str]:
-    """A line for each track with runs that the reference has under other options: of the run, its data, its base or its questions."""
+    """Return a line for each track with runs whose options (own, data, base, questions) differ from the reference's."""
     made, provenance = results / "collected" / "runs.json", reference / "provenance.json"
     if not made.exists() or not provenance.exists():
         return []
@@ -65,14 +68,15 @@ def _of_options(results: Path, reference: Path) -> list[str]:
             known = tracks.setdefault(run["key"]["track"], {})
             known[run["key"]["run"]] = known.get(run["key"]["run"], True) and theirs == run["hash"]
     return [
-        f"{track}: {len(others)} of {len(runs)} runs have other options than the reference's, and need not agree with it: {', '.join(others)}"
+        f"{track}: {len(others)} of {len(runs)} runs have other options than the reference's, and need not agree with"
+        f" it: {', '.join(others)}"
         for track, runs in tracks.items()
         if (others := [run for run, same in runs.items() if not same])
     ]
 
 
 def _of_verdicts(cells: "pd.DataFrame") -> list[str]:
-    """How many tests ended alike, and those that say the opposite; the others are undecided in one of the two, or a tie."""
+    """Return a line with the number of equal verdicts, and a line for each reversed one (better against worse)."""
     if cells.empty:
         return []
     alike = (cells["verdict"] == cells["reference_verdict"]).sum()
@@ -85,7 +89,7 @@ def _of_verdicts(cells: "pd.DataFrame") -> list[str]:
 
 
 def read(tables: Path) -> "pd.DataFrame":
-    """The scores of all tables of a folder, with KEY as index."""
+    """Read the scores of all tables of a folder, with KEY as index."""
     import pandas as pd
 
     found = []
@@ -100,10 +104,9 @@ def read(tables: Path) -> "pd.DataFrame":
 
 
 def compared(ours: "pd.DataFrame", kept: "pd.DataFrame") -> "pd.DataFrame":
-    """A row for each cell of the reference: our mean, the kept one and its interval, the status, and what the tests
-    said.
+    """Return a row for each cell of the reference: our mean, the kept one with its interval, the status, both verdicts.
 
-    Of a table that was not made (an ablation's) nothing is missing. Times are not compared.
+    Tables that were not made, such as an ablation's, and times are not compared.
     """
     made = kept.index.get_level_values("table").isin(ours.index.get_level_values("table"))
     timed = kept.index.get_level_values("metric") == "milliseconds"

@@ -7,12 +7,10 @@ from dataclasses import fields
 from adaptbench import registry
 from adaptbench.config.preset import Preset
 from adaptbench.config.schema import HubData
-from adaptbench.graph import plan_files, stock_tasks
+from adaptbench.graph import plan_files, stock_tasks, targets
 from adaptbench.graph.estimate import Estimate, Job, published_epoch
 from adaptbench.graph.model_size import Assumptions, Shape
 from adaptbench.graph.nodes import Graph
-
-REPORTS = ("collect", "conclude", "tables", "figures", "paper", "explorer")
 
 
 def hub_data(preset: Preset) -> dict[str, HubData]:
@@ -42,10 +40,8 @@ def report(graph: Graph, assumed: Assumptions) -> str:
     done: Collection[str] = ()
     for part in plan_files.parts(graph):
         jobs = estimate.part_jobs(part)
-        episodes = any(table["episodes"] for table in plan_files.tables(graph, part).values())
-        reports = Counter((*REPORTS, "transcripts") if episodes else REPORTS)
         lines.append(f"  {part if part == 'main' else f'{part}, besides'}")
-        lines += _job_lines([job for name, job in jobs.items() if name not in done], reports, assumed)
+        lines += _job_lines([job for name, job in jobs.items() if name not in done], _reports(graph, part), assumed)
         done = {*done, *jobs}
     lines.append(f"  downloads    {_downloads(preset, size)}")
     for track in registry.tracks():
@@ -54,6 +50,18 @@ def report(graph: Graph, assumed: Assumptions) -> str:
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
     lines.append(f"  assumed      {values}; only models on disk and their checkpoints")
     return "\n".join(lines)
+
+
+def _reports(graph: Graph, part: str) -> Counter[str]:
+    """Count the jobs that report a part, by rule."""
+    rules = {
+        "tables": targets.table_names,
+        "figures": targets.figure_names,
+        "paper": targets.paper_names,
+        "transcripts": targets.transcript_names,
+    }
+    named = {rule: len(names(graph, part)) for rule, names in rules.items()}
+    return +Counter({"collect": 1, "conclude": 1, "page": 1} | named)
 
 
 def _job_lines(jobs: Sequence[Job], reports: Counter[str], assumed: Assumptions) -> list[str]:

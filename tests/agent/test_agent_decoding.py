@@ -1,8 +1,10 @@
-"""Agents' decoding: what is written side by side is what each prompt alone gives, and every request gets its own answer.
+"""Agents' decoding: what is written side by side is what each prompt alone gives, and every request gets its own
+answer.
 
 The references are a loop without a cache that takes the likeliest token again and again, matrices merged by hand, plain
-decoding of the same directory, and episodes played one at a time. Models are toys in float64 where tokens are compared, so
-that the order of sums does not decide; one has learned a few trajectories by heart, so that episodes call and answer.
+decoding of the same directory, and episodes played one at a time. Models are toys in float64 where tokens are compared,
+so that the order of sums does not decide; one has learned a few trajectories by heart, so that episodes call and
+answer.
 
 Run: python -m pytest tests/agent/test_agent_decoding.py
 """
@@ -18,7 +20,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, SMALL_GENERAL, toy_model
 from lm_eval.api.instance import Instance
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
@@ -40,6 +41,8 @@ from adaptbench.evaluate import harness, metrics, plain, policy
 from adaptbench.io.jsonl import read_jsonl
 from adaptbench.model import storage
 from adaptbench.train.objectives import causal_lm
+from tests.support.models import ARCHITECTURES, toy_model
+from tests.support.presets import SMALL_GENERAL
 
 LENGTH = 1024  # the toys' longest input
 STEPS = 120
@@ -304,7 +307,8 @@ def test_what_a_window_forgets_is_not_remembered(architecture, reader):
 
 
 def _step_request(task, document, most, idx=0):
-    return Instance("generate_until", document, (document["prompt"], {"until": ["\nObservation:"], "max_gen_toks": most}), idx, (task, idx, 1))  # fmt: skip
+    return Instance("generate_until", document,
+        (document["prompt"], {"until": ["\nObservation:"], "max_gen_toks": most}), idx, (task, idx, 1))  # fmt: skip
 
 
 def _documents(tasks, split):
@@ -312,7 +316,8 @@ def _documents(tasks, split):
 
 
 def _ordinary(text, most, idx=0):
-    return Instance("generate_until", {"text": text}, (text, {"until": ["\n"], "max_gen_toks": most}), idx, ("plain", idx, 1))  # fmt: skip
+    return Instance("generate_until", {"text": text}, (text, {"until": ["\n"], "max_gen_toks": most}), idx,
+        ("plain", idx, 1))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -611,7 +616,9 @@ def test_no_room_at_all_is_a_wrong_answer_too(tasks, reader):
 
 
 def test_a_model_that_writes_on_is_read_up_to_the_tasks_stop(tasks, reader, monkeypatch):
-    """An observation of the model's own invention is none: as plain decoding cuts it, and alike in steps and episodes."""
+    """An observation of the model's own invention is none: as plain decoding cuts it, and alike in steps and
+    episodes.
+    """
     call = ' I add.\nAction: add\nAction Input: {"a": 1, "b": 2}'
     written = reader(f"{call}\nObservation: 3\nThought: I know.", add_special_tokens=False).input_ids
     monkeypatch.setattr(
@@ -667,7 +674,9 @@ def test_a_policy_has_no_likelihoods(folders):
 
 @pytest.fixture(scope="module", params=[("assistant",), TEAM], ids=["single", "team"])
 def by_heart(request, reader, trajectories):
-    """A small model that has learned some trajectories by heart, whole or in roles, in joined samples; and its roles."""
+    """A small model that has learned some trajectories by heart, whole or in roles, in joined samples; and its
+    roles.
+    """
     torch.manual_seed(0)
     by_steps = {len(one["steps"]): one for one in sorted(trajectories, key=lambda one: -len(one["text"]))}
     known = [by_steps[count] for count in (1, 2, 3, 4)]

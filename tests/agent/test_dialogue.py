@@ -3,14 +3,12 @@
 Run: python -m pytest tests/agent/test_dialogue.py
 """
 
-import ast
 import json
 import random
 import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +23,8 @@ THOROUGH = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 MARKERS = (
-    "Action: x", "Action Input: {}", "Answer: 5", "Give up", "Next: caller", "Next: give up", "Observation: 5", "Thought: t",
+    "Action: x", "Action Input: {}", "Answer: 5", "Give up", "Next: caller", "Next: give up", "Observation: 5",
+    "Thought: t",
     "Task: t", "Tools:", "Thought:", "Next: caller", "Next: summarizer", "Next: (missing)", "",
 )  # fmt: skip
 FIELDS = {"thought", "decision", "action", "arguments", "observation", "answer"}
@@ -112,7 +111,8 @@ def test_any_text_is_a_whole_step_of_text(role, text):
         ("assistant", " t\nAction: add\nAction Input:", ("t", "caller", "add", "", "")),
         ("assistant", ' t\nAction: add\nAction Input:{"a": 1}', ("t", "caller", "add", '{"a": 1}', "")),
         ("assistant", " t\nAction: add\nand\nAction Input: {\n}", ("t", "caller", "add", "{\n}", "")),
-        ("assistant", " t\nAction: add\nAction Input: {}\nObservation: 5", ("t", "caller", "add", "{}\nObservation: 5", "")),
+        ("assistant", " t\nAction: add\nAction Input: {}\nObservation: 5",
+         ("t", "caller", "add", "{}\nObservation: 5", "")),
         ("assistant", " t\nAnswer: 5\nAction: add", ("t", "summarizer", "", "", "5\nAction: add")),
         ("assistant", " t\nAction: Answer: 5", ("t", "caller", "Answer: 5", "{}", "")),
         ("assistant", " t\nAction Input: {}\nAction: a", ("t Action Input: {}", "caller", "a", "{}", "")),
@@ -358,32 +358,6 @@ def test_a_right_live_episode_and_a_static_one_ask_exactly_what_was_trained(prob
         turns = episodes.steps(history, respond, single=single)
         assert [turn.step for turn in turns] == [step | {"observation": ""} for step in one["steps"]]
     assert asked == set(trained)
-
-
-def _spelled(path):
-    """The texts in a file's code, without its docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    said = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
-            yield node.value
-
-
-def test_nobody_else_spells_the_markers():
-    """A prompt that is put together anywhere else would drift from what models were taught."""
-    markers = ("Tools:", "Task:", "Thought:", "Action:", "Action Input:", "Observation:", "Answer:", "Give up", "Next:")
-    assert all(cue.startswith(markers) for cue in dialogue.CUES.values())
-    own = PROJECT / "adaptbench/agent/dialogue.py"
-    assert all(any(marker in text for text in _spelled(own)) for marker in markers), "the check sees nothing"
-    folders = [PROJECT / "adaptbench/agent", PROJECT / "adaptbench/evaluate", PROJECT / "methods"]
-    files = [file for folder in folders for file in folder.rglob("*.py") if file != own]
-    files += [PROJECT / "benchmarks/agent/steps.py", PROJECT / "benchmarks/agent/baselines.py"]
-    assert len(files) > 20
-    for file in files:
-        for text in _spelled(file):
-            assert not any(marker in text for marker in markers), (file.name, text)
 
 
 def test_there_is_one_fallback_and_it_is_the_call():

@@ -1,8 +1,9 @@
-"""Samples: every role trains exactly what it should write, and is asked in the same tokens when it is trained and when it works.
+"""Samples: every role trains exactly what it should write, and is asked in the same tokens when it is trained and when
+it works.
 
-The references are the texts of adaptbench/agent/dialogue.py, read back from the tokens, and loops that need no class of the
-project's. Three tokenizers stand for those that a base may bring: one token at both ends, two different ones, and one that
-marks words by the space before them.
+The references are the texts of adaptbench/agent/dialogue.py, read back from the tokens, and loops that need no class of
+the project's. Three tokenizers stand for those that a base may bring: one token at both ends, two different ones, and
+one that marks words by the space before them.
 
 Run: python -m pytest tests/agent/test_samples.py
 """
@@ -11,7 +12,6 @@ import json
 from collections import Counter
 
 import pytest
-from conftest import toy_model
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
@@ -27,6 +27,7 @@ from adaptbench.data.prefixes import share
 from adaptbench.errors import AdaptbenchError
 from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.curricula import glpft, multi_task, one_stage, single
+from tests.support.models import toy_model
 
 LONG = 10**6
 FIRST, LAST = "<s>", "</s>"
@@ -84,7 +85,9 @@ def _read(tokenizer, ids) -> str:
 
 
 def _wanted(trajectories, roles) -> Counter:
-    """What the samples should be: (prompt, target) of every step and role that it needs, said without the code under test."""
+    """What the samples should be: (prompt, target) of every step and role that it needs, said without the code under
+    test.
+    """
     wanted = []
     for one in trajectories:
         for number, step in enumerate(one["steps"]):

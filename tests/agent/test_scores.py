@@ -1,4 +1,5 @@
-"""What steps and episodes are worth: hand-counted cases, an independent reference, and lm-eval's own reading of the tasks.
+"""What steps and episodes are worth: hand-counted cases, an independent reference, and lm-eval's own reading of the
+tasks.
 
 Run: python -m pytest tests/agent/test_scores.py
 """
@@ -15,7 +16,6 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
@@ -32,6 +32,7 @@ from adaptbench.evaluate import harness
 from adaptbench.evaluate import metrics as evaluate_metrics
 from adaptbench.evaluate.metrics import sample_rows
 from adaptbench.statistics import collect, interval_of_sums
+from tests.support.project import PROJECT
 
 THOROUGH = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -105,10 +106,11 @@ def test_true_is_not_1_wherever_it_stands(one, other, equal):
     assert same(other, one) is equal
 
 
-# --- what an answer ends in; tests/test_answers.py has the tables
+# --- what an answer ends in; tests/benchmarks/test_answers.py has the tables
 
 
-@pytest.mark.parametrize("text", ["1e1000000", "1E+99999999.", "9" * 100 + "e999999", "-1e999999999999999999", "1e-9999999"])  # fmt: skip
+@pytest.mark.parametrize("text", ["1e1000000", "1E+99999999.", "9" * 100 + "e999999", "-1e999999999999999999",
+    "1e-9999999"])  # fmt: skip
 def test_a_number_beyond_all_bounds_is_wrong_and_no_more(text):
     assert _scores(_answer(), f"t\nAnswer: It is {text}")["exact"] == 0
 
@@ -172,8 +174,12 @@ def test_rouge_l_of_ascii_text_is_rouge_score_s(gold, predicted):
 @pytest.mark.parametrize(
     "text",
     [
-        "Привет, мир", "Γειά σου", "हिन्दी में", "مرحبا بالعالم", "שלום", "你好，世界", "こんにちは", "カタカナ", "안녕 하세요", "ภาษาไทย", "ພາສາລາວ", "தமிழ்", "ქართული",
-        "Ἑλληνική", "ñandú", "naïve café", "۱۲۳", "½", "👍", "5 €", "Ørsted", "İstanbul", "ﬁn", "𝐱𝐲", "\u0301", "か\u3099",
+        "Привет, мир", "Γειά σου", "हिन्दी में", "مرحبا بالعالم", "שלום", "你好，世界", "こんにちは", "カタカナ",
+        "안녕 하세요",
+        "ภาษาไทย",
+        "ພາສາລາວ", "தமிழ்", "ქართული",
+        "Ἑλληνική", "ñandú", "naïve café", "۱۲۳", "½", "👍", "5 €", "Ørsted", "İstanbul", "ﬁn", "𝐱𝐲", "\u0301",
+        "か\u3099",
     ],
 )  # fmt: skip
 def test_rouge_l_of_a_text_and_itself_is_1_in_any_script(text):
@@ -605,7 +611,8 @@ def laid(tmp_path_factory):
 def test_lm_eval_reads_the_tasks_and_scores_every_document_as_we_do(laid):
     names = [task.name for task in world.TASKS]
     found, _ = harness.evaluate(
-        laid / "data", {"kind": "policy", "policy": "majority"}, names, {"agent": laid / "tasks"}, batch_size=1, limit=None
+        laid / "data", {"kind": "policy", "policy": "majority"}, names, {"agent": laid / "tasks"}, batch_size=1,
+            limit=None
     )  # fmt: skip
     kept = benchmark_data.read_splits(laid / "tasks")
     assert kept.keys() == set(names), "what is trained on does not lie beside the tasks"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_GENERAL, preset_values, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
@@ -32,6 +31,8 @@ from adaptbench.model import storage
 from adaptbench.stages import job
 from adaptbench.train import loop
 from adaptbench.train.optimizers import total_steps
+from tests.support.models import reset_accelerate
+from tests.support.presets import SMALL_GENERAL, preset_values
 
 SIZES = {
     "kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4,
@@ -107,7 +108,8 @@ def _values(base, runs=RUNS):
             "general": SMALL_GENERAL,
             "agent": SIZES,
         },
-        "training": {"steps": 3, "batch_size": 2, "sequence_length": 256, "learning_rate": 5e-3, "precision": "float32"},
+        "training": {"steps": 3, "batch_size": 2, "sequence_length": 256, "learning_rate": 5e-3,
+        "precision": "float32"},
         "runs": runs,
     }  # fmt: skip
 
@@ -449,7 +451,9 @@ class _Counted(Exception):
 
 
 def _counted_steps(folder, unfolded, run, monkeypatch) -> int:
-    """The steps that the stages of a run would take: each goes as far as the loop, on the base as every stage's start."""
+    """The steps that the stages of a run would take: each goes as far as the loop, on the base as every stage's
+    start.
+    """
     end = unfolded.evaluation(f"agent/{run}/seed0").model
     counts = []
 

@@ -27,7 +27,9 @@ OPTIONS = [
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """The implementation's name, for `torch` with the product over the whole vocabulary, or with the likeliest rows picked."""
+    """The implementation's name, for `torch` with the product over the whole vocabulary, or with the likeliest rows
+    picked.
+    """
     if request.param in ("reference", "triton"):
         return request.param
     monkeypatch.setattr(module, "DENSE", 10**9 if request.param == "dense" else 0)

@@ -1,8 +1,8 @@
 """UnitwiseAdamW: every unit moves as in torch's AdamW with a parameter group of its own.
 
 The reference cuts each tensor into its units, every one a parameter in a group of its own, whose rate is written there
-before each step: base rate times the schedule's formula times the unit's multiplier. float64, odd shapes, gradients that are
-drawn, some of them missing.
+before each step: base rate times the schedule's formula times the unit's multiplier. float64, odd shapes, gradients
+that are drawn, some of them missing.
 
 Run: python -m pytest tests/kernels/test_unitwise_adamw.py
 """
@@ -73,7 +73,9 @@ def _units(seed, without=FREE):
 
 
 def _at(step):
-    """From the twelfth step on all rates are others, one parameter has lost its multipliers and another has got some."""
+    """From the twelfth step on all rates are others, one parameter has lost its multipliers and another has got
+    some.
+    """
     return _units(5) if step < 12 else _units(6, without=("unused", "heads"))
 
 
@@ -313,8 +315,9 @@ def test_large_tensors_are_stepped_beside_small_ones(fused, shape, by):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 def test_many_odd_tensors_are_stepped_as_by_torch(weight_decay, way, fused):
-    """More numbers than are stepped at once, of two types, a single number and none at all, gradients that lie otherwise in memory, one so
-    only every other step, weights that do; and in the middle somebody puts another state in the place of two tensors', and clears a third's.
+    """More numbers than are stepped at once, of two types, a single number and none at all, gradients that lie
+    otherwise in memory, one so only every other step, weights that do; and in the middle somebody puts another state in
+    the place of two tensors', and clears a third's.
     """
     shapes = [
         (150, 301),
@@ -337,10 +340,12 @@ def test_many_odd_tensors_are_stepped_as_by_torch(weight_decay, way, fused):
         ]
         params[6].data = params[6].data.T.contiguous().T
         multipliers = {
-            p: 2 * torch.rand((len(p), *[1] * (p.ndim - 1)) if p.ndim > 1 and i % 2 else (1,) * p.ndim, generator=generator)
+            p: 2 * torch.rand((len(p), *[1] * (p.ndim - 1)) if p.ndim > 1 and i % 2 else (1,) * p.ndim,
+                generator=generator)
             for i, p in enumerate(params)
         }  # fmt: skip
-        # torch's own fused step reads a gradient as if it lay as its parameter does, so that what it is held against is not fused
+        # torch's own fused step reads a gradient as if it lay as its parameter does, so that what it is held against is
+        # not fused
         own = {"fused": False} if kind == "torch" else {"fused": fused, "implementation": way}
         optimizer = (torch.optim.AdamW if kind == "torch" else UnitwiseAdamW)(
             params, lr=0.1, weight_decay=weight_decay, **own
@@ -414,7 +419,8 @@ def test_what_others_hang_on_a_step_is_done_once(way):
 
 @pytest.mark.parametrize(
     ("way", "options", "told"),
-    [("reference", {}, "reference"), ("torch", {}, "reference"), ("triton", {}, "triton"), ("triton", {"amsgrad": True}, "reference")],
+    [("reference", {}, "reference"), ("torch", {}, "reference"), ("triton", {}, "triton"),
+     ("triton", {"amsgrad": True}, "reference")],
 )  # fmt: skip
 def test_what_ran_is_what_is_told(way, options, told):
     parameters, optimizer = _made(implementation=way, **options)

@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import toy_model
 from pydantic import ValidationError
 
 from adaptbench.data.packing import IGNORED, Example
 from adaptbench.latent.insertion import Insertion, confidences, insert
+from tests.support.models import toy_model
 
 LATENT = 299
 ALWAYS = {"once": 1.0, "twice": 0.0}
@@ -68,7 +68,8 @@ def test_latents_stand_before_exactly_the_tokens_that_were_scored_low(scored):
     for example, scores, one in zip(examples, given, inserted, strict=True):
         assert _without(one.example) == Example(list(example.input_ids), list(example.labels))
         before = [i for i, token in enumerate(one.example.input_ids[:-1]) if token == LATENT]
-        # The token after the k-th latent is at its place, less the k latents up to there, in the sample that was scored.
+        # The token after the k-th latent is at its place, less the k latents up to there, in the sample that was
+        # scored.
         hard = [place + 1 - number for number, place in enumerate(before, 1)]
         wanted = [i for i, label in enumerate(example.labels) if label != IGNORED and float(scores[i]) < tau]
         assert hard == list(one.chosen) == wanted

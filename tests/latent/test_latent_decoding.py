@@ -7,12 +7,12 @@ import random
 
 import pytest
 import torch
-from conftest import norms_in_float64, toy_model
-from kinds import latent_by_definition, small
 
 from adaptbench.latent import cached, decode
 from adaptbench.latent.decode import Thinking, respond
 from adaptbench.latent.fusion import Fusion
+from tests.support.latent_models import latent_by_definition, small
+from tests.support.models import norms_in_float64, toy_model
 
 END, PAD, LATENT = 0, 0, 299
 PROMPTS = [[5], [7, 8, 9, 10, 11, 12, 13], [20, 21], [30, 31, 32, 33], [40, 41, 42], [50] * 11]
@@ -34,10 +34,10 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
-def model(request):
+@pytest.fixture(scope="module")
+def model():
     """A toy that writes the latent token now and then, and ends now and then."""
-    model = norms_in_float64(toy_model(request.param, layers=2).double())
+    model = norms_in_float64(toy_model("qwen3", layers=2).double())
     model.set_attn_implementation("sdpa")
     with torch.no_grad():
         output = model.get_output_embeddings().weight

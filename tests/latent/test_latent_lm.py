@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import toy_model
 
 from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import stage
@@ -17,6 +16,7 @@ from adaptbench.latent.decode import respond
 from adaptbench.latent.language_model import PROBES, ROOM, language_model
 from adaptbench.latent.text import LATENT, prompt, response
 from adaptbench.model import storage
+from tests.support.models import toy_model
 
 QUESTIONS = ["2 + 3", "number 4", "The red cup", "7", "blue key number 9 is kept", "1 - 1 + 5"]
 STEPS, TARGET = ["2 + 3 = 5"], "5"

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import toy_model
 
 from adaptbench.config.training import Training, TrainingOverrides, merge_training
 from adaptbench.contracts import StageContext
@@ -21,6 +20,7 @@ from adaptbench.latent.insertion import Insertion, confidences
 from adaptbench.methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, pause
 from adaptbench.model import parameters
 from adaptbench.train.optimizers import counted_steps, default_optimizers
+from tests.support.models import toy_model
 
 RUN = Training(steps=100, learning_rate=0.01, batch_size=2, sequence_length=64)
 LATER = {
@@ -74,8 +74,10 @@ def test_coconut_has_a_stage_for_each_replaced_step_and_one_without_steps():
     [
         ({"epochs": 3.0}, {"epochs": 13.0}, {"epochs": 3.0}, {"epochs": 13.0}),
         ({"epochs": 3.0}, {"steps": 90}, {"epochs": 3.0}, {"steps": 90}),
-        ({"steps": 7, "warmup_ratio": 0.1}, {"epochs": 2.0}, {"steps": 7, "warmup_ratio": 0.1}, {"epochs": 2.0, "warmup_ratio": 0.1}),
-        ({"steps": 7, "learning_rate": 0.5}, {"learning_rate": 0.2}, {"steps": 7, "learning_rate": 0.5}, {"steps": 7, "learning_rate": 0.2}),
+        ({"steps": 7, "warmup_ratio": 0.1}, {"epochs": 2.0}, {"steps": 7, "warmup_ratio": 0.1},
+         {"epochs": 2.0, "warmup_ratio": 0.1}),
+        ({"steps": 7, "learning_rate": 0.5}, {"learning_rate": 0.2}, {"steps": 7, "learning_rate": 0.5},
+         {"steps": 7, "learning_rate": 0.2}),
         ({}, {"steps": 90}, {}, {"steps": 90}),
     ],
 )  # fmt: skip

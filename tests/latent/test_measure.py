@@ -1,4 +1,5 @@
-"""What is measured of a model before latents are trained: every kind of model that lacks something is told apart from those that do not.
+"""What is measured of a model before latents are trained: every kind of model that lacks something is told apart from
+those that do not.
 
 Run: python -m pytest tests/latent/test_measure.py
 """
@@ -7,8 +8,6 @@ import copy
 
 import pytest
 import torch
-from conftest import toy_model
-from kinds import small
 
 from adaptbench.contracts import StageContext
 from adaptbench.errors import AdaptbenchError
@@ -16,9 +15,11 @@ from adaptbench.latent import embeddings, passes, stage
 from adaptbench.latent.fusion import Fusion
 from adaptbench.latent.measure import check_supported, measure
 from adaptbench.methods.curricula import coconut, cot, cot_matched, cot_staged, lt_hidden, lt_tuning, no_cot, pause
+from tests.support.latent_models import small
+from tests.support.models import toy_model
 
 WHOLE = ("gemma", "granite", "cohere", "biogpt", "gpt2", "opt")
-"""Of tests/latent/kinds.py, those that can do everything."""
+"""Of tests/support/latent_models.py, those that can do everything."""
 JACOBI = ("gemma2", "mistral", "qwen3_next", "qwen3_5_text", "lfm2", "mamba", "zamba")
 """Those that need another way than by pieces."""
 READS = "it makes other logits of embeddings than of their tokens"
@@ -122,7 +123,7 @@ def test_an_embedding_module_is_a_matrix_times_a_number_or_all_that_it_returns(k
 
 
 def test_an_embedding_that_the_prediction_does_not_follow_is_seen(monkeypatch):
-    monkeypatch.setattr(embeddings, "_factor", lambda module: 1.0)
+    monkeypatch.setattr(passes, "table", lambda model: (model.get_input_embeddings().weight, 1.0))
     assert measure(small("gemma"), ["latents"]) == {"latents": "it embeds a prediction in a way that is not known"}
 
 

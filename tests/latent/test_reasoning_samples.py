@@ -7,7 +7,6 @@ import copy
 import json
 
 import pytest
-from conftest import toy_model
 
 from adaptbench.config import load
 from adaptbench.contracts import StageContext
@@ -16,6 +15,7 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.latent import samples, stage, text
 from adaptbench.methods.curricula import coconut, lt_hidden, lt_tuning, no_cot, pause
 from adaptbench.model import storage
+from tests.support.models import toy_model
 
 GOOD = {"prompt": text.prompt("2 + 3 - 1"), "steps": ["2 + 3 = 5", "5 - 1 = 4"], "target": "4"}
 LONGEST = 120
@@ -195,7 +195,10 @@ def test_options_that_mean_nothing_are_one_line(tmp_path, curriculum, line):
 def test_fewer_iterations_than_latents_are_asked_for_or_refused(tmp_path, curriculum, latents):
     """Each latent depends on those before it, so that so many passes are exact."""
     way = "{way: jacobi, iterations: %d%s}"
-    line = f"runs.0.curriculum.forward.iterations: must be >= {latents}, the latents that a sample may have; leave it out, or set"
+    line = (
+        f"runs.0.curriculum.forward.iterations: must be >= {latents}, the latents that a sample may have; leave "
+        f"it out, or set"
+    )
     assert line in _problem_of(tmp_path, f"{{{curriculum}, forward: {way % (latents - 1, '')}}}")
     for enough in (way % (latents, ""), way % (2, ", approximate: true"), "{way: jacobi}", "{}"):
         assert _problem_of(tmp_path, f"{{{curriculum}, forward: {enough}}}") == ""
@@ -213,7 +216,8 @@ def _problem_of(tmp_path, curriculum, decode="{}", training="{steps: 1}"):
     preset.write_text(
         "name: tried\nseeds: [0]\ndata:\n  general: {kind: world}\n  reasoning: {kind: chains}\n"
         "tokenizer: {vocabulary: 300}\n"
-        "base:\n  architecture: {hidden_size: 64, intermediate_size: 128, num_hidden_layers: 4}\n  training: {steps: 1}\n"
+        "base:\n  architecture: {hidden_size: 64, intermediate_size: 128, num_hidden_layers: 4}\n  training: "
+        "{steps: 1}\n"
         f"training: {training}\nruns:\n"
         f"  - {{name: one, track: reasoning, curriculum: {curriculum}, tuner: {{kind: full}}, decode: {decode}}}\n"
     )

@@ -9,7 +9,14 @@ import time
 
 import pytest
 import torch
-from adept_cases import (
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import IGNORED, collate
+from adaptbench.methods.tuners import adept
+from adaptbench.train import objectives, optimizers
+from tests.support.adept_cases import (
     LENGTH,
     ROWS,
     _adapted,
@@ -18,16 +25,8 @@ from adept_cases import (
     _options,
     _tune,
     _weights,
-    probed,
 )
-from conftest import toy_model
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM
-
-from adaptbench.contracts import StageContext
-from adaptbench.data.packing import IGNORED, collate
-from adaptbench.methods.tuners import adept
-from adaptbench.train import objectives, optimizers
+from tests.support.models import toy_model
 
 
 def _chosen(model, folder, sources, expanded):
@@ -114,8 +113,10 @@ def test_the_backward_pass_of_a_copy_of_the_last_layer_costs_that_layer_and_the_
 
 
 def test_a_step_with_one_copy_at_the_end_takes_its_arithmetic_share_of_a_full_one():
-    """Measured, in processor time of this one thread, medians of interleaved steps, on 8 layers that are wide enough for
-    arithmetic to be most of the time. About 6 points below the share on a quiet machine: the optimizer has less to do."""
+    """Measured, in processor time of this one thread, medians of interleaved steps, on 8 layers that are wide enough
+    for arithmetic to be most of the time. About 6 points below the share on a quiet machine: the optimizer has less to
+    do.
+    """
     shapes = AutoConfig.for_model(
         "qwen3", vocab_size=300, hidden_size=256, intermediate_size=768, num_hidden_layers=8, num_attention_heads=4,
         num_key_value_heads=2, head_dim=64, tie_word_embeddings=False, use_cache=False,

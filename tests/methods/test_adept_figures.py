@@ -5,11 +5,10 @@ Run: python -m pytest tests/methods/test_adept_figures.py
 
 import json
 
-from adept_cases import DECOUPLED, VARIANTS, drawing, made
 from matplotlib.colors import to_hex
 
 from adaptbench.contracts import RunFiles
-from adaptbench.methods.tuners import adept, adept_figures
+from adaptbench.methods.tuners import adept_figures
 
 
 def _probed_run(folder, name, placement, importance, chosen, seed=0):
@@ -102,30 +101,6 @@ def test_of_several_stages_the_first_one_s_rates_are_shown(tmp_path, drawing):
     figure = adept_figures.unit_rates([RunFiles("team", 0, {"tuner": {"kind": "adept"}}, stages_made, tmp_path)])
     (image,) = next(axes.images for axes in figure.axes if axes.get_title() == "team")
     assert image.get_array().tolist() == [[0.5]]
-
-
-def test_the_figures_of_real_runs_show_what_their_stages_left(made, drawing, tmp_path):
-    root, unfolded, found = made("qwen3")
-    runs = [
-        RunFiles(evaluated.run, 0, unfolded.run(evaluated).model_dump(mode="json"), found[evaluated.run], root)
-        for evaluated in unfolded.evaluations
-        if evaluated.run != "base"
-    ]
-    assert set(adept.FIGURES) == {"layer_importance", "unit_rates"}
-    layers = adept.FIGURES["layer_importance"](runs)
-    assert len(layers.axes) == 2
-    importance = json.loads((found["adept"]["probe"] / "importance.json").read_text())["importance"]
-    for axes in layers.axes:
-        assert [bar.get_height() for bar in axes.patches] == importance
-    rates = adept.FIGURES["unit_rates"](runs)
-    panels = {axes.get_title(): axes.images[0].get_array() for axes in rates.axes if axes.images}
-    decoupled = [name for name, options in VARIANTS.items() if options.get("unit_lr", "decoupled_rank") in DECOUPLED]
-    assert list(panels) == decoupled
-    for name, values in panels.items():
-        assert values.shape == (22, 2 if VARIANTS[name].get("expansion") == "none" else 1)
-        assert 0 <= values.min() < values.max() <= 2
-    for figure in (layers, rates):
-        figure.savefig(tmp_path / "figure.svg")
 
 
 def test_the_figures_of_runs_that_measured_nothing_are_empty_and_no_mistake(tmp_path, drawing):

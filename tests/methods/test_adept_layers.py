@@ -10,7 +10,12 @@ import time
 
 import pytest
 import torch
-from adept_cases import (
+
+from adaptbench.contracts import StageContext
+from adaptbench.methods.tuners import adept, adept_layers
+from adaptbench.model import expansion, storage
+from adaptbench.train import objectives
+from tests.support.adept_cases import (
     LENGTH,
     PARTS,
     ROWS,
@@ -24,12 +29,7 @@ from adept_cases import (
     _traces,
     _weights,
 )
-from conftest import ARCHITECTURES, toy_model
-
-from adaptbench.contracts import StageContext
-from adaptbench.methods.tuners import adept, adept_layers
-from adaptbench.model import expansion, storage
-from adaptbench.train import objectives
+from tests.support.models import ARCHITECTURES, toy_model
 from tools import small_models
 
 
@@ -174,8 +174,9 @@ def test_probing_28_layers_computes_at_most_55_percent_of_the_naive_layers(monke
 
 
 def test_probing_28_layers_takes_much_less_processor_time_than_the_naive_way():
-    """Measured, in processor time of this one thread, medians of interleaved repeats. Embedding and output head count in
-    both and weigh much in a toy: about 0.55 on a quiet machine."""
+    """Measured, in processor time of this one thread, medians of interleaved repeats. Embedding and output head count
+    in both and weigh much in a toy: about 0.55 on a quiet machine.
+    """
     model, batches = toy_model("qwen3", layers=28), _batches(parts=(ROWS[:4],))
     calls = {
         "naive": lambda: _naive(model, _loss_of(batches)),

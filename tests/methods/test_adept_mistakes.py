@@ -6,8 +6,6 @@ Run: python -m pytest tests/methods/test_adept_mistakes.py
 import re
 
 import pytest
-from adept_cases import EMPTY, _adapted, _batches, _one_line, _options, _preset, _unfold
-from conftest import preset_values, toy_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaptbench.config import load
@@ -15,6 +13,9 @@ from adaptbench.contracts import StageContext
 from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.tuners import adept, adept_layers
 from adaptbench.model.units import units
+from tests.support.adept_cases import EMPTY, _adapted, _batches, _one_line, _options, _preset, _unfold
+from tests.support.models import toy_model
+from tests.support.presets import preset_values
 
 
 def _corpus(folder, records):
@@ -63,7 +64,8 @@ def test_muon_is_refused_before_the_first_step_too():
         ({"placement": [1, 2], "layers": 3}, "layers: must be 2, as many as placement lists, or be left out"),
         ({"placement": [1, 2, 1], "layers": 3}, "placement: must list each layer once"),
         *[
-            ({"placement": wrong}, "placement: must be one of lowest, uniform, suffix, random, highest, or a list of layers' indices, from 0")
+            ({"placement": wrong},
+             "placement: must be one of lowest, uniform, suffix, random, highest, or a list of layers' indices, from 0")
             for wrong in ([], [-1, 2], "middle", [1.5], [True, 2], ["lowest"], [[1]], 3, {"at": 1}, None)
         ],
     ],
@@ -102,7 +104,8 @@ CPT = {"kind": "cpt"}
 LOCAL = {role: {"steps": 3} for role in ("planner", "caller", "summarizer")}
 
 
-@pytest.mark.parametrize("unit_lr", ["decoupled_rank", "decoupled_rank_by_name", "decoupled_calibrated", "decoupled_minmax"])  # fmt: skip
+@pytest.mark.parametrize("unit_lr", ["decoupled_rank", "decoupled_rank_by_name", "decoupled_calibrated",
+    "decoupled_minmax"])  # fmt: skip
 @pytest.mark.parametrize(
     ("curriculum", "track", "training", "every", "stage", "steps"),
     [

@@ -7,7 +7,6 @@ import json
 from contextlib import chdir
 
 import pytest
-from adept_cases import DATA, DECOUPLED, _lineage, _log, _naive, _preset, _token_losses, _unfold
 from transformers import AutoModelForCausalLM
 
 from adaptbench.contracts import StageContext
@@ -15,6 +14,7 @@ from adaptbench.data.packing import document
 from adaptbench.graph import plan_files, unfolding
 from adaptbench.methods.tuners import adept, adept_layers
 from adaptbench.stages import job
+from tests.support.adept_cases import DATA, DECOUPLED, _lineage, _log, _naive, _preset, _token_losses, _unfold
 
 
 def test_the_probe_reads_every_document_of_its_corpus_once_and_cuts_long_ones(tmp_path, tokenizer, benchmark_data):
@@ -129,7 +129,8 @@ def test_the_local_stages_of_a_team_are_measured_before_their_first_step(model_f
     """They go on from the global stage's copies, whose rates were measured in it; one of them has a single step."""
     local = {role: {"steps": steps} for role, steps in (("planner", 2), ("caller", 1), ("summarizer", 3))}
     run = {
-        "name": "team", "track": "agent", "curriculum": {"kind": "glpft", **local}, "training": {"steps": 3, "sequence_length": 400},
+        "name": "team", "track": "agent", "curriculum": {"kind": "glpft", **local},
+        "training": {"steps": 3, "sequence_length": 400},
         "tuner": {"kind": "adept", "layers": 1, "refresh_every": 2, "probe_batch_size": 4, "probe_length": 64},
     }  # fmt: skip
     agent = {"kind": "world", "train_problems": 20, "validation_problems": 4, "test_problems": 4, "offered_tools": 4}
@@ -146,7 +147,8 @@ def test_the_local_stages_of_a_team_are_measured_before_their_first_step(model_f
         for phase, rows in logs.items()
     }
     assert measured == {
-        "global": [(2, "")], "planner": [(1, "start/")], "caller": [(1, "start/")], "summarizer": [(1, "start/"), (2, "")],
+        "global": [(2, "")], "planner": [(1, "start/")], "caller": [(1, "start/")],
+        "summarizer": [(1, "start/"), (2, "")],
     }  # fmt: skip
     for phase in local:
         rates = [

@@ -9,7 +9,15 @@ import statistics
 
 import pytest
 import torch
-from adept_cases import (
+from torch import nn
+
+from adaptbench.contracts import StageContext
+from adaptbench.data.packing import collate
+from adaptbench.methods.tuners import adept, adept_units
+from adaptbench.model import parameters
+from adaptbench.model.units import units
+from adaptbench.train import loop, objectives, optimizers
+from tests.support.adept_cases import (
     DECOUPLED,
     EMPTY,
     LENGTH,
@@ -32,22 +40,13 @@ from adept_cases import (
     _tune,
     _weights,
     every_unit,
-    probed,
 )
-from conftest import toy_model
-from torch import nn
-
-from adaptbench.contracts import StageContext
-from adaptbench.data.packing import collate
-from adaptbench.methods.tuners import adept, adept_units
-from adaptbench.model import parameters
-from adaptbench.model.units import units
-from adaptbench.train import loop, objectives, optimizers
+from tests.support.models import toy_model
 
 
 def _hand_tuning(model, options, unit, unit_lr, refresh_every):
-    """The whole of stage 2 in plain torch: clipping, schedule, AdamW with one group a unit, importances, ranks. Measured
-    before the first step where every importance is there, and after every `refresh_every` steps but the last.
+    """The whole of stage 2 in plain torch: clipping, schedule, AdamW with one group a unit, importances, ranks.
+    Measured before the first step where every importance is there, and after every `refresh_every` steps but the last.
 
     Returns the losses and the multipliers of every refresh.
     """
@@ -127,7 +126,8 @@ def test_the_uniform_rate_is_adamw_bit_for_bit_and_asks_for_no_general_text(tmp_
     _, _, callback = _tune(ours, tmp_path / "ours", cfg)
     assert callback is None
     loop.train(
-        plain, optimizers.default_optimizers(plain, _options()), _data(1), objectives.causal_lm, _options(), work=tmp_path / "plain",
+        plain, optimizers.default_optimizers(plain, _options()), _data(1), objectives.causal_lm, _options(),
+            work=tmp_path / "plain",
         pad_id=0, seed=3,
     )  # fmt: skip
     assert _differing(_weights(ours), _weights(plain)) == []
@@ -154,7 +154,9 @@ def _ones(importance, split, unit_lr):
 
 @every_unit
 def test_a_probe_that_changes_no_rate_changes_no_bit_of_the_training(unit, tmp_path, probed, monkeypatch):
-    """With dropout, whose random numbers a probe must not take: measured before and after every step, once, or never."""
+    """With dropout, whose random numbers a probe must not take: measured before and after every step, once, or
+    never.
+    """
     monkeypatch.setattr(adept_units, "multipliers", _ones)
     results = {}
     for name, changed in (

@@ -8,7 +8,11 @@ import weakref
 
 import pytest
 import torch
-from adept_cases import (
+from torch import nn
+
+from adaptbench.methods.tuners import adept_units
+from adaptbench.model.units import units
+from tests.support.adept_cases import (
     DECOUPLED,
     LENGTH,
     PARTS,
@@ -31,13 +35,8 @@ from adept_cases import (
     _sort,
     _traces,
     _weights,
-    drawing,
     every_unit,
 )
-from torch import nn
-
-from adaptbench.methods.tuners import adept_units
-from adaptbench.model.units import units
 
 
 @every_unit

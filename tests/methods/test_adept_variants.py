@@ -7,11 +7,16 @@ import json
 
 import pytest
 import torch
-from adept_cases import DECOUPLED, VARIANTS, _log, _logits, made
 from transformers import AutoModelForCausalLM
 
+from adaptbench.contracts import RunFiles
+from adaptbench.methods.tuners import adept
+from tests.support.adept_cases import DECOUPLED, VARIANTS, _log, _logits, variants_of
+
 FIVE = ("llama", "qwen2", "qwen3", "mistral", "gemma")
-every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_case = pytest.mark.parametrize(
+    ("architecture", "variant"), [(one, name) for one in FIVE for name in variants_of(one)]
+)
 every_base = pytest.mark.parametrize("architecture", FIVE)
 
 
@@ -29,8 +34,7 @@ def _expected_choice(options, stages_made):
     return sorted(layer for _, layer in (ordered[:2] if placement == "lowest" else ordered[2:]))
 
 
-@every_variant
-@every_base
+@every_case
 def test_every_variant_makes_a_plain_model_in_which_the_chosen_layers_have_moved(
     architecture, variant, made, model_folder
 ):
@@ -63,13 +67,13 @@ def test_every_variant_makes_a_plain_model_in_which_the_chosen_layers_have_moved
         assert same or layer in trained, name
         still += [name] if same and layer in trained else []
         assert tensor.isfinite().all()
-    # By the extremes the most important unit has rate 0, here from the first step on, unless a later measurement finds another.
+    # By the extremes the most important unit has rate 0, here from the first step on, unless a later measurement finds
+    # another.
     stopped = options.get("unit_lr") == "decoupled_minmax" and not copied
     assert len(still) <= stopped
 
 
-@every_variant
-@every_base
+@every_case
 def test_every_variants_model_generates_with_a_cache_what_it_does_without_and_can_be_saved_again(
     architecture, variant, made, tmp_path
 ):
@@ -93,7 +97,7 @@ def test_the_copies_are_made_as_identities_of_the_base(architecture, made, model
     torch.testing.assert_close(_logits(start), _logits(base), rtol=0, atol=1e-6)
 
 
-@every_variant
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_logs_its_refreshes(variant, made):
     stages_made, options = made("qwen3")[2][variant], VARIANTS[variant]
     decoupled = options.get("unit_lr", "decoupled_rank") in DECOUPLED
@@ -102,3 +106,27 @@ def test_every_variant_logs_its_refreshes(variant, made):
     assert refreshed == ([2] if decoupled else [])
     before = [row["step"] for row in rows if any(key.startswith("start/multiplier/") for key in row)]
     assert before == ([1] if decoupled and options.get("expansion") == "none" else [])
+
+
+def test_the_figures_of_real_runs_show_what_their_stages_left(made, drawing, tmp_path):
+    root, unfolded, found = made("qwen3")
+    runs = [
+        RunFiles(evaluated.run, 0, unfolded.run(evaluated).model_dump(mode="json"), found[evaluated.run], root)
+        for evaluated in unfolded.evaluations
+        if evaluated.run != "base"
+    ]
+    assert set(adept.FIGURES) == {"layer_importance", "unit_rates"}
+    layers = adept.FIGURES["layer_importance"](runs)
+    assert len(layers.axes) == 2
+    importance = json.loads((found["adept"]["probe"] / "importance.json").read_text())["importance"]
+    for axes in layers.axes:
+        assert [bar.get_height() for bar in axes.patches] == importance
+    rates = adept.FIGURES["unit_rates"](runs)
+    panels = {axes.get_title(): axes.images[0].get_array() for axes in rates.axes if axes.images}
+    decoupled = [name for name, options in VARIANTS.items() if options.get("unit_lr", "decoupled_rank") in DECOUPLED]
+    assert list(panels) == decoupled
+    for name, values in panels.items():
+        assert values.shape == (22, 2 if VARIANTS[name].get("expansion") == "none" else 1)
+        assert 0 <= values.min() < values.max() <= 2
+    for figure in (layers, rates):
+        figure.savefig(tmp_path / "figure.svg")

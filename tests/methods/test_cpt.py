@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import SENTENCES, toy_model
 
 from adaptbench.config import training
 from adaptbench.config.training import Training
@@ -16,6 +15,8 @@ from adaptbench.data.packing import IGNORED, Packed, collate, document
 from adaptbench.io.jsonl import write_jsonl
 from adaptbench.methods.curricula import cpt
 from adaptbench.train import loop, objectives
+from tests.support.models import toy_model
+from tests.support.presets import SENTENCES
 
 CONTEXT = StageContext(0, {})
 

@@ -5,7 +5,6 @@ Run: python -m pytest tests/methods/test_llama_pro.py
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
 from transformers import AutoModelForCausalLM
 
 from adaptbench.config import training
@@ -16,6 +15,7 @@ from adaptbench.io.model_folder import check_folder
 from adaptbench.methods.tuners import adept, llama_pro
 from adaptbench.model import expansion, storage
 from adaptbench.train import loop, objectives, optimizers
+from tests.support.models import ARCHITECTURES
 from tools.small_models import small_model
 
 IDS = torch.arange(1, 61).reshape(2, 30)

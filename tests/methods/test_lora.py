@@ -1,7 +1,7 @@
 """LoRA: the merged model is the adapted one, and both are what the papers' formulas say.
 
-The formulas are written out here on the matrices: LoRA W + alpha / r B A, rsLoRA W + alpha / sqrt(r) B A, and DoRA, which
-gives every row of W + alpha / r B A (an output's weights) the learned length m.
+The formulas are written out here on the matrices: LoRA W + alpha / r B A, rsLoRA W + alpha / sqrt(r) B A, and DoRA,
+which gives every row of W + alpha / r B A (an output's weights) the learned length m.
 
 Run: python -m pytest tests/methods/test_lora.py
 """
@@ -10,7 +10,6 @@ import json
 
 import pytest
 import torch
-from conftest import ARCHITECTURES, toy_model
 from transformers import AutoModelForCausalLM
 
 from adaptbench.agent import language_model
@@ -19,6 +18,7 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.methods.posthoc import wise_ft
 from adaptbench.methods.tuners import lora, osf
 from adaptbench.model import storage
+from tests.support.models import ARCHITECTURES, toy_model
 from tools.small_models import small_model
 
 RANK, ALPHA = 4, 12.0
@@ -102,7 +102,8 @@ def test_target_modules_may_be_a_pattern_or_a_list(targets):
 
 # --- where the embeddings and the output head are one matrix
 
-TIED = {"qwen3": ("embed_tokens", "lm_head"), "gemma": ("embed_tokens", "lm_head"), "gemma3": ("embed_tokens", "lm_head"), "gpt2": ("wte", "lm_head")}  # fmt: skip
+TIED = {"qwen3": ("embed_tokens", "lm_head"), "gemma": ("embed_tokens", "lm_head"),
+    "gemma3": ("embed_tokens", "lm_head"), "gpt2": ("wte", "lm_head")}  # fmt: skip
 TARGETS = {
     "embeddings": lambda embed, head: [embed],
     "head": lambda embed, head: (head,),

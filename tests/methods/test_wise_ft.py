@@ -11,7 +11,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import toy_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -19,6 +18,7 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.io import model_folder
 from adaptbench.methods.posthoc import wise_ft
 from adaptbench.model import expansion
+from tests.support.models import toy_model
 
 IDS = torch.arange(1, 61).reshape(2, 30)
 

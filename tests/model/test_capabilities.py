@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, preset_values
 
 from adaptbench.config import architectures, load
 from adaptbench.data.packing import Packed, collate, document
@@ -21,14 +20,18 @@ from adaptbench.model.scoring import ScoringLM, greedily
 from adaptbench.stages import job, measuring
 from adaptbench.train import objectives
 from adaptbench.train.objectives import causal_lm, inputs_of
+from tests.support.presets import preset_values
+from tests.support.project import PROJECT
 from tools import capabilities_table, small_models
 
 NAMED = (
-    "llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "gemma2", "gemma3", "gemma3_text", "olmo2", "phi3", "gpt2", "gpt_neox",
+    "llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "gemma2", "gemma3", "gemma3_text", "olmo2", "phi3", "gpt2",
+    "gpt_neox",
     "smollm3", "granite",
 )  # fmt: skip
 SEE_EACH_OTHER = (
-    "qwen3_next", "qwen3_5_text", "gpt_oss", "lfm2", "granitemoehybrid", "falcon", "opt", "bloom", "mpt", "mamba", "jamba",
+    "qwen3_next", "qwen3_5_text", "gpt_oss", "lfm2", "granitemoehybrid", "falcon", "opt", "bloom", "mpt", "mamba",
+    "jamba",
     "recurrent_gemma", "falcon_mamba", "rwkv", "xglm", "minimax",
 )  # fmt: skip
 
@@ -41,9 +44,15 @@ def test_the_table_is_of_the_installed_transformers_and_of_every_architecture():
     assert set(content["architectures"]) | set(content["unbuilt"]) == set(small_models.TYPES)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in small_models.TYPES if kind not in small_models.UNBUILT])
+OF_EACH_ANSWER = {tuple(sorted(lacks.items())): kind for kind, lacks in architectures.known().items()}.values()
+
+
+@pytest.mark.parametrize("kind", sorted({*NAMED, *OF_EACH_ANSWER}))
 def test_the_table_says_what_is_measured(kind):
-    """Attention to the few keys that an index scores highest may choose among equals by rounding, and so by the machine."""
+    """Measure the usual architectures and one of all that lack the same; `make architectures` measures every one.
+
+    Attention to the few keys that an index scores highest may choose among equals by rounding, and so by the machine.
+    """
     measured, table = capabilities_table.measure(kind), architectures.known()[kind]
     if any(word in table.get("sharing", "") for word in ("indexed", "sparse")):
         assert measured.keys() ^ table.keys() <= {
@@ -65,7 +74,9 @@ def test_the_architectures_that_most_bases_have_pack():
 
 @pytest.mark.parametrize("kind", [kind for kind, lacks in architectures.known().items() if "packing" not in lacks])
 def test_in_a_packed_row_the_first_document_changes_nothing_of_the_others(kind):
-    """In both ways that training attends. Elsewhere than in NAMED a mixture of experts may round otherwise as their loads change."""
+    """In both ways that training attends. Elsewhere than in NAMED a mixture of experts may round otherwise as their
+    loads change.
+    """
     model = small_models.small_model(kind)
     documents = [list(range(20, 20 + size)) for size in (11, 23, 17)]
     for way in dict.fromkeys((model.config._attn_implementation, "eager")):
@@ -195,7 +206,9 @@ def test_a_base_is_taken_for_what_it_can_do(kind, tmp_path):
     ],
 )
 def test_where_batches_or_caches_are_wrong_answers_are_written_the_slow_way(kind, tokenizer):
-    """One prompt at a time, without a cache where need be: each token is the likeliest of a fresh pass over the text before it."""
+    """One prompt at a time, without a cache where need be: each token is the likeliest of a fresh pass over the text
+    before it.
+    """
     model = small_models.small_model(kind)
     scoring = ScoringLM(model, tokenizer, 4, architectures.known()[kind])
     assert scoring.generation_batch_size == 1

@@ -1,17 +1,19 @@
-"""What can be said of jobs on a cluster without one: which use a GPU, what the profile gives them, how their end is understood.
+"""What can be said of jobs on a cluster without one: which use a GPU, what the profile gives them, how their end is
+understood.
 
 Run: pytest tests/slurm/test_profile.py
 """
 
-import re
 from pathlib import Path
 
 import yaml
-from conftest import PROJECT, preset_values
 
 from adaptbench.config import load
 from adaptbench.graph import targets, unfolding
 from adaptbench.graph.rules import evaluation_gpus, stage_gpus
+from tests.support.presets import preset_values
+from tests.support.processes import snakemake
+from tests.support.project import PROJECT
 
 
 def test_jobs_that_train_or_score_a_model_use_a_gpu_and_no_others():
@@ -26,8 +28,8 @@ def test_jobs_that_train_or_score_a_model_use_a_gpu_and_no_others():
 
 def test_the_profile_gives_the_rules_that_compute_memory_and_time():
     profile = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
-    text = (PROJECT / "Snakefile").read_text()
-    rules = re.findall(r"^\s*(?:rule|use rule \w+ as) (\w+)(?: with)?:", text, re.MULTILINE)
+    removing = ("--configfile", "config/smoke.yaml", "--config", "keep=scored")
+    rules = snakemake(PROJECT, "--list-rules", *removing).stdout.split()
     assert set(profile["set-resources"]) == {"stage", "intermediate_stage", "evaluate"} < set(rules)
     assert profile["set-resources"]["stage"] == profile["set-resources"]["intermediate_stage"]
     for resources in (profile["default-resources"], *profile["set-resources"].values()):

@@ -1,6 +1,8 @@
-"""profiles/slurm on a real Slurm of one node: the smoke preset runs through it, and a cancelled job goes on where it was.
+"""profiles/slurm on a real Slurm of one node: the smoke preset runs through it, and a cancelled job goes on where it
+was.
 
-Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it. Takes 16 minutes on two cores; took 38 where much else ran.
+Starts the cluster of tests/slurm/cluster.sh on this machine, as root, and stops it. Takes 16 minutes on two cores; took
+38 where much else ran.
 
 Run: make slurm-test
 """
@@ -16,7 +18,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PROJECT, copy_of_project, finished, has_checkpoint, snakemake, wait_until
+
+from tests.support.processes import finished, has_checkpoint, snakemake, wait_until
+from tests.support.project import PROJECT, copy_of_project
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3600)]
 CLUSTER = str(PROJECT / "tests/slurm/cluster.sh")

@@ -171,7 +171,9 @@ def test_a_higher_level_is_wider():
 def _samples(run="full"):
     return pd.DataFrame(
         [
-            {"run": run, "task": "facts", "metric": "acc", "seed": seed, "document": document, "group": 7 * document, "document_hash": f"h{document}", "prompt_hash": f"p{document}", "value": 10.0 * seed + document, "weight": w}
+            {"run": run, "task": "facts", "metric": "acc", "seed": seed, "document": document, "group": 7 * document,
+             "document_hash": f"h{document}", "prompt_hash": f"p{document}", "value": 10.0 * seed + document,
+             "weight": w}
             for seed in (1, 0)
             for document, w in ((2, 5.0), (0, 3.0), (1, 4.0))
         ]

@@ -9,7 +9,6 @@ import re
 import warnings
 from pathlib import Path
 
-import explorer_results as made
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +19,7 @@ from adaptbench.report.figures import draw
 from adaptbench.report.paper import claims, numbers
 from adaptbench.report.paper import tables as paper_tables
 from adaptbench.statistics import Answers, collect, compare, family, holm, verdicts
+from tests.support import explorer_results as made
 
 RUNS = ("base", "full", "lora")
 VALUES = {
@@ -41,9 +41,11 @@ def reported(root: Path, documents: int, seeds: int, value) -> Path:
     for name in RUNS:
         for seed in range(1 if name == "base" else seeds):
             rows = [
-                made.row(task, i, value(name, seed, i)) for task in ("domain_facts", "general_facts") for i in range(documents)
+                made.row(task, i, value(name, seed, i)) for task in ("domain_facts",
+                    "general_facts") for i in range(documents)
             ]  # fmt: skip
-            counted = {task: {"metric": "acc", "value": 0.5, "documents": documents} for task in ("domain_facts", "general_facts")}  # fmt: skip
+            counted = {task: {"metric": "acc", "value": 0.5, "documents": documents} for task in ("domain_facts",
+                "general_facts")}  # fmt: skip
             paths.append(made.run(root, name, rows, seed=seed, metrics=counted))
     collect.run(paths, root / "collected")
     report = made.report(root, {"domain": ("domain", list(RUNS))})

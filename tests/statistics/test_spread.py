@@ -48,8 +48,8 @@ def test_seeds_that_agree_to_the_last_answer_have_a_place_too():
 
 
 def _answers(rng, spread, *, gain=0.05, task="t", metric="m", seeds=3):
-    luck = rng.normal(0, spread, (seeds, 1))
-    values = rng.normal(gain, 1, (seeds, 400)) + luck - luck.mean()
+    seed_sd = rng.normal(0, spread, (seeds, 1))
+    values = rng.normal(gain, 1, (seeds, 400)) + seed_sd - seed_sd.mean()
     return Answers(values, np.ones(400), np.arange(400), "r", task, metric, tuple(range(seeds)))
 
 

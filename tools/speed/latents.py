@@ -1,11 +1,11 @@
-"""What passes through latents cost: the column-union schedule of the released code against the wavefront and Jacobi.
+"""Time passes through latents: the column-union schedule of the released code, the wavefront and Jacobi.
 
     python -m tools latent-speed results/reference/bench
 
-The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the whole batch at every column in which any row has
-a latent, so that it makes a pass for each such column. All ways train the same model on the same batch in one process,
-in turn; medians of seconds for a forward and a backward pass, and the largest difference of a gradient from the
-released schedule's.
+The released code of LT-Tuning (arXiv 2602.10229) and Coconut cuts the batch at every column in which any row has a
+latent, and makes a pass for each such column. All ways train the same model on the same batch in one process, in turn.
+The tables have the median seconds of a forward and a backward pass, and the largest difference of a gradient from that
+of the released schedule.
 """
 
 import random
@@ -28,17 +28,29 @@ BATCHES = (8, 32)
 LENGTH, LATENTS = 256, 16
 ITERATIONS = (1, 2, 3, 4, 8, 16)
 MODELS = {
-    "0.4 M": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 6, "num_attention_heads": 2, "vocab_size": 1024},
-    "1.4 M": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 4096},
-}  # fmt: skip
-SPREAD = 6.0  # standard deviation of logits: a model as sure as a trained one, whose nucleus holds few words
+    "0.4 M": {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 2,
+        "vocab_size": 1024,
+    },
+    "1.4 M": {
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "vocab_size": 4096,
+    },
+}
+LOGIT_SD = 6.0  # of logits: as confident as a trained model, whose nucleus has few words
 PROBLEMS, WRITTEN = 32, 64
 RELEASED = "column union (released)"
 FUSION = Fusion(alpha=0.6)
 
 
-def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.PassResult:
-    """The released schedule: a pass for every stretch between columns in which any row has a latent."""
+def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.Passed:
+    """Run the released schedule: a pass for every span between columns in which any row has a latent."""
     import torch
     from transformers import DynamicCache
 
@@ -61,21 +73,21 @@ def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusio
 
 
 def measure(out: Path) -> None:
-    """Write latents.csv (training), latent_decoding.csv and latent_residual.csv, each with its Markdown, to the folder `out`."""
+    """Write latents.csv (training), latent_decoding.csv and latent_residual.csv with their Markdown to `out`."""
     made = {name: _model(architecture) for name, architecture in MODELS.items()}
     training = [row for name, model in made.items() for row in _training(name, model)]
     shown = {"model": "model", "way": "way", "batch_size": "batch", "passes": "passes", "median_seconds": "seconds"}
     shown |= {"times_faster": "times faster", "gradient_difference": "largest difference of a gradient"}
     caption = (
-        f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS} repeats in one process. "
-        "Differences in units of each parameter's largest gradient."
+        f"A forward and a backward pass in float32, {LENGTH} tokens and {LATENTS} latents a row; medians of {REPEATS}"
+        " repeats in one process. Differences in units of each parameter's largest gradient."
     )
     tables.keep(training, out / "latents.csv", shown, caption)
     decoding = [row for name, model in made.items() for row in _decoding(name, model.eval())]
     shown = {"model": "model", "batch_size": "in a batch", "median_seconds": "seconds", "times_faster": "times faster"}
     caption = (
-        f"{PROBLEMS} problems, {decoding[0]['tokens']} tokens written, {decoding[0]['latent_tokens']} of them latent, the same either way; "
-        f"medians of {REPEATS} repeats in one process."
+        f"{PROBLEMS} problems, {decoding[0]['tokens']} tokens written, {decoding[0]['latent_tokens']} of them latent,"
+        f" the same either way; medians of {REPEATS} repeats in one process."
     )
     tables.keep(decoding, out / "latent_decoding.csv", shown, caption)
 
@@ -100,7 +112,7 @@ def _model(architecture: dict[str, int]) -> Any:
     config = Qwen3Config(**architecture, num_key_value_heads=heads, head_dim=32, tie_word_embeddings=True)
     model = Qwen3ForCausalLM(config).to(gpus.device())
     with torch.no_grad():
-        model.model.norm.weight *= SPREAD / (config.initializer_range * architecture["hidden_size"] ** 0.5)
+        model.model.norm.weight *= LOGIT_SD / (config.initializer_range * architecture["hidden_size"] ** 0.5)
     return model
 
 
@@ -109,8 +121,8 @@ def _latent_id(model: Any) -> int:
 
 
 def _training(name: str, model: Any) -> list[dict[str, Any]]:
-    """Passes, seconds and gradient differences of every way and batch size."""
-    ways: dict[str, Callable[..., passes.PassResult]] = {
+    """Return passes, seconds and gradient differences of every way and batch size."""
+    ways: dict[str, Callable[..., passes.Passed]] = {
         RELEASED: column_union,
         "wavefront": passes.wavefront,
         "Jacobi, 2 iterations": partial(passes.jacobi, iterations=2),
@@ -144,7 +156,7 @@ def _training(name: str, model: Any) -> list[dict[str, Any]]:
 
 
 def _residuals(name: str, model: Any) -> list[dict[str, Any]]:
-    """How far Jacobi is from exact after so many iterations."""
+    """Return the differences of Jacobi from the exact result after each number of iterations."""
     ids, lengths = batch = _batch(BATCHES[0], _latent_id(model), model.device)
     exact = passes.wavefront(model, ids, lengths, _latent_id(model), FUSION).hidden.detach()
     gradients = _gradients(model, passes.wavefront, batch)[1]
@@ -166,7 +178,7 @@ def _residuals(name: str, model: Any) -> list[dict[str, Any]]:
 
 
 def _decoding(name: str, model: Any) -> list[dict[str, Any]]:
-    """Seconds of decoding with latents, all rows side by side and one at a time.
+    """Return the seconds of decoding with latents, all rows in a batch and one at a time.
 
     Raises:
         AdaptbenchError: the responses differ; nothing is written.
@@ -202,7 +214,7 @@ def _decoding(name: str, model: Any) -> list[dict[str, Any]]:
 
 
 def _batch(size: int, latent_id: int, device: Any) -> tuple[Any, Any]:
-    """Rows of a question and a response with LATENTS latents at places of their own, one in six beside another."""
+    """Return rows of a question and a response with LATENTS latents at random positions, one in six beside another."""
     import torch
 
     rng = random.Random(0)
@@ -213,8 +225,8 @@ def _batch(size: int, latent_id: int, device: Any) -> tuple[Any, Any]:
     return torch.tensor(ids, device=device), torch.full((size,), LENGTH, device=device)
 
 
-def _gradients(model: Any, way: Callable[..., passes.PassResult], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
-    """The passes that a forward and a backward pass took, and the gradients."""
+def _gradients(model: Any, way: Callable[..., passes.Passed], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
+    """Return the number of passes of one forward and backward pass, and the gradients."""
     import torch
 
     ids, lengths = batch
@@ -229,5 +241,5 @@ def _gradients(model: Any, way: Callable[..., passes.PassResult], batch: tuple[A
 
 
 def _apart(gradients: dict[str, Any], reference: dict[str, Any]) -> float:
-    """The largest difference, in units of the reference's largest entry of that parameter."""
+    """Return the largest difference, in units of the reference's largest entry of that parameter."""
     return max(float((gradients[n] - g).abs().max() / g.abs().max().clamp(min=1e-12)) for n, g in reference.items())

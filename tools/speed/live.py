@@ -1,8 +1,8 @@
-"""How much faster live episodes are side by side than one after another, the answers being the same.
+"""Time live episodes in a batch against one at a time, with the same answers.
 
     python -m tools live-speed results/tiny/runs/agent/glpft/seed0 results/reference/bench/live.csv
 
-Both ways play the same problems with the same models in one process, in turn, several times; medians are compared.
+Both ways play the same problems with the same models in one process, in turn, several times. Medians are compared.
 """
 
 import json
@@ -21,8 +21,7 @@ TASK = "agent_live"
 
 
 def measure(run: Path, out: Path) -> None:
-    """Write a CSV (and its Markdown) with the seconds of both ways on the model of the run in directory `run`, all of
-    its problems.
+    """Write a CSV and its Markdown with the seconds of both ways on all problems, given the directory of a run.
 
     Raises:
         AdaptbenchError: the answers differ; nothing is written.

@@ -1,4 +1,4 @@
-"""Keeps a measurement of speed: every number as CSV, and the columns that a document shows as Markdown beside it."""
+"""Repeat timings, and write measurements of speed: all numbers as CSV, the shown columns as Markdown."""
 
 import os
 import statistics
@@ -13,7 +13,7 @@ from adaptbench.train import provenance
 
 
 def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[Any, Any], dict[Any, list[float]]]:
-    """What each way returned the last time, and its seconds each time; one way after another, `repeats` times."""
+    """Run the ways one after another, `repeats` times; return the last results and the seconds of each repeat."""
     found: dict[Any, Any] = {}
     seconds: dict[Any, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -25,7 +25,7 @@ def in_turn(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> tuple[dict[A
 
 
 def profiled(**options: Any) -> Any:
-    """torch's profiler of what runs on the processor, without the lines that it would print at each start and end."""
+    """Return torch's CPU profiler, without the lines that it prints at each start and end."""
     import torch
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -33,7 +33,7 @@ def profiled(**options: Any) -> Any:
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, fastest and slowest."""
+    """Return median, fastest and slowest, in seconds."""
     return {
         "median_seconds": round(statistics.median(seconds), 4),
         "fastest_seconds": round(min(seconds), 4),
@@ -42,7 +42,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def surroundings(device: Any) -> dict[str, Any]:
-    """Where and with what it was measured."""
+    """Return the device and the versions of a measurement."""
     import torch
     import transformers
 
@@ -56,7 +56,7 @@ def surroundings(device: Any) -> dict[str, Any]:
 
 
 def keep(rows: Sequence[Mapping[str, Any]], out: Path, shown: Mapping[str, str], caption: str) -> None:
-    """Write `out` (a .csv) and the .md beside it, which has the columns of `shown` under its headings; print the latter."""
+    """Write all columns to `out` (.csv) and those of `shown`, with its headings, to the .md beside it; print it."""
     import pandas as pd
 
     write_text(out, pd.DataFrame(rows).to_csv(index=False))

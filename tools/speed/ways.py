@@ -1,8 +1,6 @@
-"""The ways that tools/speed/peers.py compares: one training step in our loop, in transformers, in TRL and in a plain
-loop with peft.
+"""Training steps that peers.py compares: in our loop, in transformers, in TRL and in a plain loop with peft.
 
-Every way trains a copy of the model it is given, for so many steps on the same rows, and notes in a `Trace` what it
-did.
+Every way trains a copy of its model for the given number of steps on the same rows, and records the steps in a `Trace`.
 """
 
 import copy
@@ -38,11 +36,14 @@ COPIES = 2  # blocks that LLaMA-Pro adds
 
 @dataclass(frozen=True)
 class Sizes:
-    """The model, the batch (rows of `length` tokens), and how much of it is measured; the first `warm` steps of a run
-    are not.
+    """Sizes of the model, of the batch and of the measurement.
 
-    `tolerance` is how far apart losses may be, relative; `rate` AdamW's, by which training must move the loss far more;
-    `masked` the share of a row's positions without a label.
+    Attributes:
+        rows, length: a batch has so many rows of so many tokens.
+        warm, timed, rounds: each of the rounds has so many untimed and then timed steps.
+        tolerance: the largest relative difference between the losses of two ways.
+        rate: the learning rate of AdamW; training must change the loss by far more than the tolerance.
+        masked: the share of a row's positions without a label.
     """
 
     hidden: int = 256
@@ -61,7 +62,7 @@ class Sizes:
 
 
 class Trace:
-    """What a way did: the losses of its steps, when each ended (seconds), and how many parameters it trained."""
+    """Record of a way's steps: losses, end times in seconds, and the number of trained parameters."""
 
     def __init__(self) -> None:
         self.losses: list[Any] = []
@@ -86,7 +87,7 @@ Way = Callable[[int, Trace], None]
 
 
 def version(package: str) -> str:
-    """Of an installed package; empty where it is not installed."""
+    """Return the version of a package, empty if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -94,7 +95,7 @@ def version(package: str) -> str:
 
 
 def works(sizes: Sizes) -> dict[str, dict[str, Way]]:
-    """The ways of each work, ours first; those of trl and of Liger (on a GPU) where they are installed."""
+    """Return the ways of each work, ours first, with TRL and (on a GPU) Liger if they are installed."""
     from peft import LoraConfig
 
     base = _model(sizes)
@@ -132,11 +133,13 @@ def _sft(sizes: Sizes, base: Any) -> dict[str, Way]:
     return {OURS: partial(_ours, sizes, base), **trainers}
 
 
-def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, tuner: Any = None, config: Any = None) -> None:
+def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, *, tuner: Any = None, config: Any = None) -> None:
+    """Train with this project's loop, after adapting the model with the tuner if there is one."""
     from transformers import set_seed
 
     training = Training(
-        learning_rate=sizes.rate, steps=steps, batch_size=sizes.rows, sequence_length=sizes.length, schedule="constant", warmup_ratio=0.0,
+        learning_rate=sizes.rate, steps=steps, batch_size=sizes.rows, sequence_length=sizes.length,
+        schedule="constant", warmup_ratio=0.0,
         precision=sizes.precision,
     )  # fmt: skip
     set_seed(SEED)
@@ -147,7 +150,8 @@ def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, tuner: Any = None,
     optimizers = default_optimizers(model.to(gpus.device()), training)
     with TemporaryDirectory() as folder:
         train(
-            model, optimizers, _data(sizes), causal_lm, training, work=Path(folder), pad_id=0, seed=SEED, checkpoint_seconds=math.inf,
+            model, optimizers, _data(sizes), causal_lm, training, work=Path(folder), pad_id=0, seed=SEED,
+            checkpoint_seconds=math.inf,
             callback=trace,
         )  # fmt: skip
         trace.losses += [
@@ -156,6 +160,7 @@ def _ours(sizes: Sizes, start: Any, steps: int, trace: Trace, tuner: Any = None,
 
 
 def _plain(sizes: Sizes, start: Any, adapter: Any, steps: int, trace: Trace) -> None:
+    """Train the peft adapter in a plain loop of PyTorch."""
     import torch
     from peft import get_peft_model
     from transformers import set_seed
@@ -181,8 +186,9 @@ def _plain(sizes: Sizes, start: Any, adapter: Any, steps: int, trace: Trace) -> 
 
 
 def _by_trainer(
-    sizes: Sizes, start: Any, steps: int, trace: Trace, trl: bool = False, liger: bool = False, adapter: Any = None
+    sizes: Sizes, start: Any, steps: int, trace: Trace, *, trl: bool = False, liger: bool = False, adapter: Any = None
 ) -> None:
+    """Train with the Trainer of transformers, or with `trl` its SFTTrainer, optionally with Liger's kernels."""
     from datasets import Dataset
     from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
     from transformers.models.qwen3 import modeling_qwen3
@@ -193,14 +199,18 @@ def _by_trainer(
 
     with ExitStack() as stack:
         options: dict[str, Any] = dict(
-            output_dir=stack.enter_context(TemporaryDirectory()), max_steps=steps, per_device_train_batch_size=sizes.rows, learning_rate=sizes.rate,
-            adam_beta1=0.9, adam_beta2=0.95, adam_epsilon=1e-8, weight_decay=0.0, optim="adamw_torch_fused", max_grad_norm=1.0,
+            output_dir=stack.enter_context(TemporaryDirectory()), max_steps=steps,
+            per_device_train_batch_size=sizes.rows, learning_rate=sizes.rate,
+            adam_beta1=0.9, adam_beta2=0.95, adam_epsilon=1e-8, weight_decay=0.0, optim="adamw_torch_fused",
+            max_grad_norm=1.0,
             lr_scheduler_type="constant", bf16=sizes.precision == "bfloat16", use_cpu=gpus.device() == "cpu", seed=SEED,
-            train_sampling_strategy="sequential", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+            train_sampling_strategy="sequential", save_strategy="no", logging_strategy="no", report_to="none",
+            disable_tqdm=True,
             use_liger_kernel=liger,
         )  # fmt: skip
         if liger:
-            stack.enter_context(mock.patch.dict(vars(modeling_qwen3)))  # it replaces some of them for good
+            # Liger replaces some of the module's classes and functions without restoring them.
+            stack.enter_context(mock.patch.dict(vars(modeling_qwen3)))
         model, rows = copy.deepcopy(start), Dataset.from_list(_rows(sizes, steps))
         if trl:
             from trl import SFTConfig, SFTTrainer
@@ -230,15 +240,17 @@ def _model(sizes: Sizes) -> Any:
 
     torch.manual_seed(SEED)
     config = Qwen3Config(
-        vocab_size=sizes.vocabulary, hidden_size=sizes.hidden, intermediate_size=3 * sizes.hidden, num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads, num_key_value_heads=sizes.heads, head_dim=sizes.hidden // sizes.heads, tie_word_embeddings=True,
+        vocab_size=sizes.vocabulary, hidden_size=sizes.hidden, intermediate_size=3 * sizes.hidden,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads, num_key_value_heads=sizes.heads, head_dim=sizes.hidden // sizes.heads,
+        tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     return Qwen3ForCausalLM(config)
 
 
 def _data(sizes: Sizes) -> Packed:
-    """The rows of one batch, again in every step: what losses differ by is training."""
+    """Return the rows of one batch, which is repeated in every step: losses then change only by training."""
     rng = random.Random(SEED)
     context = int(sizes.masked * sizes.length)
     rows = [[rng.randrange(1, sizes.vocabulary) for _ in range(sizes.length)] for _ in range(sizes.rows)]
@@ -246,13 +258,13 @@ def _data(sizes: Sizes) -> Packed:
 
 
 def _rows(sizes: Sizes, steps: int) -> list[dict[str, list[int]]]:
-    """The same rows in the order in which our own training sees them."""
+    """Return the same rows in the order of our training."""
     examples = chain.from_iterable(chain.from_iterable(islice(_data(sizes).batches(sizes.rows), steps)))
     return [{"input_ids": list(one.input_ids), "labels": list(one.labels)} for one in examples]
 
 
 def _tokenizer() -> Any:
-    """What TRL wants of a tokenizer for rows that are tokens already: a padding token."""
+    """Return a tokenizer with a padding token, all that TRL needs for tokenized rows."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

@@ -1,22 +1,23 @@
-"""What all rules share: the preset's graph, and how a job is started."""
+"""Names that all rules share: the preset's graph, and the command that starts a job."""
 
 import os
 import sys
 from pathlib import Path
 
-# The project's directory, also when another workflow includes this file or uses it as a module.
+# Directory of the project, also when this file is included or used as a module.
 PROJECT = workflow.current_basedir.join("../..").get_path_or_uri(secret_free=True)
+PROJECT = os.path.normpath(PROJECT)
 if not Path(PROJECT, "adaptbench").is_dir():  # on a remote host
     sys.exit(
         f"error: {PROJECT}: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile"
     )
-# Snakemake reads braces as a wildcard, and PYTHONPATH cannot quote what separates its folders.
+# Snakemake reads braces as a wildcard, and PYTHONPATH cannot quote its separator.
 if wrong := sorted({*"{}", os.pathsep} & {*PROJECT}):
     sys.exit(
         f"error: {PROJECT}: the path of a clone must not hold {wrong[0]!r}; rename the folder"
     )
 sys.path.insert(0, PROJECT)
-# A dry run writes nothing, compiled modules included; whether this is one is not known yet.
+# A dry run must write nothing, not even compiled modules, and it is not known yet if this is one.
 sys.dont_write_bytecode = True
 from adaptbench.graph import plan_files as plan, rules as flow, snakefile, targets
 

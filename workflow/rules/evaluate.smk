@@ -1,4 +1,4 @@
-"""One job a run: its model on all tasks of its track and on the general ones."""
+"""One job for each run: score its model on the tasks of its track and on the general ones."""
 
 
 rule evaluate:
@@ -16,7 +16,7 @@ rule evaluate:
         gpu=lambda wildcards: flow.evaluation_gpus(GRAPH, wildcards.key),
     params:
         spec=lambda wildcards: PLAN.read(plan.evaluation_file(GRAPH, wildcards.key)),
-        # The run's directory is named after the run, not after its content; a changed preset changes this.
+        # The run's directory has the run's name and no hash; this digest tells Snakemake of a changed preset.
         digest=lambda wildcards: GRAPH.evaluation(wildcards.key).digest,
         code=lambda wildcards: flow.evaluation_code(GRAPH, wildcards.key),
     shell:

@@ -1,6 +1,6 @@
 """Reports: the scores of all runs of a part, then one job for each table, figure and page.
 
-The wildcard `part` is empty for the preset's runs and "-ablation" for its ablation, as the folders are called.
+The wildcard `part` is the suffix of folders: empty for the preset's runs, "-ablation" for its ablation.
 """
 
 COLLECTED = f"{ROOT}/collected{{part}}"
@@ -142,7 +142,7 @@ rule transcripts:
         f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{params.report}} {ROOT}/transcripts --only {{wildcards.table}}"
 
 
-# `paper` holds the preset's runs against what papers report, `ablation_paper` all runs: a claim may need both.
+# `paper` compares the preset's runs with what papers report, `ablation_paper` all runs, because a claim may need both.
 rule paper:
     input:
         lambda wildcards: [
@@ -195,7 +195,7 @@ rule page:
         f"{RUN} --log {{log}} explorer {ROOT}/index.html {{params.parts}}"
 
 
-# The page shows every part that was made. A file has one rule, so this one marks that the page was made again with the part.
+# The page shows all parts that were made. A file has one rule, so this rule's output marks that the page has the part.
 use rule page as page_of_part with:
     input:
         unpack(lambda wildcards: targets.scores(GRAPH, targets.part(wildcards))),

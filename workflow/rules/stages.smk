@@ -1,4 +1,4 @@
-"""One job a stage: data, tokenizer, base, preparation, training, assembly."""
+"""One job for each stage: data, tokenizer, base, preparation, training, assembly."""
 
 
 rule stage:
@@ -11,7 +11,7 @@ rule stage:
     priority: lambda wildcards: PRIORITIES.get(wildcards.node, 0)
     conda:
         ENVIRONMENT
-    # One a process: more threads wait for each other as soon as anything else runs (docs/log.md).
+    # One for each process: more threads wait for each other as soon as anything else runs (docs/log.md).
     threads: lambda wildcards: flow.processes(GRAPH, wildcards.node)
     resources:
         gpu=lambda wildcards: flow.stage_gpus(GRAPH, wildcards.node),
@@ -22,7 +22,7 @@ rule stage:
         f"{RUN} --log {{log}} stage {{params.spec}} {{output}}"
 
 
-# With `keep: scored` an intermediate model goes when all that is made from it is made.
+# With `keep: scored`, an intermediate model is removed when all its descendants are made.
 if INTERMEDIATE := flow.removed_models(GRAPH):
 
     use rule stage as intermediate_stage with:

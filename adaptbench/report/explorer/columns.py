@@ -81,8 +81,8 @@ def _main(task: Task) -> Column:
 
 def _forgotten(task: Task) -> Column:
     about = (
-        f"What the run lost of the base's {task.label}, document by document, with its 95 % interval. "
-        "Above 0 it is worse than the base, below 0 better."
+        f"The loss of the base's {task.label}, document by document, with its 95 % interval. "
+        "Above 0 the run is worse than the base, below 0 better."
     )
     return Column(task.name + FORGOTTEN, f"{task.label} forgotten", task.unit, about, "forgetting", -1)
 

@@ -198,7 +198,7 @@ class Ours:
             raise NotRun(f"needs {hub}; this preset starts from {base or 'a base of its own'}")
 
     def _require_data(self, track: str, data: Mapping[str, Any]) -> None:
-        """Raise NotRun unless the preset trains on the benchmark with the options of `data`; other options may differ."""
+        """Raise NotRun unless the preset trains on the benchmark with these options; others may differ."""
         wanted = registry.benchmark(track, data["kind"]).Config.model_validate(data).model_dump(mode="json")
         used = self.plan["tracks"][track]["benchmark"]
         if any(used.get(key) != wanted[key] for key in data):
