@@ -57,7 +57,7 @@ slurm-test: $(READY)  ## test profiles/slurm on a Slurm that is set up on this m
 	.slurm-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt snakemake-executor-plugin-slurm
 	.slurm-venv/bin/python -m pytest -m slurm -o faulthandler_timeout=3600 tests/slurm
 
-lint: $(READY)  ## check style, types, workflow and schema
+lint: $(READY)  ## check style, types, workflow, schema and the links of documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -68,6 +68,8 @@ lint: $(READY)  ## check style, types, workflow and schema
 	cd .typed && ../$(BIN)/lint-imports ../pyproject.toml --no-cache > imports.txt || { cat imports.txt; exit 1; }
 	cd .typed && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache
 	$(BIN)/python -m adaptbench schema --check config/schema.json
+	$(BIN)/python -m tools preset-keys --check docs/presets.md
+	$(BIN)/python -m tools links
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
@@ -79,8 +81,9 @@ audit:  ## ask for known holes in the pinned packages (needs a network, and says
 		|| echo "audit: pip-audit could not be installed"
 	@$(PYTHON) .ci/audit.py .audit/bin/pip-audit constraints.txt
 
-schema: $(READY)  ## write the presets' JSON schema
+schema: $(READY)  ## write the presets' JSON schema, and the reference of their keys in docs/presets.md
 	$(BIN)/python -m adaptbench schema config/schema.json
+	$(BIN)/python -m tools preset-keys docs/presets.md
 
 architectures: $(READY)  ## measure what each architecture can do, on small random models, and keep the table (after a new transformers)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.capabilities_table

@@ -1,4 +1,4 @@
-"""Checks that a method's or benchmark's file keeps the contract of docs/architecture.md, when the file is found.
+"""Checks that a method's or benchmark's file keeps the contract of docs/method-functions.md, when the file is found.
 
 Otherwise a function that is missing, misspelt or takes other parameters would fail only when it is called, after the
 bases are trained.

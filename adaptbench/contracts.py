@@ -1,7 +1,7 @@
 """Types that the files of benchmarks and methods share with the rest of the package.
 
 A benchmark is a file benchmarks/<track>/<kind>.py, a method a file methods/<axis>/<kind>.py. Each has a `Config` and a
-few functions with agreed names; docs/architecture.md lists them. Nothing here imports torch, so the Snakefile can
+few functions with agreed names; docs/method-functions.md lists them. Nothing here imports torch, so the Snakefile can
 import it.
 """
 

@@ -1,6 +1,7 @@
 """Command line of `python -m tools`: disk space and time of results, and measurements for maintainers."""
 
 import sys
+from pathlib import Path
 
 from adaptbench.cli import main as run
 from adaptbench.commands import PATH, PATHS, Command
@@ -45,6 +46,16 @@ COMMANDS = {
     ),
     "peer-speed": Command(
         "tools.speed.peers:measure", "time training steps against those of TRL, transformers and peft", OUT
+    ),
+    "links": Command(
+        "tools.links:check",
+        "check links, anchors and named files of Markdown pages",
+        {"pages": {"type": Path, "nargs": "*", "help": "default: all that git tracks"}},
+    ),
+    "preset-keys": Command(
+        "tools.preset_keys:write",
+        "write the table of a preset's keys into a page",
+        {"page": PATH, "--check": {"action": "store_true", "help": "only compare"}},
     ),
 }
 
