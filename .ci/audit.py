@@ -1,4 +1,6 @@
-"""Ask for known holes in the pinned packages: 1 if there are any, 0 if not or if nobody could be asked, which is then said aloud.
+"""Look up known vulnerabilities of the pinned packages. Exit with 1 if there are any, with 0 if not.
+
+If the index cannot be reached, it exits with 0 and says so.
 
 pip-audit alone will not do: it calls it "no known vulnerabilities" when its index knows none of the packages.
 
@@ -15,7 +17,8 @@ from pathlib import Path
 def main(tool: str, requirements: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "audit.json"
-        command = [tool, "-r", requirements, "--no-deps", "--disable-pip", "--progress-spinner", "off", "-f", "json", "-o", report]  # fmt: skip
+        options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "-f", "json", "-o", report]
+        command = [tool, "-r", requirements, *options]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         except (OSError, subprocess.TimeoutExpired) as error:

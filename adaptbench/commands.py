@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, Command] = {
         "adaptbench.statistics.collect:run", "join runs into one set of scores", {"out": PATH, "paths": PATHS}
     ),
     "conclude": Command(
-        "adaptbench.statistics.verdicts:write", "run the significance tests of every table", _COLLECTED
+        "adaptbench.statistics.comparison_table:write", "run the significance tests of every table", _COLLECTED
     ),
     "tables": Command("adaptbench.report.write:write_tables", "write the tables", _DRAWN),
     "figures": Command("adaptbench.report.figures.draw:draw", "draw the figures", _DRAWN),

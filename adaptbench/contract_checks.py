@@ -263,7 +263,8 @@ def _benchmark_problems(module: ModuleType, folder: str, root: Path) -> Iterator
         if _is_missing(root, f"{folder}/tasks/{task.name}.yaml"):
             yield f"the task {task.name!r} has no lm-eval file {folder}/tasks/{task.name}.yaml"
         if task.general != (folder == "benchmarks/general"):
-            yield f"the task {task.name!r} must {'not ' * task.general}set general=True, as tasks of benchmarks/general do"
+            must = "must not" if task.general else "must"
+            yield f"the task {task.name!r} {must} set general=True, as tasks of benchmarks/general do"
     if not isinstance(getattr(module, "FILE", ""), str):
         yield "FILE must be text"
     for name, hub_id in getattr(module, "PUBLIC_DATA", {}).items():

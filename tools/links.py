@@ -1,4 +1,4 @@
-"""Check what tracked Markdown pages refer to: relative links, their anchors, and files of the project named in code spans.
+"""Check what tracked Markdown pages refer to: relative links, anchors, and files of the project in code spans.
 
 Run: python -m tools links. No page is fetched, so that the check needs no network.
 """

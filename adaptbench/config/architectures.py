@@ -74,7 +74,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def problem(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
+def missing_capability(lacks: Mapping[str, str], needs: Iterable[Sequence[str]]) -> str:
     """Return why a base that lacks these capabilities cannot serve all runs; empty if it can.
 
     `needs` are triples as `validate.needs` returns them.

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from adaptbench.config import architectures
 from adaptbench.config.preset import Preset
 from adaptbench.config.preset_model import preset_model
-from adaptbench.config.validate import base_lacks, base_layers, base_positions, base_problem, needs, run_problem
+from adaptbench.config.problems import base_lacks, base_layers, base_positions, base_problem, needs, run_problem
 from adaptbench.config.yaml_text import read
 from adaptbench.errors import AdaptbenchError, mistakes, reason
 
@@ -32,7 +32,7 @@ def validate(values: Mapping[str, Any], source: str) -> Preset:
     for key, run in preset.every_run():
         if problem := run_problem(preset, preset.resolved(run), layers, longest):
             raise AdaptbenchError(f"{source}: {key}.{problem}")
-    if problem := architectures.problem(base_lacks(preset.base), needs(preset)):
+    if problem := architectures.missing_capability(base_lacks(preset.base), needs(preset)):
         raise AdaptbenchError(f"{source}: base.model: {preset.base.model}: {problem}")
     return preset
 

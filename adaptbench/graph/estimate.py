@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from adaptbench import registry
-from adaptbench.config import validate
+from adaptbench.config import problems
 from adaptbench.config.preset import Preset
 from adaptbench.config.training import Training
 from adaptbench.contracts import CurriculumConfig, TunerConfig
@@ -69,7 +69,7 @@ class Estimate:
             AdaptbenchError: the base's size is unknown.
         """
         self.graph, self.assumed, self.size = graph, assumed, shape(graph, online=online)
-        self.lacks = validate.base_lacks(graph.preset.base)
+        self.lacks = problems.base_lacks(graph.preset.base)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
-from adaptbench.config import validate
+from adaptbench.config import problems
 from adaptbench.graph.nodes import Evaluation, Graph, Node
 from adaptbench.io.files import write_if_changed
 
@@ -74,7 +74,7 @@ def _stage_spec(graph: Graph, node: Node) -> dict[str, Any]:
         "checkpoint_seconds": graph.preset.checkpoint_seconds,
     }
     if node.kind == "imported_base":
-        spec["needs"] = validate.needs(graph.preset)
+        spec["needs"] = problems.needs(graph.preset)
     if "training" in node.options:
         spec["devices"] = graph.preset.devices.model_dump()
     return spec

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from adaptbench.config import architectures, validate
+from adaptbench.config import architectures, problems
 from adaptbench.config.preset import Preset
 from adaptbench.config.schema import Devices
 from adaptbench.errors import AdaptbenchError
@@ -48,8 +48,8 @@ def _check_base(preset: Preset, model: str) -> int:
     try:
         found = hub.find_local(model, revision) or hub.find_remote(model, revision)
         lacks = architectures.known().get(found.config.get("model_type", ""), {})
-        needs = validate.needs(preset)
-        if problem := model_folder.config_problem(found.config) or architectures.problem(lacks, needs):
+        needs = problems.needs(preset)
+        if problem := model_folder.config_problem(found.config) or architectures.missing_capability(lacks, needs):
             raise AdaptbenchError(f"{model}: {problem}")
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {error}") from None

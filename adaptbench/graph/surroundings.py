@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench import registry
-from adaptbench.config import architectures, load, validate, yaml_text
+from adaptbench.config import architectures, load, problems, yaml_text
 from adaptbench.config.overrides import merged, typed
 from adaptbench.config.preset import Preset
 from adaptbench.config.schema import HubData
@@ -111,7 +111,7 @@ def _check_base(graph: Graph) -> None:
     """Check that an imported base has the capabilities that runs need, as they were measured at its import."""
     for node in (one for one in graph.nodes.values() if one.kind == "imported_base"):
         lacks = model_folder.lacks(graph.directory(node.id))
-        if problem := architectures.problem(lacks, validate.needs(graph.preset)):
+        if problem := architectures.missing_capability(lacks, problems.needs(graph.preset)):
             raise AdaptbenchError(f"base.model: {graph.preset.base.model}: {problem}")
 
 

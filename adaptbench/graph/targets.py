@@ -15,6 +15,13 @@ FORMATS = ("csv", "md", "tex")
 IMAGES = ("svg", "pdf", "png")
 OVERALL_TABLES = ("overall", "fairness")
 TABLE_FIGURES = ("forgetting", "scores", "loss", "effects")
+COLLECTED = {
+    "runs": "runs.json",
+    "scores": "scores.csv",
+    "comparisons": "comparisons.csv",
+    "samples": "samples.parquet",
+}
+"""Files of a part's collected scores, by what they hold."""
 SUFFIXES = ("", "-ablation")
 """Values of the wildcard `part`."""
 
@@ -97,10 +104,10 @@ def collected(graph: Graph, part: str) -> str:
     return f"{graph.root}/collected" if part == "main" else f"{graph.root}/collected-{part}"
 
 
-def scores(graph: Graph, part: str) -> dict[str, str]:
-    """Return the files of a part's collected scores, by name of a rule's input."""
-    names = ("runs.json", "scores.csv", "comparisons.csv", "samples.parquet")
-    return {name.partition(".")[0]: f"{collected(graph, part)}/{name}" for name in names}
+def scores(graph: Graph, part: str, *names: str) -> dict[str, str]:
+    """Return the files of a part's collected scores by name, which is the name of the rule's input, too; default: all."""
+    folder = collected(graph, part)
+    return {name: f"{folder}/{COLLECTED[name]}" for name in names or COLLECTED}
 
 
 def sweep(graph: Graph) -> list[str]:

@@ -1,4 +1,4 @@
-"""Checks that a model runs with its adapters, and names the matrices that peft left without one."""
+"""Adapters of peft: checks that a model runs with them, names matrices without one, merges them into the weights."""
 
 import re
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from adaptbench.errors import AdaptbenchError
 from adaptbench.model.residual import some_tokens
 from adaptbench.model.temporary import evaluated
+from adaptbench.model.tied import untie
 
 
 def check_runs(adapted: Any) -> None:
@@ -50,3 +51,14 @@ def passed_over(adapted: Any) -> list[str]:
         if p.ndim > 1 and not p.requires_grad and id(p) not in reached and "bias" not in name
     )
     return sorted({re.sub(r"(?<=\.)\d+(?=\.)", "#", name.replace("base_layer.", "")) for name in names})
+
+
+def merge_adapters(model: Any) -> Any:
+    """Add the updates of a peft model to its matrices and return the plain model.
+
+    In a matrix shared by embeddings and output head, the update of one would change both.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(hasattr(module, "base_layer") for module in ends):
+        untie(model)
+    return model.merge_and_unload()

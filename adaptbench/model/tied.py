@@ -33,14 +33,3 @@ def separate(model: Any) -> None:
     for config in (model.config, model.config.get_text_config(decoder=True)):
         if getattr(config, "tie_word_embeddings", False):
             config.tie_word_embeddings = False
-
-
-def merged(model: Any) -> Any:
-    """Add the updates of a peft model to its matrices and return the plain model.
-
-    In a matrix shared by embeddings and output head, the update of one would change both.
-    """
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    if any(hasattr(module, "base_layer") for module in ends):
-        untie(model)
-    return model.merge_and_unload()

@@ -19,7 +19,7 @@ from adaptbench.report import table_text
 from adaptbench.report.fairness import COSTS, cost_card, mean_costs, note
 from adaptbench.report.tables import forgotten, shown, write_texts
 from adaptbench.statistics.collect import main_scores
-from adaptbench.statistics.verdicts import PLACES
+from adaptbench.statistics.comparison_table import PLACES
 from adaptbench.tasks import Task
 
 if TYPE_CHECKING:

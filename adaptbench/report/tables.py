@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from adaptbench.graph.known_tasks import known_tasks
 from adaptbench.io.files import write_text
 from adaptbench.report import latex, table_text
-from adaptbench.statistics.verdicts import PLACES
+from adaptbench.statistics.comparison_table import PLACES
 from adaptbench.tasks import Task
 
 if TYPE_CHECKING:

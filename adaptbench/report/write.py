@@ -7,7 +7,7 @@ from pathlib import Path
 from adaptbench.report import overall, tables, transcripts
 from adaptbench.report.explorer import page
 from adaptbench.report.figures import draw
-from adaptbench.statistics import collect, verdicts
+from adaptbench.statistics import collect, comparison_table
 
 
 def write_tables(collected: Path, report: Path, out: Path, only: str | None = None) -> None:
@@ -22,7 +22,7 @@ def write_partial(report: Path, out: Path) -> None:
     done = [run for run in planned if run.exists()]
     collected = out / "collected"
     collect.run(planned, collected)
-    verdicts.write(collected, report)
+    comparison_table.write(collected, report)
     write_tables(collected, report, out / "tables")
     draw.draw(collected, report, out / "figures")
     transcripts.write(collected, report, out / "transcripts")

@@ -63,7 +63,7 @@ def import_base(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     except AdaptbenchError as error:
         raise AdaptbenchError(f"base.model: {name}: {error}") from None
     lacks = measuring.lacks(model.float().to(device()))
-    if problem := architectures.problem(lacks, spec.get("needs", ())):
+    if problem := architectures.missing_capability(lacks, spec.get("needs", ())):
         raise AdaptbenchError(f"base.model: {name}: {problem}")
     return {
         "parameters": parameters.parameter_counts(model),

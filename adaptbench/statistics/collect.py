@@ -11,7 +11,7 @@ still collected.
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-Asked = tuple[str, str, str, str]
+AnswersKey = tuple[str, str, str, str]
 """Track, run, task and metric."""
 
 
@@ -36,56 +36,78 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass
+class _Collection:
+    """Entries of runs.json in the order of the paths, and the samples of the readable runs by index of the entry."""
+
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    samples: "dict[int, pd.DataFrame]" = field(default_factory=dict)
+
+    def leave_out(self, place: int, reason: str) -> None:
+        """Drop the samples of a run and keep the reason in its entry."""
+        print(f"left out: {reason}", file=sys.stderr)
+        self.runs[place] = {"key": self.runs[place]["key"], "status": "left out", "reason": reason}
+        self.samples.pop(place, None)
+
+
 def run(paths: list[Path], out: Path) -> None:
     """Collect the run.json files at `paths` into the directory `out`."""
     import pandas as pd
 
-    runs: list[dict[str, Any]] = []
-    samples: dict[int, pd.DataFrame] = {}  # by index in `runs`
-    read: dict[tuple[Any, ...], Path] = {}  # by key
+    collection = _read(paths)
+    answered = _answers_of_runs(collection)
+    if not any(run["status"] != "left out" for run in collection.runs):
+        raise AdaptbenchError("no run to collect")
+    empty = pd.DataFrame(columns=results.SAMPLE_COLUMNS)
+    together = pd.concat([rows for rows in collection.samples.values() if len(rows)] or [empty], ignore_index=True)
+    results.write_samples(out / "samples.parquet", together)
+    write_text(out / "runs.json", json.dumps(collection.runs, indent=1) + "\n")
+    write_text(out / "scores.csv", scores(collection.runs, answered).to_csv(index=False))
 
-    def leave_out(place: int, reason: str) -> None:
-        print(f"left out: {reason}", file=sys.stderr)
-        runs[place] = {"key": runs[place]["key"], "status": "left out", "reason": reason}
-        samples.pop(place, None)
 
+def _read(paths: list[Path]) -> _Collection:
+    """Read the runs; leave out those that are missing, damaged, or in the folder of another run."""
+    collection = _Collection()
+    first_of_key: dict[tuple[Any, ...], Path] = {}
     for place, path in enumerate(paths):
         track, name, seed = path.parts[-4:-1]
-        runs.append({"key": {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}})
+        folder = {"track": track, "run": name, "seed": int(seed.removeprefix("seed"))}
+        collection.runs.append({"key": folder})
         try:
             one = results.read_run(path)
             results.check_counted(one, path)
             rows = results.read_samples(path.with_name("samples.parquet"))
         except AdaptbenchError as error:
-            leave_out(place, str(error))
+            collection.leave_out(place, str(error))
             continue
-        first = read.setdefault(tuple(sorted(one["key"].items())), path)
+        first = first_of_key.setdefault(tuple(sorted(one["key"].items())), path)
         if first != path:
-            leave_out(place, f"{path}: has the key of {first}; delete one of both")
-            continue
-        if any(one["key"][name] != value for name, value in runs[place]["key"].items()):
-            said = "/".join(str(one["key"][name]) for name in ("track", "run", "seed"))
-            leave_out(place, f"{path}: has the key {said}, not that of its folder; delete it and run again")
-            continue
-        runs[place], samples[place] = one, rows
-    places: dict[tuple[str, str], list[int]] = {}  # by track and run, those with documents
-    for place, rows in samples.items():
+            collection.leave_out(place, f"{path}: has the key of {first}; delete one of both")
+        elif any(one["key"][part] != value for part, value in folder.items()):
+            key = "/".join(str(one["key"][part]) for part in folder)
+            collection.leave_out(place, f"{path}: has the key {key}, not that of its folder; delete it and run again")
+        else:
+            collection.runs[place], collection.samples[place] = one, rows
+    return collection
+
+
+def _answers_of_runs(collection: _Collection) -> dict[AnswersKey, statistics.Answers]:
+    """Return the answers of all runs; leave out runs whose seeds did not answer the same documents."""
+    import pandas as pd
+
+    seeds_of: dict[tuple[str, str], list[int]] = {}  # indices of the runs with documents, by track and name
+    for place, rows in collection.samples.items():
         if len(rows):
-            places.setdefault((runs[place]["key"]["track"], runs[place]["key"]["run"]), []).append(place)
-    asked: dict[Asked, statistics.Answers] = {}
-    for mine in places.values():
+            key = collection.runs[place]["key"]
+            seeds_of.setdefault((key["track"], key["run"]), []).append(place)
+    found: dict[AnswersKey, statistics.Answers] = {}
+    for places in seeds_of.values():
         try:
-            asked |= answers(pd.concat([samples[place] for place in mine]))
+            found |= answers(pd.concat([collection.samples[place] for place in places]))
         except AdaptbenchError as error:
-            for place in mine:
-                leave_out(place, str(error))
-    if not any(run["status"] != "left out" for run in runs):
-        raise AdaptbenchError("no run to collect")
-    empty = pd.DataFrame(columns=results.SAMPLE_COLUMNS)
-    together = pd.concat([rows for rows in samples.values() if len(rows)] or [empty], ignore_index=True)
-    results.write_samples(out / "samples.parquet", together)
-    write_text(out / "runs.json", json.dumps(runs, indent=1) + "\n")
-    write_text(out / "scores.csv", scores(runs, asked).to_csv(index=False))
+            for place in places:
+                collection.leave_out(place, str(error))
+    return found
 
 
 def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
@@ -95,8 +117,8 @@ def main_scores(scores: "pd.DataFrame") -> "pd.DataFrame":
     return scores[scores.set_index(["task", "metric"]).index.isin(main)]
 
 
-def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]) -> "pd.DataFrame":
-    """Return the scores: a row for each track, run, task and metric of `asked`, with SCORE_COLUMNS.
+def scores(runs: list[dict[str, Any]], answered: Mapping[AnswersKey, statistics.Answers]) -> "pd.DataFrame":
+    """Return the scores: a row for each track, run, task and metric of `answered`, with SCORE_COLUMNS.
 
     low and high are the 95 % interval of the mean. change, change_low and change_high are the mean paired difference
     from the base; they are empty for the base and where the base is missing.
@@ -106,13 +128,13 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
     import pandas as pd
 
     tasks = known_tasks()
-    shares = _shares(asked)
+    shares = _shares(answered)
     order = list(dict.fromkeys((run["key"]["track"], run["key"]["run"]) for run in runs if run["status"] == "done"))
     rows = []
     for track, name in order:
         mine = {
             (task, metric): found
-            for (of_track, run, task, metric), found in asked.items()
+            for (of_track, run, task, metric), found in answered.items()
             if (of_track, run) == (track, name)
         }
         for (task, metric), found in mine.items():
@@ -123,7 +145,7 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
                 "metric": metric,
                 **vars(statistics.mean_interval(found, share=(task, metric) in shares)),
             }
-            before = asked.get((track, "base", task, metric))
+            before = answered.get((track, "base", task, metric))
             if name != "base" and before is not None:
                 row |= _change(found, before)
             rows.append(row)
@@ -138,25 +160,25 @@ def scores(runs: list[dict[str, Any]], asked: Mapping[Asked, statistics.Answers]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
-def _shares(asked: Mapping[Asked, statistics.Answers]) -> set[tuple[str, str]]:
+def _shares(answered: Mapping[AnswersKey, statistics.Answers]) -> set[tuple[str, str]]:
     """Return the tasks and metrics whose values are 0 or 1 in all runs: shares of right answers, and not counts."""
     import numpy as np
 
     by_metric: dict[tuple[str, str], bool] = {}
-    for (_, _, task, metric), found in asked.items():
+    for (_, _, task, metric), found in answered.items():
         here = bool(np.isin(found.values, (0, 1)).all())
         by_metric[task, metric] = by_metric.get((task, metric), True) and here
     return {key for key, holds in by_metric.items() if holds}
 
 
-def answers(samples: "pd.DataFrame") -> dict[Asked, statistics.Answers]:
+def answers(samples: "pd.DataFrame") -> dict[AnswersKey, statistics.Answers]:
     """Return the answers of all samples, by track, run, task and metric.
 
     Raises:
         AdaptbenchError: a run's seeds did not answer the same documents.
     """
     grouped = samples.groupby(["track", "run", "task", "metric"], sort=False)
-    return {cast(Asked, of): statistics.answers(rows) for of, rows in grouped}
+    return {cast(AnswersKey, of): statistics.answers(rows) for of, rows in grouped}
 
 
 def _change(after: statistics.Answers, before: statistics.Answers) -> dict[str, float]:

@@ -5,10 +5,9 @@ schedules, clipping, accumulation, precision, logging, checkpoints and resuming.
 batch depends only on the seed and k. A checkpoint holds weights, optimizers, schedules and random state, so that a
 resumed run ends in the same bits as an uninterrupted one (on a CPU).
 
-Objective: `objective(model, batch)` returns the mean over the batch's trained tokens (plus penalties, if any). The loop
-    weights
-each micro-batch by its share of the step's trained tokens, so that accumulation over micro-batches or processes changes
-only rounding.
+`objective(model, batch)` returns the mean over the batch's trained tokens (plus penalties, if any). The loop weights
+each micro-batch by its share of the step's trained tokens, so that accumulation over micro-batches or processes
+changes only rounding.
 """
 
 import math
@@ -86,13 +85,8 @@ class Trainer:
         self, ready: setup.Setup, objective: Objective, training: Training, steps: int, callback: Callback | None,
         *, folder: Path, checkpoint_seconds: float,
     ) -> None:  # fmt: skip
-        self.setup, self.objective, self.training, self.steps, self.callback = (
-            ready,
-            objective,
-            training,
-            steps,
-            callback,
-        )
+        self.setup, self.objective, self.training = ready, objective, training
+        self.steps, self.callback = steps, callback
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
         self.progress = Progress()
         self.positions = PositionCounter(ready.model)

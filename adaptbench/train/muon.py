@@ -2,7 +2,8 @@
 
 torch.optim.Muon steps one matrix after another, in bfloat16 on any machine. A small model has dozens of small matrices,
 whose steps then cost up to a third of its backward pass. State, options and, except for rounding, results are torch's
-(tests/train/test_muon.py). Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; rates: arXiv 2502.16982.
+(tests/train/test_muon.py). Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
+Rates: arXiv 2502.16982.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptbench.config import validate
+from adaptbench.config import problems
 from adaptbench.config.schema import Devices
 from adaptbench.config.training import Training
 from adaptbench.errors import AdaptbenchError
@@ -62,7 +62,7 @@ def prepare(
         cpu=distributed.in_process_group() and not torch.cuda.is_available(),
     )
     devices = Devices(processes=accelerator.num_processes, strategy=strategy)  # as they are, whoever started them
-    if problem := validate.training_problem(devices, training):
+    if problem := problems.training_problem(devices, training):
         raise AdaptbenchError(problem)
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable()

@@ -73,6 +73,6 @@ def _check_names(targets, names) -> None:
 
 def merge(config: Config, model):
     """Return the plain model with the updates added to its matrices."""
-    from adaptbench.model.tied import merged
+    from adaptbench.model.adapters import merge_adapters
 
-    return merged(model)
+    return merge_adapters(model)

@@ -57,6 +57,6 @@ def adapt(config: Config, model, context: StageContext):
 
 def merge(config: Config, model):
     """Return the plain model with the updates added to its matrices."""
-    from adaptbench.model.tied import merged
+    from adaptbench.model.adapters import merge_adapters
 
-    return merged(model)
+    return merge_adapters(model)

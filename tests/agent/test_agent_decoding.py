@@ -358,7 +358,7 @@ def test_each_task_has_its_own_most_tokens(mixed, tasks, reader, monkeypatch):
         seen.update((max_new_tokens, len(ids)) for ids in made)
         return made
 
-    monkeypatch.setattr(generate, "greedy", watched)
+    monkeypatch.setattr(language_model, "greedy", watched)
     answers = lm.generate_until(mixed, disable_tqdm=True)
     assert seen.keys() == {(9, 9), (4, 4), (6, 6)}
     assert (seen[9, 9], seen[4, 4]) == (7, 5)
@@ -593,7 +593,7 @@ def test_a_history_that_is_too_long_is_cut_as_in_training(tasks, reader, traject
     lm = _lm(_toy(reader), reader, tasks)
     seen = []
     monkeypatch.setattr(
-        generate,
+        language_model,
         "greedy",
         lambda model, tokenizer, prompts, most, *more, **_: seen.extend(prompts) or [[] for _ in prompts],
     )
@@ -622,7 +622,7 @@ def test_a_model_that_writes_on_is_read_up_to_the_tasks_stop(tasks, reader, monk
     call = ' I add.\nAction: add\nAction Input: {"a": 1, "b": 2}'
     written = reader(f"{call}\nObservation: 3\nThought: I know.", add_special_tokens=False).input_ids
     monkeypatch.setattr(
-        generate, "greedy", lambda model, tokenizer, prompts, most, *more, **_: [written for _ in prompts]
+        language_model, "greedy", lambda model, tokenizer, prompts, most, *more, **_: [written for _ in prompts]
     )
     lm = _lm(_toy(reader), reader, tasks, max_turns=1)
     step, live = (_step_request(split, _documents(tasks, split)[0], 90) for split in ("agent_steps", "agent_live"))

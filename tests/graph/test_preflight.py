@@ -21,7 +21,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from adaptbench.benchmarks.shared import hub as data_hub
-from adaptbench.config import load, schema, validate
+from adaptbench.config import load, problems, schema
 from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import estimate, estimate_text, model_size, nodes, preflight, unfolding
 from adaptbench.io import hub
@@ -228,12 +228,12 @@ def cached(model_folder, tmp_path, monkeypatch) -> str:
 
 def test_a_model_in_the_cache_goes_on_without_the_hub_and_its_layers_are_known(cached):
     preflight.check(unfolded(cached), unfolded(cached).nodes)
-    assert validate.base_layers(schema.Base(model=cached)) == 4
+    assert problems.base_layers(schema.Base(model=cached)) == 4
     values = preset_values() | {"base": {"model": cached}}
     values["runs"][1]["tuner"]["layers"] = 5
     with pytest.raises(AdaptbenchError, match=r"runs.1.tuner.layers: must be <= 4, the base's layers"):
         load.validate(values, "toy.yaml")
-    longest = validate.base_positions(schema.Base(model=cached))
+    longest = problems.base_positions(schema.Base(model=cached))
     values = preset_values() | {"base": {"model": cached}, "training": {"steps": 1, "sequence_length": longest + 1}}
     with pytest.raises(AdaptbenchError, match=rf"runs.0.training.sequence_length: must be <= {longest}, the base's"):
         load.validate(values, "toy.yaml")
@@ -522,7 +522,7 @@ def test_a_config_that_is_nested_too_deeply_is_no_config(tmp_path, model_folder)
     folder = shutil.copytree(model_folder("qwen3"), tmp_path / "model")
     (folder / "config.json").write_text("[" * 100_000)
     assert hub.find_local(str(folder), "main") is None
-    assert validate.base_layers(schema.Base(model=str(folder))) is None
+    assert problems.base_layers(schema.Base(model=str(folder))) is None
 
 
 def test_a_token_that_no_header_can_hold_is_one_line(endpoint, tmp_path):

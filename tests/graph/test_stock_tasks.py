@@ -15,7 +15,7 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.evaluate import harness, metrics
 from adaptbench.graph import known_tasks, stock_tasks, surroundings, unfolding
 from adaptbench.model import storage
-from adaptbench.statistics import answers, verdicts
+from adaptbench.statistics import answers, comparison_table
 from tests.support import hub
 from tests.support.presets import preset_values
 
@@ -150,7 +150,7 @@ def test_tasks_of_general_are_what_is_forgotten_and_pair_by_document(scored):
             made in by_run.items()}
         for name in names
     }  # fmt: skip
-    found = {(row["kind"], row["task"]) for row in verdicts.of_table(asked, "full") if row["kind"] != "leader"}
+    found = {(row["kind"], row["task"]) for row in comparison_table.of_table(asked, "full") if row["kind"] != "leader"}
     assert found == {("kept", "general_arc_easy"), ("kept", "general_mmlu_stem"), ("baseline", "gsm8k")}
 
 

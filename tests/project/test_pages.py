@@ -1,4 +1,4 @@
-"""Pages of documentation: the guide to a new method runs as it is written, references lead somewhere, generated parts are up to date.
+"""Pages of documentation: the guide to a new method runs as written, references exist, generated parts are current.
 
 Run: python -m pytest tests/project/test_pages.py
 """
@@ -23,7 +23,9 @@ from tools import sweep as sweep_rates
 
 GUIDE = (PROJECT / "docs/adding-a-method.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TO_SAVE = re.compile(r"(?:Save this as|Add to)\s`(methods/\w+/(\w+)\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # fmt: skip
+TO_SAVE = re.compile(
+    r"(?:Save this as|Add to)\s`(methods/\w+/(\w+)\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 TO_NAME = re.compile(r"`(\w+\.yaml)`[^`]*?:\n\n```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -124,7 +126,8 @@ def test_the_table_of_what_a_function_knows_is_the_dataclass():
 
 def test_whole_presets_of_pages_are_valid(tmp_path):
     """Those that begin with their name; a model of the hub in place of a folder that the reader has."""
-    found = [text for page in sorted((PROJECT / "docs").glob("*.md")) for text in re.findall(r"```yaml\n( *name: .*?)```", page.read_text(), re.DOTALL)]  # fmt: skip
+    pages = [page.read_text() for page in sorted((PROJECT / "docs").glob("*.md"))]
+    found = [text for page in pages for text in re.findall(r"```yaml\n( *name: .*?)```", page, re.DOTALL)]
     presets = [yaml.safe_load(textwrap.dedent(text).replace("some/folder", "owner/name")) for text in found]
     valid = [load.validate(one, "page") for one in presets if "data" in one]
     assert [one.name for one in valid] == ["mine"]

@@ -43,8 +43,8 @@ def run(code: str) -> str:
 def test_what_the_snakefile_imports_needs_nothing_that_only_linux_has():
     plans = """
 from pathlib import Path
-from adaptbench.graph import snakefile, surroundings, unfolding
-print(len(unfolding.unfold(surroundings.preset({}, [Path("config/smoke.yaml")])).nodes))
+from adaptbench.graph import snakefile, surroundings
+print(len(surroundings.load_graph({}, [Path("config/smoke.yaml")]).nodes))
 print(snakefile.warm.start())
 """
     nodes, warm_process = run(LACKING + plans).split()

@@ -10,7 +10,7 @@ import pytest
 
 from adaptbench.graph import targets
 from adaptbench.report import latex, overall, table_text
-from adaptbench.statistics import collect, verdicts
+from adaptbench.statistics import collect, comparison_table
 from tests.support.made_up_runs import make_run, report_of
 
 
@@ -26,7 +26,7 @@ def written(tmp_path):
     tables = {"domain": report["tables"]["domain"] | {"runs": ["base", "full", "lost"]}}
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report | {"tables": tables, "part": "main", "sweep": str(sweep)}))
-    verdicts.write(tmp_path / "collected", path)
+    comparison_table.write(tmp_path / "collected", path)
     overall.write(tmp_path / "collected", path, tmp_path / "tables")
     return tmp_path / "tables"
 
@@ -51,7 +51,7 @@ def test_a_run_is_tested_against_its_tables_baseline_as_in_that_table(tmp_path):
     other = domain | {"baseline": "base"}  # a run of two tables has what the first says
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report | {"tables": {"domain": domain, "other": other}, "part": "main", "sweep": None}))
-    verdicts.write(tmp_path / "collected", path)
+    comparison_table.write(tmp_path / "collected", path)
     overall.write(tmp_path / "collected", path, tmp_path / "tables")
     rows = pd.read_csv(tmp_path / "tables/overall.csv").set_index("run")
     said = pd.read_csv(tmp_path / "collected/comparisons.csv").set_index(["table", "kind", "task", "run"])

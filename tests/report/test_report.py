@@ -15,18 +15,18 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.io import results
 from adaptbench.report import tables
 from adaptbench.report.figures import draw, palette
-from adaptbench.statistics import collect, verdicts
+from adaptbench.statistics import collect, comparison_table
 from tests.support.made_up_runs import DOCUMENTS, described, make_run, report_of
 from tools import sweep
 
 
 def _tables(collected: Path, report: Path, out: Path) -> None:
-    verdicts.write(collected, report)
+    comparison_table.write(collected, report)
     tables.write(collected, report, out)
 
 
 def _figures(collected: Path, report: Path, out: Path) -> None:
-    verdicts.write(collected, report)
+    comparison_table.write(collected, report)
     draw.draw(collected, report, out)
 
 
@@ -86,7 +86,7 @@ def test_conclusions_of_damaged_answers_are_one_line(collected, tmp_path):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/samples.parquet").write_bytes((collected / "samples.parquet").read_bytes()[:500])
     with pytest.raises(AdaptbenchError, match=r"samples\.parquet: damaged"):
-        verdicts.write(tmp_path / "damaged", report_of(tmp_path))
+        comparison_table.write(tmp_path / "damaged", report_of(tmp_path))
 
 
 def test_a_missing_or_damaged_run_is_named_and_the_rest_collected(runs, tmp_path, capsys):

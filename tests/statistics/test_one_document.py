@@ -18,7 +18,7 @@ from adaptbench.report.explorer import page
 from adaptbench.report.figures import draw
 from adaptbench.report.paper import claims, numbers
 from adaptbench.report.paper import tables as paper_tables
-from adaptbench.statistics import Answers, collect, compare, family, holm, verdicts
+from adaptbench.statistics import Answers, collect, compare, comparison_table, family, holm
 from tests.support import explorer_results as made
 
 RUNS = ("base", "full", "lora")
@@ -52,7 +52,7 @@ def reported(root: Path, documents: int, seeds: int, value) -> Path:
     planned = json.loads(report.read_text()) | {"part": "main", "sweep": None}
     planned["tables"]["domain"]["baseline"] = "full"
     report.write_text(json.dumps(planned))
-    verdicts.write(root / "collected", report)
+    comparison_table.write(root / "collected", report)
     tables.write(root / "collected", report, root / "tables")
     overall.write(root / "collected", report, root / "tables")
     draw.draw(root / "collected", report, root / "figures")

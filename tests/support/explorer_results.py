@@ -10,7 +10,7 @@ import pandas as pd
 from adaptbench.io import results
 from adaptbench.latent.text import LATENT
 from adaptbench.report.explorer import page
-from adaptbench.statistics import collect, verdicts
+from adaptbench.statistics import collect, comparison_table
 
 DOCUMENTS = 30
 METRICS = {"domain_facts": "acc", "general_facts": "acc", "agent_live": "success", "multiplication": "exact_match"}
@@ -136,7 +136,7 @@ def make(root: Path) -> tuple[Path, Path]:
     tables = {"domain": ("domain", ["base", "full", "lora", "moved"]), "agent": ("agent", ["base", "single"]),
         "reasoning": ("reasoning", ["base", "lt-tuning"])}  # fmt: skip
     plan = report(root, tables)
-    verdicts.write(root / "collected", plan)
+    comparison_table.write(root / "collected", plan)
     # `collect` takes no run that was asked something else than the base; parts made at different times may hold such.
     samples = results.read_samples(root / "collected/samples.parquet")
     samples.loc[(samples["run"] == "moved") & (samples["document"] < 10), "prompt_hash"] = "other"

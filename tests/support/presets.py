@@ -41,3 +41,13 @@ def preset_values() -> dict:
             }
         )
     )
+
+
+def changed_preset(path: str, value) -> dict:
+    values = preset_values()
+    place = values
+    *parts, last = path.split(".")
+    for part in parts:
+        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+    place[int(last) if isinstance(place, list) else last] = value
+    return values

@@ -72,7 +72,7 @@ FLOAT32 = ("--config", 'training={"precision": "float32"}', 'base={"training": {
 
 
 FUSED = [f"results/smoke/runs/{run}/seed0/run.json" for run in ("domain/adept", "reasoning/lt-tuning")]
-"""Two runs that use every operation of kernels/ between them."""
+"""Runs that use every operation of kernels/ that any run of the preset uses."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_plain_operations_give_the_same_results_as_the_fast_ones(in_float32,
         assert near[text].all()
         assert near.mean() > 0.97  # an answer may turn over where two were equally likely
         operations |= ran[1].keys()
-    assert len(operations) > 3
+    assert operations >= {"latent_fusion", "unitwise_adamw"}
 
 
 def test_snakemakes_own_report_holds_tables_figures_and_pages(smoke, tmp_path):

@@ -49,7 +49,7 @@ RELEASED = "column union (released)"
 FUSION = Fusion(alpha=0.6)
 
 
-def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.Passed:
+def column_union(model: Any, input_ids: Any, lengths: Any, latent_id: int, fusion: Fusion) -> passes.PassResult:
     """Run the released schedule: a pass for every span between columns in which any row has a latent."""
     import torch
     from transformers import DynamicCache
@@ -122,7 +122,7 @@ def _latent_id(model: Any) -> int:
 
 def _training(name: str, model: Any) -> list[dict[str, Any]]:
     """Return passes, seconds and gradient differences of every way and batch size."""
-    ways: dict[str, Callable[..., passes.Passed]] = {
+    ways: dict[str, Callable[..., passes.PassResult]] = {
         RELEASED: column_union,
         "wavefront": passes.wavefront,
         "Jacobi, 2 iterations": partial(passes.jacobi, iterations=2),
@@ -225,7 +225,7 @@ def _batch(size: int, latent_id: int, device: Any) -> tuple[Any, Any]:
     return torch.tensor(ids, device=device), torch.full((size,), LENGTH, device=device)
 
 
-def _gradients(model: Any, way: Callable[..., passes.Passed], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
+def _gradients(model: Any, way: Callable[..., passes.PassResult], batch: tuple[Any, Any]) -> tuple[int, dict[str, Any]]:
     """Return the number of passes of one forward and backward pass, and the gradients."""
     import torch
 

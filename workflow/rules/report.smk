@@ -45,7 +45,11 @@ rule tables:
     input:
         unpack(
             lambda wildcards: targets.scores(
-                GRAPH, targets.part_of_table(GRAPH, wildcards.table)
+                GRAPH,
+                targets.part_of_table(GRAPH, wildcards.table),
+                "runs",
+                "scores",
+                "comparisons",
             )
         ),
         targets.sweep(GRAPH),
@@ -114,7 +118,7 @@ rule transcripts:
     input:
         unpack(
             lambda wildcards: targets.scores(
-                GRAPH, targets.part_of_table(GRAPH, wildcards.table)
+                GRAPH, targets.part_of_table(GRAPH, wildcards.table), "runs", "samples"
             )
         ),
     output:
@@ -148,7 +152,7 @@ rule paper:
         lambda wildcards: [
             file
             for part in targets.paper_parts(wildcards.paper)
-            for file in targets.scores(GRAPH, part).values()
+            for file in targets.scores(GRAPH, part, "runs", "samples").values()
         ],
     output:
         report(

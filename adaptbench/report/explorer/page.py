@@ -11,7 +11,7 @@ from adaptbench import registry
 from adaptbench.io.files import lock, write_text
 from adaptbench.latent.text import LATENT
 from adaptbench.report.explorer import columns, documents, embed, parts, rows
-from adaptbench.statistics.verdicts import PLACES
+from adaptbench.statistics.comparison_table import PLACES
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("text", "marker", "data", "tip", "table", "plot", "answer", "documents", "run", "main")

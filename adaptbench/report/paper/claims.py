@@ -13,7 +13,7 @@ from adaptbench import statistics
 from adaptbench.errors import AdaptbenchError
 from adaptbench.report.paper.ours import NotRun, Ours
 from adaptbench.report.paper.source import Claim, Paper, differences, effect
-from adaptbench.statistics.verdicts import relevant
+from adaptbench.statistics.comparison_table import relevant
 from adaptbench.tasks import Task
 
 VERDICTS = ("direction reproduced", "opposite", "not reproduced: tie", "untestable", "not run")

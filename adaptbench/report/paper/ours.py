@@ -16,7 +16,7 @@ from adaptbench.graph import stock_tasks
 from adaptbench.io import results
 from adaptbench.report.paper.names import measures
 from adaptbench.report.paper.source import Exact, Measured, Selector
-from adaptbench.statistics.verdicts import lacks, seeds_missing
+from adaptbench.statistics.comparison_table import lacks, seeds_missing
 from adaptbench.tasks import Task
 
 if TYPE_CHECKING:
