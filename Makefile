@@ -64,6 +64,8 @@ lint: $(READY)  ## check style, types, workflow, schema and the links of documen
 	$(BIN)/snakemake --lint
 	@# As a wheel holds it, with kernels/, methods/ and benchmarks/ inside: mypy finds packages by their place alone.
 	rm -rf .typed && mkdir .typed && cp -rp adaptbench .typed && cp -rp benchmarks kernels methods .typed/adaptbench
+	@# In the checkout these have no __init__.py: there it would hide another project's package of that name.
+	touch .typed/adaptbench/benchmarks/__init__.py .typed/adaptbench/kernels/__init__.py .typed/adaptbench/methods/__init__.py
 	@# Which room may import which: tool.importlinter in pyproject.toml.
 	cd .typed && ../$(BIN)/lint-imports ../pyproject.toml --no-cache > imports.txt || { cat imports.txt; exit 1; }
 	cd .typed && ../$(BIN)/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache

@@ -38,7 +38,10 @@ _DRAWN: _Arguments = {
     "--only": {"metavar": "NAME", "help": "draw only the one with this name; default: all"},
 }
 _PRESETS = {
-    "presets": PATHS,
+    "presets": {
+        **PATHS,
+        "help": "each is read alone; snakemake -n checks files that it merges",
+    },
     "--config": {"nargs": "+", "default": [], "metavar": "KEY=VALUE", "help": "change options, as in Snakemake"},
 }
 

@@ -52,6 +52,8 @@ CURRICULUM: Mapping[str, Parameters] = {
 POSTHOC: Mapping[str, Parameters] = {"apply": ("config", "start", "end", "out"), "skip_reason": ("config",)}
 BENCHMARK: Mapping[str, Parameters] = {"build": ("config", "seed", "public")}
 PREPARATION: Parameters = ("config", "inputs", "out", "context")
+OF_HOOKS = frozenset(chain(PREPARATION, *TUNER.values(), *CURRICULUM.values(), *POSTHOC.values()))
+"""Names that mean the same in every hook: a parameter with another's name would get the wrong argument."""
 CONFIG_METHODS: Mapping[str, Parameters] = {
     "problem": ("run", "base_layers"),
     "sharded_problem": ("run",),
@@ -168,8 +170,9 @@ def _signature_problem(function: Callable[..., Any], parameters: Parameters) -> 
         bound = signature.bind(*parameters).arguments
     except TypeError:
         return f"{wanted}, not {signature}"
-    moved = [name for name, given in bound.items() if name in parameters and given != name and isinstance(given, str)]
-    return f"{wanted} in this order, not {signature}" if moved else ""
+    moved = {name for name, given in bound.items() if given != name and isinstance(given, str)}
+    order = " in this order" if moved.intersection(parameters) else ""
+    return f"{wanted}{order}, not {signature}" if moved.intersection(OF_HOOKS.union(parameters)) else ""
 
 
 def _constant_problems(module: ModuleType, root: Path) -> Iterator[str]:

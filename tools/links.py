@@ -23,6 +23,7 @@ NAMED = re.compile(rf"((?:{FOLDERS})(?:/[\w.-]+)*/?)(?:: (\w+(?:\.\w+)*))?")
 
 TO_WRITE = {
     "methods/tuners/norms.py",
+    "methods/tuners/norms_figures.py",
     "methods/tuners/lora_plus.py",
     "methods/tuners/quiet_layers.py",
     "methods/curricula/short_first.py",

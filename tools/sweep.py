@@ -6,6 +6,7 @@ stage, and so its rate, with another one names in `SWEPT` the option to choose i
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from adaptbench.graph.known_tasks import known_tasks
 from adaptbench.io.files import write_text
 from adaptbench.statistics.collect import main_scores
 
+NAMED = r"(.+?)-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+"""Name of a run in a sweep: the run that is swept, and the value."""
 GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SEED = 100
 
@@ -67,7 +70,7 @@ def choose(collected: Path, out: Path) -> None:
     """Write the validation score of each method at each value of the swept option, and the chosen value, as CSV.
 
     Raises:
-        AdaptbenchError: the scores are not those of a sweep.
+        AdaptbenchError: the scores are not those of a sweep, or a run is not named by its value.
     """
     import pandas as pd
 
@@ -76,10 +79,14 @@ def choose(collected: Path, out: Path) -> None:
         raise AdaptbenchError(f"{collected}: not scored on validation; a rate is never chosen on a test")
     tasks = known_tasks()
     curricula = {run["key"]["run"]: run["config"]["curriculum"]["kind"] for run in runs if run["config"]}
+    for name in curricula:
+        if not re.fullmatch(NAMED, name):
+            raise AdaptbenchError(f"{collected}: the run {name!r} must be named <name>-<value>, such as norms-0.003")
     scores = main_scores(pd.read_csv(collected / "scores.csv"))
-    split = scores["run"].str.extract(r"^(.*?)-([\d.]+(?:e-?\d+)?)$")
-    trained = split[0].notna() & scores["task"].map(lambda task: tasks[task].primary)  # a baseline has none
-    scores, split = scores[trained], split[trained]
+    scores = scores[scores["run"].isin(list(curricula)) & scores["task"].map(lambda task: tasks[task].primary)]
+    if scores.empty:
+        raise AdaptbenchError(f"{collected}: holds no scores of trained runs")
+    split = scores["run"].str.extract(f"^{NAMED}$")
     table = pd.DataFrame(
         {
             "track": scores["track"],

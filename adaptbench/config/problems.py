@@ -57,12 +57,17 @@ def _run_problems(preset: Preset, run: Run, layers: int | None, longest: int | N
 
 
 def _phase_problem(run: Run, training: Training) -> str:
-    """Return why a phase's training options are invalid; empty if they are valid."""
+    """Return why a phase's training options are invalid or would be ignored; empty if they are valid."""
+    default = Training.model_fields["optimizer"].default
     for phase in registry.method("curricula", run.curriculum.kind).phases(run.curriculum, run.track, training):
         try:
-            merge_training(training, phase.training)  # a rate times a ratio may overflow
+            merged = merge_training(training, phase.training)  # a rate times a ratio may overflow
         except ValidationError as error:
             return f"curriculum: of the stage {phase.name!r}, {reason(error)}"
+        tuner = (phase.tuner or run.tuner).kind
+        if merged.optimizer != default and hasattr(registry.method("tuners", tuner), "optimizer"):
+            why = f"{tuner} makes the optimizer of the stage {phase.name!r}"
+            return f"training.optimizer: must be {default}, not {merged.optimizer}; {why}"
     return ""
 
 

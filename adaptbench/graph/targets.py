@@ -105,7 +105,7 @@ def collected(graph: Graph, part: str) -> str:
 
 
 def scores(graph: Graph, part: str, *names: str) -> dict[str, str]:
-    """Return the files of a part's collected scores by name, which is the name of the rule's input, too; default: all."""
+    """Return files of a part's collected scores, all unless named, by their names as inputs of a rule."""
     folder = collected(graph, part)
     return {name: f"{folder}/{COLLECTED[name]}" for name in names or COLLECTED}
 

@@ -104,7 +104,6 @@ def train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
     adapted = methods.tuner.adapt(methods.tuner_config, model, context)
     manifest = _check_adapters(adapted, methods.tuner_config)
     parameters.train_rows(adapted, new_rows)
-    hooks = methods.hooks(adapted, training, context)
     if hasattr(curriculum, "decode"):
         manifest["decode"] = curriculum.decode(*phase)
     keep_adapters = not options["merge"] and getattr(methods.tuner, "ADAPTERS", False)
@@ -116,7 +115,9 @@ def train(spec: Spec, out: Path, work: Path) -> dict[str, Any]:
             tensor.data = tensor.data.to(dtypes.get(name, stored_dtype))
         return merged
 
-    return manifest | fit(spec, adapted, context, examples, training, result=result, hooks=hooks, out=out, work=work)
+    hooks = partial(methods.hooks, adapted, training, context)
+    costs = fit(spec, adapted, context, examples, training, result=result, make_hooks=hooks, out=out, work=work)
+    return manifest | costs
 
 
 def _check_adapters(model: Any, tuner_config: Any) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def fit(
     result: Callable[[], Any],
     out: Path,
     work: Path,
-    hooks: Hooks | None = None,
+    make_hooks: Callable[[], Hooks] = Hooks,
 ) -> dict[str, Any]:
     """Train, save the model that `result` returns with the training's log in `out`, and return what it cost.
 
@@ -152,8 +153,8 @@ def fit(
     from adaptbench.train import loop, objectives
     from adaptbench.train.optimizers import default_optimizers
 
-    hooks = hooks or Hooks()
     counts = _check(model, training)
+    hooks = make_hooks()  # after the check: an optimizer of no parameters fails
     assert context.tokenizer is not None
     packs = context.can("packing")
     instead = announce_instead(context)

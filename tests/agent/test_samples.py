@@ -351,7 +351,7 @@ def test_static_and_live_evaluation_ask_in_the_tokens_that_were_trained(trajecto
     single_model = roles == ("assistant",)
     for place in ("static", "live"):
         taught = _Taught(learned)
-        monkeypatch.setattr(generate, "greedy", taught)
+        monkeypatch.setattr(language_model, "greedy", taught)
         if place == "static":
             # As lm-eval hands documents over: through JSON.
             documents = json.loads(json.dumps(step_documents(trajectories, "here")))

@@ -17,8 +17,10 @@ import yaml
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from adaptbench import registry
 from adaptbench.config import load, training, yaml_text
 from adaptbench.config.preset_model import json_schema
+from adaptbench.contracts import Phase
 from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import nodes, plan_files, rules, surroundings, targets
 from tests.support.presets import changed_preset, preset_values
@@ -146,6 +148,23 @@ def _coconut(options: dict) -> dict:
         {"name": "x", "track": "reasoning", "curriculum": {"kind": "coconut"} | options, "tuner": {"kind": "full"}}
     ]
     return values
+
+
+@pytest.mark.parametrize("where", ["run", "preset", "stage"])
+def test_an_optimizer_option_that_the_tuner_would_ignore_is_refused(where, monkeypatch):
+    full = registry.method("tuners", "full")
+    monkeypatch.setattr(full, "optimizer", lambda config, model, training: None, raising=False)
+    muon, values = {"optimizer": "muon"}, preset_values()
+    if where == "stage":
+        cpt = registry.method("curricula", "cpt")
+        monkeypatch.setattr(cpt, "phases", lambda config, track, training: (Phase(data=(track,), training=muon),))
+    else:
+        place = values["runs"][0] if where == "run" else values
+        place["training"] = place.get("training", {}) | {"steps": 10} | muon
+    with pytest.raises(AdaptbenchError) as caught:
+        load.validate(values, "x.yaml")
+    line = "must be adamw, not muon; full makes the optimizer of the stage 'tune'"
+    assert str(caught.value) == f"x.yaml: runs.0.training.optimizer: {line}"
 
 
 def test_several_mistakes_are_counted():

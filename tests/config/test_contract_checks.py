@@ -191,6 +191,8 @@ def test_a_task_of_a_general_benchmark_says_that_it_is_general(refused, checked)
         ("methods.tuners", "def merge(model): ...", "merge must take (config, model), not (model)"),
         ("methods.tuners", "def callback(config, model, context): ...",
          "callback must take (config, model, optimizers, context), not (config, model, context)"),
+        ("methods.tuners", "def optimizer(config, model, context): ...",
+         "optimizer must take (config, model, training), not (config, model, context)"),
         ("methods.tuners", "def skip_reason(): ...", "skip_reason must take (config), not ()"),
         ("methods.tuners", "def data(config, track): ...", "data must take (config), not (config, track)"),
         ("methods.tuners", "ADAPTERS = 1", "ADAPTERS must be True or False"),

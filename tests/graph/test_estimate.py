@@ -333,7 +333,8 @@ def test_the_report_says_jobs_hours_disk_downloads_and_what_is_assumed(monkeypat
         "toy: owner/Some-2.5B, 2.5e+09 parameters in 32 layers (known from its name alone, 32 layers assumed: "
     )
     text = "\n".join(lines)
-    assert "jobs         19: imported_base 1, data 2, tasks 2, evaluate 4, train 3, prepare 1, collect 1" in text
+    assert "jobs         25: imported_base 1, data 2, tasks 2, evaluate 4, train 3, prepare 1, collect 1" in text
+    assert "conclude 1, page 1, tables 3, figures 5, paper 1\n" in text
     assert "GPU memory   40 GB, and about" in text  # 16 bytes a parameter
     # The base, LLaMA-Pro's start and end with 2 of 32 layers more, full and LoRA: 5 models of 2 bytes a parameter;
     # full's checkpoint of 12.

@@ -123,7 +123,7 @@ def test_an_embedding_module_is_a_matrix_times_a_number_or_all_that_it_returns(k
 
 
 def test_an_embedding_that_the_prediction_does_not_follow_is_seen(monkeypatch):
-    monkeypatch.setattr(passes, "table", lambda model: (model.get_input_embeddings().weight, 1.0))
+    monkeypatch.setattr(passes, "embedding_table", lambda model: (model.get_input_embeddings().weight, 1.0))
     assert measure(small("gemma"), ["latents"]) == {"latents": "it embeds a prediction in a way that is not known"}
 
 

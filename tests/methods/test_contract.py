@@ -246,10 +246,12 @@ def _log(folder: Path) -> list[dict[str, float]]:
 def test_the_docstring_says_what_it_is_and_where_it_comes_from(axis, kind):
     text = registry.method(axis, kind).__doc__ or ""
     first = text.split("\n", 1)[0]
-    assert first.endswith("."), "the first line is one sentence"
-    assert len(first.split()) >= 5
+    assert first.endswith("."), "the docstring's first line must be one sentence that ends in a period"
+    assert len(first.split()) >= 5, "the docstring's first line must have at least five words"
     if kind not in ("full", "cpt"):
-        assert re.search(r"arXiv:? ?\d{4}\.\d{4,5}|https?://\S+|doi:? ?10\.\d+", text, re.IGNORECASE), "names no source"
+        assert re.search(r"arXiv:? ?\d{4}\.\d{4,5}|https?://\S+|doi:? ?10\.\d+", text, re.IGNORECASE), (
+            "the docstring names no source: an arXiv id, a DOI or a URL (of your repository, if the idea is yours)"
+        )
 
 
 @every_method

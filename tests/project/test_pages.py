@@ -11,11 +11,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from adaptbench.config import load
+from adaptbench.config.training import Training
 from adaptbench.contracts import RunFiles, StageContext
 from adaptbench.errors import AdaptbenchError
+from adaptbench.graph import sources
 from tests.support.processes import finished, snakemake
 from tests.support.project import PROJECT, copy_of_project
 from tools import links, preset_keys
@@ -24,7 +27,7 @@ from tools import sweep as sweep_rates
 GUIDE = (PROJECT / "docs/adding-a-method.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TO_SAVE = re.compile(
-    r"(?:Save this as|Add to)\s`(methods/\w+/(\w+)\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(Save this as|Add to)\s`(methods/\w+/(\w+)\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 TO_NAME = re.compile(r"`(\w+\.yaml)`[^`]*?:\n\n```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -36,9 +39,9 @@ TO_NAME = re.compile(r"`(\w+\.yaml)`[^`]*?:\n\n```yaml\n(.*?)^```$", re.MULTILIN
 def guided(tmp_path_factory) -> Path:
     """A copy of the project with every file that the guide asks for."""
     copy = copy_of_project(tmp_path_factory.mktemp("guide") / "project")
-    for path, _, code in TO_SAVE.findall(GUIDE):
-        with (copy / path).open("a") as file:
-            file.write(f"\n\n{code}" if file.tell() else code)
+    for verb, path, _, code in TO_SAVE.findall(GUIDE):
+        before = (copy / path).read_text() + "\n\n" if verb == "Add to" else ""
+        (copy / path).write_text(before + code)
     for name, text in TO_NAME.findall(GUIDE):
         (copy / name).write_text(text)
     return copy
@@ -46,13 +49,13 @@ def guided(tmp_path_factory) -> Path:
 
 def test_every_block_of_the_guide_is_tested(guided):
     languages = [language for language, _ in BLOCK.findall(GUIDE)]
-    assert languages.count("python") == len(TO_SAVE.findall(GUIDE)) == 5
+    assert languages.count("python") == len(TO_SAVE.findall(GUIDE)) + 1 == 7  # one is a fragment
     assert languages.count("yaml") == 1 + len(TO_NAME.findall(GUIDE)) == 3  # the first one goes into a preset
     assert languages.count("") == len(_commands()) == 3
 
 
 def test_methods_of_the_guide_keep_the_contract(guided):
-    names = sorted({name for _, name, _ in TO_SAVE.findall(GUIDE)})
+    names = sorted({name for verb, _, name, code in TO_SAVE.findall(GUIDE) if "class Config(" in code})
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/methods/test_contract.py"]
     done = finished([*command, "-k", " or ".join(names)], guided)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -60,13 +63,40 @@ def test_methods_of_the_guide_keep_the_contract(guided):
 
 
 def test_the_figure_of_the_guide_is_drawn(guided, tmp_path):
+    """The folder of a preparation has no log; phases have the names that their curriculum gives them."""
     log = [{"step": step, "grad_norm": 1 / step} for step in (1, 2, 3)]
     (tmp_path / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     namespace: dict = {}
-    exec((guided / "methods/tuners/norms.py").read_text(), namespace)  # noqa: S102
-    run = RunFiles("norms", 0, {}, {"tune": tmp_path}, tmp_path)
-    drawn = namespace["FIGURES"]["gradients"]([run]).axes[0]
-    assert list(drawn.lines[0].get_ydata()) == pytest.approx([1, 1 / 2, 1 / 3])
+    exec((guided / "methods/tuners/norms_figures.py").read_text(), namespace)  # noqa: S102
+    run = RunFiles("norms", 0, {}, {"rank": tmp_path / "rank", "short": tmp_path}, tmp_path)
+    (line,) = namespace["gradients"]([run]).axes[0].lines
+    assert list(line.get_ydata()) == pytest.approx([1, 1 / 2, 1 / 3])
+
+
+def test_an_edit_of_the_guides_figure_trains_nothing(guided):
+    starts = sources.stage("train", {"tuner": {"kind": "norms"}, "curriculum": {"kind": "cpt"}})
+    code = sources.Code(guided).modules(starts)
+    assert "adaptbench.methods.tuners.norms" in code
+    assert "adaptbench.methods.tuners.norms_figures" not in code
+
+
+def test_the_figure_of_runs_beside_a_preset_is_a_target(guided):
+    (target,) = set(re.findall(r"`(results/tiny/figures/ablation_\w+\.svg)`", GUIDE))
+    (command,) = _commands()[1]
+    jobs = _jobs(_dry_run(guided, command.replace("results/tiny/tables/ablation_norms.md", target)))
+    assert jobs["figures"] == 1
+    assert "tables" not in jobs
+
+
+def test_the_optimizer_of_the_guide_steps_what_trains_at_the_given_rate():
+    (text,) = (code for _, code in BLOCK.findall(GUIDE) if code.startswith("def optimizer("))
+    namespace: dict = {"Config": None}
+    exec(text, namespace)  # noqa: S102
+    model = torch.nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    (group,) = namespace["optimizer"](None, model, Training(steps=1, learning_rate=0.5)).param_groups
+    assert group["params"] == [model.weight]
+    assert group["lr"] == 0.5
 
 
 def _commands() -> list[list[str]]:
@@ -136,6 +166,7 @@ def test_whole_presets_of_pages_are_valid(tmp_path):
 # --- references
 
 
+@pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="a copy, without git's list of pages and without results")
 def test_pages_refer_to_what_is_there(monkeypatch):
     monkeypatch.chdir(PROJECT)
     links.check()

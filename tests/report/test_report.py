@@ -348,8 +348,24 @@ def test_a_figure_that_lacks_a_file_says_so_and_the_others_are_drawn(collected, 
     assert len(said) == 1
     assert said[0].startswith("wise_ft_curve is not drawn: FileNotFoundError: ")
     assert "lost.json" in said[0]
+    assert said[0].endswith("; run that stage again")
     assert "is not drawn" in (tmp_path / "figures/wise_ft_curve.svg").read_text()
     assert (tmp_path / "figures/cost.svg").exists()
+
+
+def test_a_figure_with_a_mistake_names_its_line_and_asks_for_no_stage(collected, tmp_path, monkeypatch, capsys):
+    from adaptbench import registry
+
+    def drawing(files):
+        return files[0].stages["long"]
+
+    monkeypatch.setattr(registry.method("posthoc", "wise_ft"), "FIGURES", {"curve": drawing}, raising=False)
+    report = report_of(tmp_path)
+    figure = {"wise_ft_curve": {"axis": "posthoc", "kind": "wise_ft", "name": "curve"}}
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"figures": figure}))
+    _figures(collected, report, tmp_path / "figures")
+    line = drawing.__code__.co_firstlineno + 1
+    assert capsys.readouterr().err == f"wise_ft_curve is not drawn: KeyError: 'long' (test_report.py:{line})\n"
 
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(collected, tmp_path):
@@ -389,6 +405,22 @@ def test_the_sweep_takes_the_best_rate_and_of_equal_ones_the_lowest(tmp_path):
     assert dict(chosen) == {"full": 3e-3, "lora-r8": 3e-4}
     assert set(table["run"]) == {"full", "lora-r8"}
     assert set(table["option"]) == {"learning_rate"}
+
+
+@pytest.mark.parametrize("name", ["norms-slow", "norms", "0.003", "norms-3e", "norms-1.2.3"])
+def test_a_run_of_a_sweep_that_is_not_named_by_its_rate_is_refused(tmp_path, name):
+    made = [make_run(tmp_path, "base", 100, 0.25, split="validation")]
+    made += [make_run(tmp_path, one, 100, 0.5, split="validation") for one in ("norms-0.003", name)]
+    collect.run(made, tmp_path / "collected")
+    with pytest.raises(AdaptbenchError, match=rf"the run '{name}' must be named <name>-<value>"):
+        sweep.choose(tmp_path / "collected", tmp_path / "rates.csv")
+    assert not (tmp_path / "rates.csv").exists()
+
+
+def test_a_sweep_without_trained_runs_is_refused(tmp_path):
+    collect.run([make_run(tmp_path, "base", 100, 0.25, split="validation")], tmp_path / "collected")
+    with pytest.raises(AdaptbenchError, match="no scores of trained runs"):
+        sweep.choose(tmp_path / "collected", tmp_path / "rates.csv")
 
 
 def test_a_rate_is_never_chosen_by_two_tasks_at_once(tmp_path):

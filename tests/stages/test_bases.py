@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adaptbench.config import architectures, load, problems
+from adaptbench.config import architectures, load
 from adaptbench.config.preset import Preset
 from adaptbench.errors import AdaptbenchError
 from adaptbench.evaluate import score
@@ -190,7 +190,7 @@ def test_a_sequence_longer_than_the_model_reads_is_refused_as_early_as_the_model
         AdaptbenchError, match=r"runs\.0\.training\.sequence_length: must be <= 1024, the base's longest input"
     ):
         too_long()
-    monkeypatch.setattr(problems, "base_positions", lambda base: None)  # as of a model that is not here yet
+    monkeypatch.setattr(load, "base_positions", lambda base: None)  # as of a model that is not here yet
     with pytest.raises(AdaptbenchError, match="sequence_length: must be <= 1024, the model's longest input"):
         make(too_long())
 

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from adaptbench.config.training import Training
+from adaptbench.contracts import StageContext
+from adaptbench.errors import AdaptbenchError
+from adaptbench.stages.train import fit
 from adaptbench.train import attention, cost, objectives
+from adaptbench.train.hooks import Hooks
 from adaptbench.train.optimizers import total_steps
 from tests.support import training_cases as cases
-from tests.support.models import reset_accelerate
+from tests.support.models import reset_accelerate, toy_model
 
 # --- the loop against a plain one
 
@@ -257,3 +261,18 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, make):
         torch.testing.assert_close(
             results[1][name], weight, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+# --- a stage
+
+
+def test_a_model_without_anything_to_train_is_refused_before_its_optimizer_is_made(tmp_path):
+    """An optimizer of no parameters would fail with a message of torch."""
+    model = toy_model("qwen3").requires_grad_(False)
+
+    def make_hooks():
+        return Hooks(optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3))
+
+    with pytest.raises(AdaptbenchError, match="the tuner left nothing to train"):
+        fit({}, model, StageContext(0, {}), [], Training(steps=1), result=lambda: model, make_hooks=make_hooks,
+            out=tmp_path, work=tmp_path)  # fmt: skip

@@ -6,11 +6,11 @@ from pathlib import Path
 
 # Directory of the project, also when this file is included or used as a module.
 PROJECT = workflow.current_basedir.join("../..").get_path_or_uri(secret_free=True)
-PROJECT = os.path.normpath(PROJECT)
 if not Path(PROJECT, "adaptbench").is_dir():  # on a remote host
     sys.exit(
         f"error: {PROJECT}: not a folder of this machine; clone adaptbench, and name the clone's workflow/Snakefile"
     )
+PROJECT = os.path.normpath(PROJECT)
 # Snakemake reads braces as a wildcard, and PYTHONPATH cannot quote its separator.
 if wrong := sorted({*"{}", os.pathsep} & {*PROJECT}):
     sys.exit(

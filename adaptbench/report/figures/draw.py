@@ -8,6 +8,7 @@ figure of its track. A figure whose files are missing or damaged shows the reaso
 import json
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -64,8 +65,19 @@ def _drawn(name: str, make: Callable[[], "Figure"]) -> "Figure":
     except (OSError, ValueError, LookupError, StopIteration, AdaptbenchError) as error:
         plt.close("all")
         reason = f"{name} is not drawn: {type(error).__name__}: {error}".partition("\n")[0]
-        print(f"{reason}; run that stage again", file=sys.stderr)
+        if isinstance(error, OSError | json.JSONDecodeError):
+            print(f"{reason}; run that stage again", file=sys.stderr)
+        else:  # a damaged file, or a mistake in the function that draws
+            print(f"{reason} ({_place(error)})", file=sys.stderr)
         return _notes(reason)
+
+
+def _place(error: Exception) -> str:
+    """Return the innermost line outside libraries that an error passed, as "<file's name>:<line>"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = ("site-packages", sys.base_prefix)
+    last = [one for one in frames if not any(folder in one.filename for folder in libraries)] or frames
+    return f"{Path(last[-1].filename).name}:{last[-1].lineno}"
 
 
 def _of_track(planned: Mapping[str, Any], track: str) -> list[dict[str, Any]]:

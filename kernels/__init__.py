@@ -1,1 +1,0 @@
-"""Operations with several implementations: the reference, and faster ones that equal it."""

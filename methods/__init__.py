@@ -1,1 +1,0 @@
-"""Methods: tuners, curricula and post-hoc steps, a file for each, found by adaptbench/registry.py."""
