@@ -174,7 +174,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage passes to a method's functions.
+    """The surroundings of a stage, which a method's functions get.
 
     Attributes:
         seed: the run's seed.

@@ -1,7 +1,6 @@
 """Finds benchmarks and methods by file name: a new file in a folder is a new choice in presets."""
 
 import importlib
-import importlib.util
 import pkgutil
 from functools import cache
 from pathlib import Path

@@ -126,7 +126,7 @@ StockTasks = Annotated[
 
 
 class Evaluation(StrictModel):
-    """How models are scored."""
+    """Options for scoring models."""
 
     split: Literal["test", "validation"] = Field("test", description="validation: only for choosing hyper-parameters")
     batch_size: int = Field(128, gt=0, le=10**6, description="requests in a batch; fixed, because it changes scores")

@@ -10,7 +10,7 @@ from adaptbench.errors import reason
 
 
 class Training(StrictModel):
-    """How a stage is trained. Exactly one of `steps` and `epochs` is set."""
+    """Options for training a stage. Exactly one of `steps` and `epochs` is set."""
 
     learning_rate: Real = Field(1e-3, gt=0)
     steps: int | None = Field(None, gt=0, le=10**9, description="optimizer steps")

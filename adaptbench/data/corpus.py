@@ -25,7 +25,7 @@ TEST_CHARACTERS = 4000  # longest test document: most models read that much at o
 
 
 class CorpusConfig(BenchmarkConfig):
-    """Where a corpus's documents are."""
+    """The source of a corpus's documents."""
 
     subset: str | None = Field(None, min_length=1, description="of the data set on the hub (its configuration)")
     split: str = Field("train", min_length=1, description="of the data set on the hub")

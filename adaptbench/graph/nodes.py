@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,11 @@ class Graph:
 
     def run(self, evaluation: Evaluation) -> Run | None:
         """Return the preset's run that an evaluation scores; None for a baseline."""
-        runs = {(run.track, run.name): run for _, run in self.preset.every_run()}
-        return runs.get((evaluation.track, evaluation.run))
+        return self._runs.get((evaluation.track, evaluation.run))
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, str], Run]:
+        return {(run.track, run.name): run for _, run in self.preset.every_run()}
 
     def decoding(self, evaluation: Evaluation) -> str:
         """Return the kind of decoding (registry.DECODINGS) of an evaluation; "" if it is skipped.

@@ -18,7 +18,7 @@ from adaptbench.errors import AdaptbenchError
 from adaptbench.graph import plan_files, sources
 from adaptbench.graph.nodes import HASH_LENGTH, Graph
 from adaptbench.graph.surroundings import check_writable
-from adaptbench.graph.targets import files_of_project, part_of_figure
+from adaptbench.graph.targets import files_of_project
 from adaptbench.io.files import lock, naming
 from adaptbench.jobs import gpus, warm
 
@@ -208,11 +208,6 @@ def report_code(command: str, starts: Sequence[str] = ()) -> str:
     return sources.project_code().digest(reached, files_of_project(*PROJECT_FILES.get(command, ())))
 
 
-def figure_code(graph: Graph, figure: str) -> str:
-    """Return the digest of the code that draws a figure."""
-    return report_code("figures", drawing(graph, figure))
-
-
 def reporting(command: str) -> list[str]:
     """Return what a reporting command runs, for `sources.Code.modules`.
 
@@ -225,18 +220,17 @@ def reporting(command: str) -> list[str]:
     return starts
 
 
-def drawing(graph: Graph, figure: str) -> list[str]:
-    """Return the function of a method or benchmark that draws this figure, for `sources.Code.modules`."""
-    part = part_of_figure(graph, figure)
-    found = {
-        name: f"adaptbench.methods.{one['axis']}.{one['kind']}.FIGURES[{one['name']}]"
-        for name, one in plan_files.method_figures(graph, part).items()
-    }
-    for table, content in plan_files.tables(graph, part).items():
-        for name, one in content["figures"].items():
-            module = f"adaptbench.benchmarks.{content['track']}.{one['kind']}"
-            found[f"{table}_{name}"] = f"{module}.FIGURES[{one['name']}]"
-    return [found[figure]] if figure in found else []
+def drawing(graph: Graph) -> dict[str, list[str]]:
+    """Return by figure the function of a method or benchmark that draws it, for `sources.Code.modules`."""
+    found = {}
+    for part in plan_files.parts(graph):
+        for name, one in plan_files.method_figures(graph, part).items():
+            found[name] = [f"adaptbench.methods.{one['axis']}.{one['kind']}.FIGURES[{one['name']}]"]
+        for table, content in plan_files.tables(graph, part).items():
+            for name, one in content["figures"].items():
+                module = f"adaptbench.benchmarks.{content['track']}.{one['kind']}"
+                found[f"{table}_{name}"] = [f"{module}.FIGURES[{one['name']}]"]
+    return found
 
 
 def _modules(package: str, folders: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Names the files of a preset's reports, and the part of the preset that each belongs to."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ COLLECTED = {
     "samples": "samples.parquet",
 }
 """Files of a part's collected scores, by what they hold."""
-SUFFIXES = ("", "-ablation")
-"""Values of the wildcard `part`."""
+SUFFIXES = {"main": "", "ablation": "-ablation"}
+"""By part, what ends the names of its folders: the wildcard `part`."""
 
 
 def part(wildcards: Any) -> str:
-    """Return the name of the part for the wildcard `part`."""
-    return wildcards.part.removeprefix("-") or "main"
+    """Return the name of the part for the wildcard `part`, main for a rule without it."""
+    return wildcards.get("part", "").removeprefix("-") or "main"
 
 
 def overall_tables(part: str) -> list[str]:
@@ -63,24 +63,14 @@ def transcript_names(graph: Graph, part: str) -> list[str]:
     return [name for name, content in plan_files.tables(graph, part).items() if content["episodes"]]
 
 
-def part_of_table(graph: Graph, table: str) -> str:
-    """Return the part that a table belongs to."""
-    return _part_of(graph, table_names, table)
+def by_name(graph: Graph, names: Names) -> dict[str, str]:
+    """Return the part that each of these tables or figures belongs to."""
+    return {name: part for part in plan_files.parts(graph) for name in names(graph, part)}
 
 
-def part_of_figure(graph: Graph, figure: str) -> str:
-    """Return the part that a figure belongs to."""
-    return _part_of(graph, figure_names, figure)
-
-
-def _part_of(graph: Graph, names: Names, name: str) -> str:
-    return next(part for part in plan_files.parts(graph) if name in names(graph, part))
-
-
-def one_of(graph: Graph, names: Names) -> str:
-    """Return a pattern for a wildcard that is one of the names of any part."""
-    found = [re.escape(name) for part in plan_files.parts(graph) for name in names(graph, part)]
-    return "|".join(found) or "(?!)"
+def one_of(names: Iterable[str]) -> str:
+    """Return a pattern for a wildcard that is one of the names."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def reports(graph: Graph, part: str) -> list[str]:
@@ -101,7 +91,7 @@ def reports(graph: Graph, part: str) -> list[str]:
 
 def collected(graph: Graph, part: str) -> str:
     """Return the folder of a part's collected scores."""
-    return f"{graph.root}/collected" if part == "main" else f"{graph.root}/collected-{part}"
+    return f"{graph.root}/collected{SUFFIXES[part]}"
 
 
 def scores(graph: Graph, part: str, *names: str) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""How jobs share one machine: GPUs, and a process that has imported the heavy libraries. Imports io and below."""
+"""Shares one machine between jobs: GPUs, and a process that has imported the heavy libraries. Imports io and below."""

@@ -116,13 +116,15 @@ def test_distractors_are_values_of_the_same_attribute(splits):
         assert any(options <= values for values in relations)
 
 
-def test_the_worlds_can_be_made_ten_times_larger():
-    made = domain.build(domain.Config(entities=800, test_items=3200), 0, {})
-    assert len(made["train"]) == 800 * 4 * 3
+def test_the_worlds_can_be_made_a_hundred_times_larger():
+    made = domain.build(domain.Config(entities=8000, test_items=32_000), 0, {})
+    assert len(made["train"]) == 8000 * 4 * 3
     assert len({record["text"] for record in made["train"]}) == len(made["train"])
-    large = general.Config(entities=1000, familiar_minerals=200, fact_repeats=1, skill_instances=40_000, test_items=400)
+    large = general.Config(
+        entities=10_000, familiar_minerals=2000, fact_repeats=1, skill_instances=400_000, test_items=4000
+    )
     splits = {**made, **general.build(large, 0, {})}
-    assert sum(record["text"].count(".") for record in splits["pretrain"]) > 40_000, "sentences, several in a document"
+    assert sum(record["text"].count(".") for record in splits["pretrain"]) > 400_000, "sentences, several in a document"
     benchmark_data._check_leakage(splits, {})
 
 

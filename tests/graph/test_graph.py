@@ -206,12 +206,9 @@ def test_an_ablation_has_tables_of_its_own_and_is_not_part_of_the_main_run(tmp_p
     }
     assert shown == {"main": {"base", "full", "pro", "lora"}, "ablation": {"base", "pro", "pro-3"}}
     assert not set(targets.reports(unfolded, "main")) & set(targets.reports(unfolded, "ablation"))
-    assert targets.part_of_table(unfolded, "domain") == targets.part_of_figure(unfolded, "domain_loss") == "main"
-    assert (
-        targets.part_of_table(unfolded, "ablation_pro")
-        == targets.part_of_figure(unfolded, "ablation_cost")
-        == "ablation"
-    )
+    tables, figures = (targets.by_name(unfolded, names) for names in (targets.table_names, targets.figure_names))
+    assert tables["domain"] == figures["domain_loss"] == "main"
+    assert tables["ablation_pro"] == figures["ablation_cost"] == "ablation"
 
 
 def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monkeypatch):
@@ -225,8 +222,7 @@ def test_figures_of_a_method_are_planned_where_one_of_its_runs_is(tmp_path, monk
         "llama_pro_depth": {"axis": "tuners", "kind": "llama_pro", "name": "depth"}
     }
     assert "results/toy/figures/llama_pro_depth.svg" in targets.reports(unfolded, "main")
-    assert rules.drawing(unfolded, "llama_pro_depth") == ["adaptbench.methods.tuners.llama_pro.FIGURES[depth]"]
-    assert rules.drawing(unfolded, "domain_loss") == []
+    assert rules.drawing(unfolded) == {"llama_pro_depth": ["adaptbench.methods.tuners.llama_pro.FIGURES[depth]"]}
 
 
 @pytest.mark.parametrize(

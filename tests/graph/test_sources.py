@@ -61,7 +61,9 @@ def digests(smoke_graph, copy):
             patch.setattr(sources, "Module", lambda name, file: read(name, file, file.read_bytes()))
             found = {node: rules.stage_code(smoke_graph, node) for node in smoke_graph.nodes}
             found |= {one.key: rules.evaluation_code(smoke_graph, one.key) for one in smoke_graph.evaluations}
-            drawn = [rules.figure_code(smoke_graph, name) for name in targets.figure_names(smoke_graph, "main")]
+            drawing = rules.drawing(smoke_graph)
+            figures = targets.figure_names(smoke_graph, "main")
+            drawn = [rules.report_code("figures", drawing.get(name, ())) for name in figures]
             commands = ("collect", "conclude", "tables", "paper", "transcripts", "explorer")
             return found | {name: rules.report_code(name) for name in commands} | {"figures": " ".join(drawn)}
 

@@ -4,6 +4,7 @@ the same in words.
 Run: pytest tests/project/test_security.py
 """
 
+import ast
 import bz2
 import gzip
 import io
@@ -218,6 +219,24 @@ def test_of_a_hub_model_neither_pickles_nor_code_are_downloaded(model_folder, tm
     downloaded = {path.name for path in (tmp_path / "snapshots/abc").rglob("*")}
     assert downloaded == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json"}  # fmt: skip
+
+
+def test_nothing_of_ours_reads_pickles_runs_text_or_unpacks_archives():
+    """Calls by name, so that a new one is looked at: the one `eval` reads an annotation of our own code."""
+    imports = "pickle dill joblib shelve marshal tarfile zipfile"
+    calls = "torch.load np.load numpy.load pd.read_pickle eval exec os.system shutil.unpack_archive yaml.unsafe_load"
+    forbidden = {*imports.split(), *calls.split(), "shell=True", "trust_remote_code=True"}
+    found = set()
+    ours = ("adaptbench", "benchmarks", "kernels", "methods")
+    for path in (path for folder in ours for path in (PROJECT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            elif isinstance(node, ast.Call):
+                names = [ast.unparse(node.func), *(ast.unparse(keyword) for keyword in node.keywords)]
+            found |= {(path.relative_to(PROJECT).as_posix(), name) for name in names if name in forbidden}
+    assert found == {("adaptbench/config/problems.py", "eval")}
 
 
 def test_a_data_set_with_a_script_is_refused(tmp_path):

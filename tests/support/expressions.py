@@ -9,7 +9,7 @@ from adaptbench.agent.calculator import MAX_DEPTH, MAX_DIGITS, MAX_LENGTH
 
 BATCH = 100  # hypothesis costs more than the calculator: each of its examples is made into many texts
 THOROUGH = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=1000, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 numbers = st.sampled_from("0 1 2 7 10 007 5. .5 0.01 3.125 99".split())
 blanks = st.sampled_from(["", "", " ", "\t"])

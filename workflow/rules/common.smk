@@ -43,4 +43,4 @@ wildcard_constraints:
     folder="data|tasks|stages",
     node=r"[^/]+",
     key=r"[^/]+/[^/]+/seed\d+",
-    part="|".join(targets.SUFFIXES),
+    part="|".join(targets.SUFFIXES.values()),

@@ -5,6 +5,11 @@ The wildcard `part` is the suffix of folders: empty for the preset's runs, "-abl
 
 COLLECTED = f"{ROOT}/collected{{part}}"
 CAPTIONS = "../../adaptbench/report/captions"
+TABLES, FIGURES = (
+    targets.by_name(GRAPH, names)
+    for names in (targets.table_names, targets.figure_names)
+)
+DRAWING = flow.drawing(GRAPH)
 
 
 rule collect:
@@ -46,7 +51,7 @@ rule tables:
         unpack(
             lambda wildcards: targets.scores(
                 GRAPH,
-                targets.part_of_table(GRAPH, wildcards.table),
+                TABLES[wildcards.table],
                 "runs",
                 "scores",
                 "comparisons",
@@ -65,16 +70,12 @@ rule tables:
     log:
         f"{ROOT}/logs/tables/{{table}}.log",
     wildcard_constraints:
-        table=targets.one_of(GRAPH, targets.table_names),
+        table=targets.one_of(TABLES),
     conda:
         ENVIRONMENT
     params:
-        report=lambda wildcards: PLAN.report(
-            targets.part_of_table(GRAPH, wildcards.table)
-        ),
-        planned=lambda wildcards: PLAN.report_digest(
-            targets.part_of_table(GRAPH, wildcards.table)
-        ),
+        report=lambda wildcards: PLAN.report(TABLES[wildcards.table]),
+        planned=lambda wildcards: PLAN.report_digest(TABLES[wildcards.table]),
         code=lambda wildcards: flow.report_code("tables"),
     shell:
         f"{RUN} --log {{log}} tables $(dirname {{input.runs}}) {{params.report}} {ROOT}/tables --only {{wildcards.table}}"
@@ -82,11 +83,7 @@ rule tables:
 
 rule figures:
     input:
-        unpack(
-            lambda wildcards: targets.scores(
-                GRAPH, targets.part_of_figure(GRAPH, wildcards.figure)
-            )
-        ),
+        unpack(lambda wildcards: targets.scores(GRAPH, FIGURES[wildcards.figure])),
     output:
         report(
             f"{ROOT}/figures/{{figure}}.svg",
@@ -99,17 +96,15 @@ rule figures:
     log:
         f"{ROOT}/logs/figures/{{figure}}.log",
     wildcard_constraints:
-        figure=targets.one_of(GRAPH, targets.figure_names),
+        figure=targets.one_of(FIGURES),
     conda:
         ENVIRONMENT
     params:
-        report=lambda wildcards: PLAN.report(
-            targets.part_of_figure(GRAPH, wildcards.figure)
+        report=lambda wildcards: PLAN.report(FIGURES[wildcards.figure]),
+        planned=lambda wildcards: PLAN.report_digest(FIGURES[wildcards.figure]),
+        code=lambda wildcards: flow.report_code(
+            "figures", DRAWING.get(wildcards.figure, ())
         ),
-        planned=lambda wildcards: PLAN.report_digest(
-            targets.part_of_figure(GRAPH, wildcards.figure)
-        ),
-        code=lambda wildcards: flow.figure_code(GRAPH, wildcards.figure),
     shell:
         f"{RUN} --log {{log}} figures $(dirname {{input.runs}}) {{params.report}} {ROOT}/figures --only {{wildcards.figure}}"
 
@@ -118,7 +113,7 @@ rule transcripts:
     input:
         unpack(
             lambda wildcards: targets.scores(
-                GRAPH, targets.part_of_table(GRAPH, wildcards.table), "runs", "samples"
+                GRAPH, TABLES[wildcards.table], "runs", "samples"
             )
         ),
     output:
@@ -131,16 +126,12 @@ rule transcripts:
     log:
         f"{ROOT}/logs/transcripts/{{table}}.log",
     wildcard_constraints:
-        table=targets.one_of(GRAPH, targets.transcript_names),
+        table=targets.one_of(targets.by_name(GRAPH, targets.transcript_names)),
     conda:
         ENVIRONMENT
     params:
-        report=lambda wildcards: PLAN.report(
-            targets.part_of_table(GRAPH, wildcards.table)
-        ),
-        planned=lambda wildcards: PLAN.report_digest(
-            targets.part_of_table(GRAPH, wildcards.table)
-        ),
+        report=lambda wildcards: PLAN.report(TABLES[wildcards.table]),
+        planned=lambda wildcards: PLAN.report_digest(TABLES[wildcards.table]),
         code=lambda wildcards: flow.report_code("transcripts"),
     shell:
         f"{RUN} --log {{log}} transcripts $(dirname {{input.runs}}) {{params.report}} {ROOT}/transcripts --only {{wildcards.table}}"
@@ -166,7 +157,7 @@ rule paper:
     log:
         f"{ROOT}/logs/tables/{{paper}}.log",
     wildcard_constraints:
-        paper=targets.one_of(GRAPH, targets.paper_names),
+        paper=targets.one_of(targets.by_name(GRAPH, targets.paper_names)),
     conda:
         ENVIRONMENT
     params:
@@ -183,7 +174,7 @@ rule paper:
 
 rule page:
     input:
-        **targets.scores(GRAPH, "main"),
+        unpack(lambda wildcards: targets.scores(GRAPH, targets.part(wildcards))),
     output:
         report(f"{ROOT}/index.html", caption=f"{CAPTIONS}/page.rst", category="Pages"),
     log:
@@ -192,8 +183,8 @@ rule page:
         ENVIRONMENT
     params:
         parts=targets.explorer_parts(GRAPH),
-        report=lambda wildcards: PLAN.report("main"),
-        planned=PLAN.report_digest("main"),
+        report=lambda wildcards: PLAN.report(targets.part(wildcards)),
+        planned=lambda wildcards: PLAN.report_digest(targets.part(wildcards)),
         code=lambda wildcards: flow.report_code("explorer"),
     shell:
         f"{RUN} --log {{log}} explorer {ROOT}/index.html {{params.parts}}"
@@ -201,14 +192,7 @@ rule page:
 
 # The page shows all parts that were made. A file has one rule, so this rule's output marks that the page has the part.
 use rule page as page_of_part with:
-    input:
-        unpack(lambda wildcards: targets.scores(GRAPH, targets.part(wildcards))),
     output:
         touch(f"{ROOT}/work/explorer{{part}}"),
     log:
         f"{ROOT}/logs/page{{part}}.log",
-    params:
-        parts=targets.explorer_parts(GRAPH),
-        report=lambda wildcards: PLAN.report(targets.part(wildcards)),
-        planned=lambda wildcards: PLAN.report_digest(targets.part(wildcards)),
-        code=lambda wildcards: flow.report_code("explorer"),

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from adaptbench.report.tables import shown
 from adaptbench.statistics.collect import main_scores
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -47,8 +48,9 @@ def draw(collected: Path, report: Path, out: Path, only: str | None = None) -> N
     out.mkdir(parents=True, exist_ok=True)
     looks = {track: styles(_of_track(planned, track)) for track in {run["key"]["track"] for run in planned["order"]}}
     whole = targets.overall_figure(planned["part"]), partial(_cost_and_gain, collected, report, planned, looks)
+    samples = cache(partial(results.read_samples, collected / "samples.parquet"))
     makers: Makers = chain(
-        _of_tables(collected, planned, runs, looks), iter([whole]), _of_methods(planned, runs, looks)
+        _of_tables(collected, planned, runs, looks, samples), iter([whole]), _of_methods(planned, runs, looks)
     )
     with plt.rc_context(STYLE):
         for name, make in makers:
@@ -85,9 +87,13 @@ def _of_track(planned: Mapping[str, Any], track: str) -> list[dict[str, Any]]:
 
 
 def _of_tables(
-    collected: Path, planned: Mapping[str, Any], runs: list[dict[str, Any]], looks: Mapping[str, Any]
+    collected: Path,
+    planned: Mapping[str, Any],
+    runs: list[dict[str, Any]],
+    looks: Mapping[str, Any],
+    samples: Callable[[], "pd.DataFrame"],
 ) -> Makers:
-    """Yield the figures of every table: the common ones, and those of the track's benchmark."""
+    """Yield the figures of every table: the common ones, and those of the track's benchmark, which need `samples`."""
     import pandas as pd
 
     scores, comparisons = (pd.read_csv(collected / name) for name in ("scores.csv", "comparisons.csv"))
@@ -103,14 +109,17 @@ def _of_tables(
         compared = comparisons[comparisons["table"] == table]
         yield f"{table}_effects", partial(effects.forest, compared, content["runs"], look)
         for name, figure in content["figures"].items():
-            yield f"{table}_{name}", partial(_of_benchmark, collected, content, figure, look)
+            yield f"{table}_{name}", partial(_of_benchmark, samples, content, figure, look)
 
 
 def _of_benchmark(
-    collected: Path, table: Mapping[str, Any], figure: Mapping[str, str], look: Mapping[str, Any]
+    samples: Callable[[], "pd.DataFrame"],
+    table: Mapping[str, Any],
+    figure: Mapping[str, str],
+    look: Mapping[str, Any],
 ) -> "Figure":
-    samples = results.read_samples(collected / "samples.parquet")
-    answered = samples[(samples["track"] == table["track"]) & samples["run"].isin(table["runs"])]
+    rows = samples()
+    answered = rows[(rows["track"] == table["track"]) & rows["run"].isin(table["runs"])]
     make = registry.benchmark(table["track"], figure["kind"]).FIGURES[figure["name"]]
     drawn: Figure = make(answered, look)
     return drawn

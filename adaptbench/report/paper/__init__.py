@@ -1,1 +1,1 @@
-"""What papers report beside what we measure: benchmarks/<track>/papers/*.yaml, compared in tables/paper.*."""
+"""Compares what papers report with what we measure: benchmarks/<track>/papers/*.yaml, in tables/paper.*."""
